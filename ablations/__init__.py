@@ -1,0 +1,1 @@
+"""The ablations, as a Hydra config group: `--ablation NAME` is `+ablations=[NAME]`."""

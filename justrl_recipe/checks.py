@@ -1,0 +1,182 @@
+"""What is wrong with a config before it costs GPU hours: pure functions of resolved configs, no veRL import.
+
+Each check returns the problems that it finds, as lines that say what, where and how to mend it.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from justrl_recipe.config import leaves, nearest_key
+from justrl_recipe.fixed import OWN_SECTIONS
+from justrl_recipe.verl_fields import fields
+
+NEEDED_KEYS = ("actor_rollout_ref.model.path", "trainer.total_training_steps", "trainer.experiment_name")
+
+# veRL 0.9.1 composes these sections and reads them nowhere: `reward.*` took their place.
+LEGACY_SECTIONS = {
+    "reward_model": "reward",
+    "custom_reward_function": "reward.custom_reward_function",
+    "sandbox_fusion": "reward.sandbox_fusion",
+}
+
+# Keys that veRL 0.9.1 reads nowhere, with the one that it reads instead.
+INERT_KEYS = {"actor_rollout_ref.actor.grad_clip": "actor_rollout_ref.actor.optim.clip_grad"}
+
+# Keys that veRL 0.9.1 reads and no YAML file of it names.
+OPTIONAL_KEYS = {
+    "model_engine",
+    "algorithm.gdpo_reward_keys",
+    "data.cache_dir",
+    "data.chat_template_func",
+    "data.filter_prompts",
+    "data.need_tools_kwargs",
+    "reward.timeout",
+    "trainer.remove_previous_ckpt_in_save",
+}
+
+# Sections that veRL hands on as they are: to Ray, to a reward function, to a reward manager.
+OPEN_SECTIONS = {
+    "ray_kwargs.ray_init",
+    "ray_kwargs.ray_init.runtime_env",
+    "reward.custom_reward_function.reward_kwargs",
+    "reward.reward_kwargs",
+}
+
+OUR_SAMPLER = "pkg://justrl_recipe.reward_metrics"
+
+
+def problems(config: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """Every problem of `config` that can be seen without its data files.
+
+    Args:
+        config: the resolved config.
+        base: justrl.yaml with veRL's defaults, resolved: what keys there are, and of which type.
+    """
+    return [
+        *open_ends(config),
+        *legacy_keys(config),
+        *inert_keys(config, base),
+        *unknown_keys(config, base),
+        *wrong_types(config, base),
+        *unlogged_group_filter(config),
+        *bad_batches(config),
+    ]
+
+
+def open_ends(config: Mapping[str, Any]) -> list[str]:
+    """What justrl.yaml leaves to a recipe and the recipe did not name."""
+    values = dict(leaves(config))
+    return [f"no value for {key}: name it in the recipe, or give {key}=VALUE" for key in NEEDED_KEYS if values.get(key) is None]
+
+
+def legacy_keys(config: Mapping[str, Any]) -> list[str]:
+    """Legacy sections that hold a value: veRL would ignore it without a word."""
+    return [
+        f"{key}={value!r} is a legacy key that veRL 0.9.1 ignores: use {LEGACY_SECTIONS[key.split('.')[0]]}.*"
+        for key, value in leaves(config)
+        if key.split(".")[0] in LEGACY_SECTIONS and value not in (None, {})
+    ]
+
+
+def inert_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """Keys that were changed and that veRL reads nowhere."""
+    values, defaults = dict(leaves(config)), dict(leaves(base))
+    return [
+        f"{key}={values[key]!r} has no effect in veRL 0.9.1: set {mend}"
+        for key, mend in INERT_KEYS.items()
+        if values.get(key) != defaults.get(key)
+    ]
+
+
+def unknown_keys(config: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """Keys that neither veRL nor this package knows, each with the nearest that they do."""
+    known = dict(leaves(base))
+    return [
+        f"no key {key!r}: {nearest_key(key, list(known))}"
+        for key, _ in leaves(config)
+        if key not in known and not _allowed(key, base)
+    ]
+
+
+def _allowed(key: str, base: Mapping[str, Any]) -> bool:
+    """Whether a key that `base` lacks has a place: an open section, or a field of a section's dataclass."""
+    if key in OPTIONAL_KEYS or key.split(".")[0] in (*OWN_SECTIONS, *LEGACY_SECTIONS):
+        return True
+    if any(key.startswith(f"{section}.") for section in OPEN_SECTIONS):
+        return True
+    node: Any = base
+    for part in key.split("."):
+        if not node or not isinstance(node, Mapping):
+            return not isinstance(node, str)  # an empty or unset section takes what it is given
+        if part not in node:
+            return part in fields(node.get("_target_", ""))
+        node = node[part]
+    return True
+
+
+def wrong_types(config: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """Values whose type is not that of the default."""
+    known = dict(leaves(base))
+    return [
+        f"{key}={value!r} is a {_type(value)}, and a {_type(known[key])} is needed, such as {known[key]!r}"
+        for key, value in leaves(config)
+        if key in known and not _fits(value, known[key])
+    ]
+
+
+def _type(value: Any) -> str:
+    return {bool: "boolean", int: "whole number", float: "number", str: "text", list: "list"}.get(
+        type(value), type(value).__name__
+    )
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if value is None or default is None:
+        return True
+    if isinstance(default, str) and isinstance(value, list):
+        return True  # one file or several
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, int | float) and isinstance(value, int | float):
+        # veRL writes some numbers without a point (entropy_coeff: 0), so a whole default takes any number
+        # only where no count is meant.
+        return isinstance(default, float) or isinstance(value, int) or default in (0, 1)
+    return isinstance(value, type(default))
+
+
+def unlogged_group_filter(config: Mapping[str, Any]) -> list[str]:
+    """DAPO's dynamic sampling, which veRL 0.9.1 leaves to its own sampler and skips with any other."""
+    sampler = config["trainer"]["v1"]["sampler"]["custom_sampler"]
+    if config["algorithm"]["filter_groups"]["enable"] and sampler["path"] == OUR_SAMPLER:
+        return [
+            "algorithm.filter_groups.enable=true has no effect with the recipe's sampler: add "
+            "trainer.v1.sampler.custom_sampler.path=null (reward/acc is then not logged)"
+        ]
+    return []
+
+
+def bad_batches(config: Mapping[str, Any]) -> list[str]:
+    """Batch sizes that do not go into each other or over the GPUs."""
+    train, mini = config["data"]["train_batch_size"], config["actor_rollout_ref"]["actor"]["ppo_mini_batch_size"]
+    n = config["actor_rollout_ref"]["rollout"]["n"]
+    gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
+    if not all(isinstance(value, int) and value > 0 for value in (train, mini, n, gpus)):
+        return ["train_batch_size, ppo_mini_batch_size, rollout.n, nnodes and n_gpus_per_node are whole and above 0"]
+    found = []
+    if train % mini:
+        found.append(f"data.train_batch_size={train} is no multiple of ppo_mini_batch_size={mini}")
+    if mini * n % gpus:
+        found.append(f"ppo_mini_batch_size={mini} x rollout.n={n} responses do not divide over {gpus} GPUs")
+    return found
+
+
+def missing_data(config: Mapping[str, Any]) -> list[str]:
+    """Data files that are not there."""
+    found = []
+    for key in ("train_files", "val_files"):
+        files = config["data"][key]
+        for file in [files] if isinstance(files, str) else files:
+            if not Path(file).is_file():
+                found.append(f"data.{key}: no file {file}: prepare it (README, Data) or set data.{key}=FILE")
+    return found

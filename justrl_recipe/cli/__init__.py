@@ -1,0 +1,32 @@
+"""The command line: one file per verb. `verl` and `justrl` are the same program."""
+
+import sys
+
+import typer
+
+from justrl_recipe.cli import cat, cp, ls, run
+from justrl_recipe.errors import UserError
+
+app = typer.Typer(
+    help="JustRL on veRL: one stage of GRPO, fixed hyperparameters, a rule-based reward.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("run", epilog=run.EXAMPLE)(run.run)
+app.command("ls", epilog=ls.EXAMPLE)(ls.ls)
+app.command("cat", epilog=cat.EXAMPLE)(cat.cat)
+app.command("cp", epilog=cp.EXAMPLE)(cp.cp)
+
+
+def main() -> None:
+    """Run a verb; a user's mistake is one line on standard error and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,145 @@
+"""`verl run`: train with a recipe."""
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from omegaconf import DictConfig, OmegaConf
+
+from justrl_recipe import checks, config, fixed
+from justrl_recipe.config import Request
+from justrl_recipe.errors import UserError
+
+EXAMPLE = (
+    "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
+)
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe by path or bare name; `verl ls` lists them.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides of single keys.")
+    ] = None,
+    ablation: Annotated[
+        list[str] | None, typer.Option("--ablation", metavar="NAME", help="An ablation; may be given several times.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(metavar="NAME", help="Where it runs; never what it learns.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The run folder, a new one; default runs/RECIPE-TIME.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config as YAML and stop.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show veRL's own log as well.")] = False,
+) -> None:
+    """Train a model with a recipe."""
+    request = Request(recipe, system, tuple(ablation or ()), tuple(check_overrides(overrides or [])))
+    composed = config.load(request)
+    resolved = config.resolve(composed)
+    refuse(checks.problems(resolved, config.resolve(config.load_base())))
+    about = describe(request, composed)
+    notice(about)
+    if dry_run:
+        sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(resolved)))
+        return
+
+    from justrl_recipe import launch
+
+    if "tiny_model" in resolved:
+        make_embedded(resolved)
+    refuse(checks.missing_data(resolved))
+    folder = launch.new_run_folder(config.find_recipe(recipe).stem, out)
+    print(f"run folder: {folder.path}")
+    try:
+        launch.run(resolved, folder, about, verbose)
+    except launch.TrainingFailed as failure:
+        print(f"training failed: {failure}", file=sys.stderr)
+        raise typer.Exit(1) from failure
+    print(f"done: {folder.path}")
+
+
+def check_overrides(overrides: list[str]) -> list[str]:
+    """The overrides, each a KEY=VALUE.
+
+    Raises:
+        UserError: one is something else.
+    """
+    for override in overrides:
+        if "=" not in override and not override.startswith("~"):
+            raise UserError(f"{override!r} is no KEY=VALUE: overrides look like trainer.total_training_steps=10")
+    return overrides
+
+
+def refuse(problems: list[str]) -> None:
+    """Stop at a config that has problems.
+
+    Raises:
+        UserError: the first of them, and how many more there are.
+    """
+    if problems:
+        more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
+        raise UserError(problems[0] + more)
+
+
+def describe(request: Request, composed: DictConfig) -> dict[str, Any]:
+    """What the manifest says of a run before it starts: is this JustRL, and if not, which keys deviate."""
+    path = config.find_recipe(request.recipe)
+    base = config.load_base()
+    if config.shipped(path):
+        recipe = config.load(Request(request.recipe, request.system)) if request.overrides or request.ablations else composed
+        scaled, deviations = fixed.scaled(base, recipe), fixed.deviations(recipe, composed)
+    else:
+        scaled, deviations = [], fixed.scaled(base, composed)
+    return {
+        "recipe": path.stem if config.shipped(path) else request.recipe,
+        "system": request.system,
+        "ablations": list(request.ablations),
+        "overrides": list(request.overrides),
+        "is_justrl": not scaled and not deviations,
+        "scaled": [d.as_dict() for d in scaled],
+        "deviations": [d.as_dict() for d in deviations],
+        "seed": composed.get("seed"),
+        "command": shlex.join(["verl", *sys.argv[1:]]),
+    }
+
+
+def notice(about: dict[str, Any]) -> None:
+    """Say on standard error what differs from the recipe."""
+    if about["scaled"]:
+        print(f"{about['recipe']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['recipe']})", file=sys.stderr)
+    for deviation in about["deviations"]:
+        values = f"recipe {json.dumps(deviation['recipe'])}, yours {json.dumps(deviation['yours'])}"
+        print(f"deviation: {deviation['key']}: {values}", file=sys.stderr)
+
+
+def make_embedded(resolved: dict[str, Any]) -> None:
+    """Make the embedded default's data and model where they are not there yet.
+
+    Raises:
+        UserError: they cannot be made, with the reason.
+    """
+    from justrl_recipe import embedded
+
+    if embedded.is_made(resolved):
+        return
+    from rich.progress import track
+
+    model = resolved["tiny_model"]
+    print(f"making {model['path']} (first use): {model['warmup_steps']} supervised warm-up steps")
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, tempfile.TemporaryFile("w+") as errors:
+        OmegaConf.save({key: resolved[key] for key in fixed.OWN_SECTIONS}, file.name)
+        command = [sys.executable, "-m", "justrl_recipe.embedded", file.name]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert process.stdout is not None
+        try:
+            for _ in track(process.stdout, description="warm-up", total=model["warmup_steps"], transient=True):
+                pass
+            failed = process.wait() != 0
+        finally:
+            process.kill()
+        if failed:
+            errors.seek(0)
+            raise UserError(f"cannot make the tiny model: {errors.read().strip().splitlines()[-1]}")

@@ -1,0 +1,59 @@
+"""Stands in for a Python interpreter: asks forkserver.py for a fork and lives as long as that does.
+
+Run as `python -I -S forkclient.py SOCKET ARGS...`, so with the standard library alone.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+
+SERVER_TIMEOUT = 120  # seconds for the server to import everything
+
+
+def connect(path: str) -> socket.socket:
+    """A connection to the server, as soon as it listens."""
+    deadline = time.monotonic() + SERVER_TIMEOUT
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(path)
+            return connection
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+            if time.monotonic() > deadline:
+                sys.exit(f"no fork server at {path} after {SERVER_TIMEOUT} s")
+            time.sleep(0.02)
+
+
+def inheritable_fds() -> list[int]:
+    """The descriptors that a new interpreter would inherit: the standard ones and those marked so."""
+    fds = []
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if os.get_inheritable(fd):
+                fds.append(fd)
+        except OSError:  # the descriptor of the listing itself, closed by now
+            continue
+    return fds
+
+
+def main() -> int:
+    fds = inheritable_fds()
+    connection = connect(sys.argv[1])
+    request = json.dumps({"argv": sys.argv[2:], "env": dict(os.environ), "cwd": os.getcwd(), "fds": fds}).encode()
+    socket.send_fds(connection, [len(request).to_bytes(8, "big")], fds)
+    connection.sendall(request)
+    pid = int.from_bytes(connection.recv(8), "big")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: os.kill(pid, number))
+    for fd in fds:
+        os.close(fd)
+    connection.recv(1)  # nothing is ever sent: this ends when the fork does
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""One process imports veRL and vLLM; every other process of a run is forked from it.
+
+A veRL run is ten processes, each of which imports 5 to 15 CPU-seconds worth of modules before it does
+anything: two minutes on two cores. Here a server imports them once, and Ray is given a `py_executable` (its
+runtime environment has that key, and veRL passes it on) that asks the server for a fork instead of starting
+an interpreter. vLLM's engine process, which Python's multiprocessing spawns, comes the same way. Without it
+(`python -m verl.trainer.main_ppo`) everything runs as well, and starts later.
+
+Linux only. The client is forkclient.py; the two speak over a Unix socket (see `read_request`).
+"""
+
+import fcntl
+import gc
+import importlib
+import json
+import multiprocessing.spawn
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import types
+from collections.abc import Mapping
+from pathlib import Path
+
+from justrl_recipe.processes import end_with_parent
+
+CLIENT = Path(__file__).with_name("forkclient.py")
+MAX_FDS = 250
+HIGH_FD = 1 << 10  # where passed descriptors wait until the numbers that they need are free
+
+
+def start(modules: list[str], env: Mapping[str, str]) -> str:
+    """Start the server, which imports `modules` under `env`, and return a stand-in for the Python executable.
+
+    Returns at once: a client waits until the server has imported everything. The server ends with the calling
+    thread's process, and every fork with the server.
+    """
+    folder = tempfile.mkdtemp(prefix="justrl-fork-")
+    executable = f"{folder}/python"  # a script, since multiprocessing takes a path and no arguments
+    Path(executable).write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{CLIENT}" "{folder}/socket" "$@"\n')
+    os.chmod(executable, 0o700)
+    # Ray's C++ side reads these when it is imported, so they have to be there before there is a cluster: its
+    # first job, token authentication as `ray.init` chooses it, and the process whose end ends the workers.
+    ray_env = {
+        "RAY_JOB_ID": "01000000",
+        "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token"),
+        "RAY_RAYLET_PID": str(os.getpid()),
+    }
+    subprocess.Popen(
+        [sys.executable, "-m", "justrl_recipe.cpu.forkserver", str(os.getpid()), executable, *modules],
+        env={**os.environ, **env, **ray_env},
+    )
+    return executable
+
+
+def main(parent: int, executable: str, modules: list[str]) -> None:
+    """Import, then serve until `parent` ends."""
+    end_with_parent(parent)
+    for module in modules:
+        importlib.import_module(module)
+    multiprocessing.spawn.set_executable(executable)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
+    gc.freeze()  # keeps the garbage collector from copying the pages that the forks share
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(f"{os.path.dirname(executable)}/socket")
+    listener.listen(64)
+    server = os.getpid()
+    while True:
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            end_with_parent(server)
+            _become(connection)
+        connection.close()
+
+
+def read_request(connection: socket.socket) -> tuple[dict, list[int]]:
+    """What the client sends: the length of a JSON object with `argv`, `env`, `cwd` and `fds` (the numbers of
+    its descriptors) together with the descriptors themselves, then the object."""
+    header, received, _, _ = socket.recv_fds(connection, 8, MAX_FDS)
+    missing = int.from_bytes(header, "big")
+    chunks = []
+    while missing:
+        chunks.append(connection.recv(missing))
+        missing -= len(chunks[-1])
+    return json.loads(b"".join(chunks)), list(received)
+
+
+def _become(connection: socket.socket) -> None:
+    """Turn this fork into the process that the client was asked to be; never returns."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    request, received = read_request(connection)
+    connection.sendall(os.getpid().to_bytes(8, "big"))
+    client = fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, HIGH_FD + MAX_FDS)
+    connection.close()
+    waiting = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in received]
+    for fd in received:
+        os.close(fd)
+    for fd, number in zip(waiting, request["fds"], strict=True):
+        os.dup2(fd, number)
+        os.close(fd)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    threading.Thread(target=_end_with_client, args=(client,), daemon=True).start()
+    import numpy
+
+    numpy.random.seed()  # Python reseeds its own generator after a fork, numpy does not
+    status = 1
+    try:
+        _run(request["argv"])
+        status = 0
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BaseException:  # the end of a process: what an interpreter prints at its top level
+        sys.excepthook(*sys.exc_info())
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _end_with_client(client: int) -> None:
+    """The client stands for this process, so whoever kills it means this process."""
+    os.read(client, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _run(argv: list[str]) -> None:
+    """Run `[options] -c CODE [args]` or `[options] SCRIPT [args]`, as an interpreter would."""
+    while argv[0].startswith("-") and argv[0] != "-c":
+        argv = argv[1:]
+    main_module = types.ModuleType("__main__")
+    sys.modules["__main__"] = main_module
+    if argv[0] == "-c":
+        sys.argv = ["-c", *argv[2:]]
+        code = compile(argv[1], "<string>", "exec")
+    else:
+        sys.argv = argv
+        main_module.__file__ = argv[0]
+        code = compile(Path(argv[0]).read_bytes(), argv[0], "exec")
+    exec(code, main_module.__dict__)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

@@ -1,0 +1,66 @@
+"""The training process: `python -m justrl_recipe.train CONFIG.yaml` does what veRL's `main` does.
+
+A process of its own (started by launch.py), so that what a person sees and what stops a run do not depend on
+Ray, vLLM and torch. Mirrors `main` of verl/trainer/main_ppo.py (veRL 0.9.1), without its Hydra decorator.
+"""
+
+import os
+import sys
+
+from omegaconf import DictConfig, OmegaConf
+
+
+from justrl_recipe.processes import end_with_parent
+
+
+def main(config_file: str, parent: int) -> None:
+    """Train with the resolved config in `config_file`, as long as the process `parent` lives."""
+    end_with_parent(parent)
+    config = OmegaConf.load(config_file)
+    assert isinstance(config, DictConfig)
+    pass_on_log_path(config)
+    if config.trainer.device == "cpu":
+        share_imports(config)
+
+    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+    from verl.utils.device import auto_set_device
+
+    auto_set_device(config)
+    validate_config(
+        config=config,
+        use_reference_policy=need_reference_policy(config),
+        use_critic=need_critic(config),
+    )
+    run_ppo(config, task_runner_class=TaskRunnerV1)
+
+
+def pass_on_log_path(config: DictConfig) -> None:
+    """Ray's workers see the driver's environment only where they are on its machine."""
+    env_vars = {"VERL_FILE_LOGGER_PATH": os.environ["VERL_FILE_LOGGER_PATH"]}
+    OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", env_vars, merge=True, force_add=True)
+
+
+def share_imports(config: DictConfig) -> None:
+    """Let every process of a run on one CPU machine start as a fork of one that has imported everything."""
+    from justrl_recipe.cpu import forkserver
+
+    runtime_env = config.ray_kwargs.ray_init.runtime_env
+    runtime_env.py_executable = forkserver.start(
+        [
+            "verl.trainer.ppo.v1",
+            "verl.workers.engine_workers",
+            "verl.workers.engine",
+            "verl.workers.rollout.vllm_rollout.vllm_async_server",
+            "verl.experimental.reward_loop",
+            "vllm.v1.engine.core",
+            "vllm.v1.worker.cpu_worker",
+            "transformers.models.qwen2.modeling_qwen2",
+        ],
+        env=runtime_env.env_vars,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,1 @@
+"""The recipes, as a Hydra config source: Hydra finds `pkg://justrl_recipe.recipes` by this file."""

@@ -1,0 +1,49 @@
+"""JustRL's reward: +1 when the text in the last box equals the ground truth, else -1.
+
+The same verdict as veRL's `math_dapo.compute_score(..., strict_box_verify=True)`
+(verl/utils/reward_score/math_dapo.py), with one accident left out: there, a response without a box scores
++1 when the ground truth is missing.
+"""
+
+from typing import Any
+
+# Only the end of a response counts, so a box that opens earlier does not: veRL's is_correct_strict_box.
+TAIL_CHARACTERS = 100
+BOX = "\\boxed{"
+
+
+def last_boxed(text: str) -> str | None:
+    """The content of the last `\\boxed{...}` in `text`.
+
+    None without a box or when the last one is never closed: an earlier box does not stand in for it.
+    """
+    start = text.rfind(BOX)
+    if start < 0:
+        return None
+    depth = 0
+    for end in range(start + len(BOX) - 1, len(text)):
+        if text[end] == "{":
+            depth += 1
+        elif text[end] == "}":
+            depth -= 1
+            if depth == 0:
+                return text[start + len(BOX) : end]
+    return None
+
+
+def compute_score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: dict | None = None, **kwargs: Any
+) -> dict[str, Any]:
+    """Score one response by exact string match on its last box (the paper's reward).
+
+    Args:
+        data_source: taken from any source, since veRL's own scorer refuses those that it does not know.
+        solution_str: the decoded response; only its last 100 characters count.
+        ground_truth: the expected text, compared as it stands, without any stripping.
+
+    Returns:
+        `{"score": 1.0 | -1.0, "acc": bool, "pred": str | None}`; anything but a string scores -1.
+    """
+    pred = last_boxed(solution_str[-TAIL_CHARACTERS:]) if isinstance(solution_str, str) else None
+    correct = pred is not None and isinstance(ground_truth, str) and pred == ground_truth
+    return {"score": 1.0 if correct else -1.0, "acc": correct, "pred": pred}
