@@ -1,6 +1,7 @@
 """Recipe + system + ablations + overrides -> one resolved config, without importing veRL, torch or Ray."""
 
 import difflib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -30,6 +31,31 @@ class Request:
     system: str | None = None
     ablations: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Config:
+    """A composed config.
+
+    raw: every leaf by dotted key, interpolations as they are written.
+    values: the same as nested plain data, every interpolation resolved.
+    """
+
+    raw: Mapping[str, Any]
+    values: dict[str, Any]
+
+    @classmethod
+    def of(cls, composed: DictConfig) -> "Config":
+        """Resolve what OmegaConf holds.
+
+        Raises:
+            UserError: an interpolation points nowhere.
+        """
+        try:
+            raw = OmegaConf.to_container(composed)
+            return cls(dict(leaves(raw)), OmegaConf.to_container(composed, resolve=True))  # type: ignore[arg-type]
+        except OmegaConfBaseException as error:
+            raise UserError(" ".join(str(error).split())) from error
 
 
 def names(folder: Path) -> list[str]:
@@ -101,8 +127,8 @@ def search_path() -> str:
     return f"hydra.searchpath=[file://{RECIPES},file://{PACKAGE},file://{verl_config_folder()}]"
 
 
-def load(request: Request) -> DictConfig:
-    """Compose a request into one config, interpolations kept.
+def load(request: Request) -> Config:
+    """Compose a request into one config.
 
     Raises:
         UserError: an unknown name or key, or what Hydra cannot parse.
@@ -114,17 +140,19 @@ def load(request: Request) -> DictConfig:
     if request.ablations:
         chosen = [check_name("ablation", name, ABLATIONS) for name in request.ablations]
         overrides.append(f"+ablations=[{','.join(dict.fromkeys(chosen))}]")
-    return _compose(path, [*overrides, *request.overrides])
+    return Config.of(_compose(path, [*overrides, *request.overrides]))
 
 
-def load_base() -> DictConfig:
+@functools.cache
+def load_base() -> Config:
     """veRL's defaults under justrl.yaml: what keys there are, of which type, and JustRL's own values.
 
     Merged from two files (veRL ships its composed defaults as one), which is faster than composing again.
     """
     base = OmegaConf.load(RECIPES / f"{BASE}.yaml")
     del base["defaults"]
-    return OmegaConf.merge(OmegaConf.load(verl_config_folder() / "_generated_ppo_trainer.yaml"), base)  # type: ignore
+    defaults = OmegaConf.load(verl_config_folder() / "_generated_ppo_trainer.yaml")
+    return Config.of(OmegaConf.merge(defaults, base))  # type: ignore[arg-type]
 
 
 def _compose(path: Path, overrides: list[str]) -> DictConfig:
@@ -138,11 +166,12 @@ def _compose(path: Path, overrides: list[str]) -> DictConfig:
 def _explain(error: Exception, path: Path, overrides: list[str]) -> str:
     """Hydra's message as one line, with the nearest key for an override of one that does not exist."""
     message = " ".join(str(error).split())
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}: {message.partition(' See ')[0]}"
     for override in overrides:
         key = override.split("=", 1)[0]
         if f"Could not override '{key}'" in message:
-            known = [name for name, _ in leaves(OmegaConf.to_container(load_base()))]
-            return f"no key {key!r}: {nearest_key(key, known)}"
+            return f"no key {key!r}: {nearest_key(key, list(load_base().raw))}"
     return f"{path.name}: {message}"
 
 
@@ -151,18 +180,6 @@ def nearest_key(key: str, known: Sequence[str]) -> str:
     same_last = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     close = difflib.get_close_matches(key, same_last or known, n=1, cutoff=0.0)
     return f"did you mean {close[0]!r}?"
-
-
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """The config as plain data with every interpolation resolved.
-
-    Raises:
-        UserError: an interpolation points nowhere.
-    """
-    try:
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        raise UserError(" ".join(str(error).split())) from error
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

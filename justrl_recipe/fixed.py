@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from justrl_recipe.config import leaves, resolve
+from justrl_recipe.config import Config, leaves
 
 # Where a run happens. System files may set these keys and no others.
 SYSTEM_KEYS = (
@@ -96,24 +94,23 @@ def matches(key: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in patterns)
 
 
-def deviations(recipe: DictConfig, config: DictConfig) -> list[Deviation]:
+def deviations(recipe: Config, config: Config) -> list[Deviation]:
     """Where `config` differs from `recipe` in what changes, or may change, what is learned.
 
-    Both unresolved: a key that both take from another one by the same interpolation is not listed beside it.
-    A key that one side lacks has the value None there.
+    A key that both take from another one by the same interpolation is not listed beside it. A key that one
+    side lacks has the value None there.
     """
-    before, after = (dict(leaves(OmegaConf.to_container(side))) for side in (recipe, config))
-    before_resolved, after_resolved = (dict(leaves(resolve(side))) for side in (recipe, config))
+    theirs, yours = dict(leaves(recipe.values)), dict(leaves(config.values))
     return [
-        Deviation(key, before_resolved.get(key), after_resolved.get(key))
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-        and before_resolved.get(key) != after_resolved.get(key)
+        Deviation(key, theirs.get(key), yours.get(key))
+        for key in sorted(recipe.raw.keys() | config.raw.keys())
+        if recipe.raw.get(key) != config.raw.get(key)
+        and theirs.get(key) != yours.get(key)
         and not matches(key, SYSTEM_KEYS + WATCHING_KEYS + SEED_KEYS)
     ]
 
 
-def scaled(base: DictConfig, recipe: DictConfig) -> list[Deviation]:
+def scaled(base: Config, recipe: Config) -> list[Deviation]:
     """The keys of justrl.yaml that a recipe gives other values, e.g. the tiny one to fit a laptop.
 
     What justrl.yaml leaves to its recipes (null there) and the embedded default's own sections do not count.

@@ -31,6 +31,8 @@ def _classes(package: str) -> dict[str, ast.ClassDef]:
 def fields(target: str) -> frozenset[str]:
     """The annotated fields of the class that `target` names, its bases' included; empty for an unknown one."""
     package, _, name = target.rpartition(".")
+    if not package:
+        return frozenset()
     classes = _classes(package)
     found: set[str] = set()
     waiting = [name]

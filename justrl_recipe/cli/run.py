@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from justrl_recipe import checks, config, fixed
-from justrl_recipe.config import Request
+from justrl_recipe.config import Config, Request
 from justrl_recipe.errors import UserError
 
 EXAMPLE = (
@@ -38,8 +38,8 @@ def run(
     """Train a model with a recipe."""
     request = Request(recipe, system, tuple(ablation or ()), tuple(check_overrides(overrides or [])))
     composed = config.load(request)
-    resolved = config.resolve(composed)
-    refuse(checks.problems(resolved, config.resolve(config.load_base())))
+    resolved = composed.values
+    refuse(checks.problems(resolved, config.load_base().values))
     about = describe(request, composed)
     notice(about)
     if dry_run:
@@ -84,7 +84,7 @@ def refuse(problems: list[str]) -> None:
         raise UserError(problems[0] + more)
 
 
-def describe(request: Request, composed: DictConfig) -> dict[str, Any]:
+def describe(request: Request, composed: Config) -> dict[str, Any]:
     """What the manifest says of a run before it starts: is this JustRL, and if not, which keys deviate."""
     path = config.find_recipe(request.recipe)
     base = config.load_base()
@@ -101,7 +101,7 @@ def describe(request: Request, composed: DictConfig) -> dict[str, Any]:
         "is_justrl": not scaled and not deviations,
         "scaled": [d.as_dict() for d in scaled],
         "deviations": [d.as_dict() for d in deviations],
-        "seed": composed.get("seed"),
+        "seed": composed.values.get("seed"),
         "command": shlex.join(["verl", *sys.argv[1:]]),
     }
 

@@ -1,0 +1,37 @@
+# make install     .venv: the CPU environment with this package (editable) and the test tools
+# make quickstart  install, then train the tiny recipe to its end
+# make test        install, then lint, type-check and run every test
+PYTHON ?= python3
+UV := $(or $(shell command -v uv),.tools/bin/uv)
+BIN := .venv/bin
+
+.PHONY: install quickstart test lock
+install: .venv/installed
+
+.tools/bin/uv:
+	$(PYTHON) -m venv .tools || { echo "error: $(PYTHON) has no venv: apt-get install python3-venv, or give PYTHON=..."; exit 2; }
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+
+# Bytecode is compiled once here: a run is ten processes that import veRL and vLLM.
+.venv/installed: pyproject.toml requirements/cpu.txt $(UV)
+	@$(PYTHON) -c "import ctypes; ctypes.CDLL('libnuma.so.1')" 2>/dev/null || \
+	  { echo "error: vLLM's CPU engine needs libnuma: apt-get install libnuma1 (dnf install numactl-libs)"; exit 2; }
+	$(UV) venv --quiet --allow-existing --python '>=3.10,<3.13' .venv
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --no-deps --compile-bytecode requirements/cpu.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+quickstart: install
+	$(BIN)/verl run recipes/justrl_tiny.yaml
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+# Locks the CPU environment anew, without any index host in the file.
+lock: $(UV)
+	$(UV) pip compile --quiet requirements/cpu.in pyproject.toml --override requirements/overrides.txt \
+	  --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  -o requirements/cpu.txt

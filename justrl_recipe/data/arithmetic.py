@@ -1,0 +1,81 @@
+"""The embedded default data: seeded arithmetic problems in veRL's schema.
+
+Three disjoint sets come out of one seeded shuffle of every problem there is, so no problem of one set
+occurs in another: `warmup` (supervised, for the tiny model), `train` (GRPO) and `validation`.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA_SOURCE = "arithmetic"
+PROMPT_SUFFIX = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One arithmetic question, e.g. `Problem("What is 17 + 8?", "17 + 8 = 25", "25")`."""
+
+    question: str
+    working: str
+    answer: str
+
+    @property
+    def prompt(self) -> str:
+        return self.question + PROMPT_SUFFIX
+
+
+@dataclass(frozen=True)
+class Problems:
+    warmup: list[Problem]
+    train: list[Problem]
+    validation: list[Problem]
+
+
+def all_problems() -> list[Problem]:
+    """Every problem: the sums of a two-digit and a one-digit number, 810 of them with 98 distinct answers."""
+    problems = []
+    for a in range(10, 100):
+        for b in range(1, 10):
+            total = f"{a} + {b}"
+            problems.append(Problem(f"What is {total}?", f"{total} = {a + b}", str(a + b)))
+    return problems
+
+
+def make_problems(seed: int, warmup: int, train: int, validation: int) -> Problems:
+    """Split all problems into three disjoint sets of the given sizes.
+
+    Raises:
+        ValueError: more problems are asked for than there are.
+    """
+    pool = all_problems()
+    if warmup + train + validation > len(pool):
+        raise ValueError(f"{warmup} + {train} + {validation} problems asked for, only {len(pool)} exist")
+    random.Random(seed).shuffle(pool)
+    return Problems(
+        warmup=pool[:warmup],
+        train=pool[warmup : warmup + train],
+        validation=pool[warmup + train : warmup + train + validation],
+    )
+
+
+def rows(problems: list[Problem], split: str) -> list[dict]:
+    """The problems as rows of veRL's RL dataset (verl/utils/dataset/rl_dataset.py)."""
+    return [
+        {
+            "data_source": DATA_SOURCE,
+            "prompt": [{"role": "user", "content": problem.prompt}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": problem.answer},
+            "extra_info": {"split": split, "index": index},
+        }
+        for index, problem in enumerate(problems)
+    ]
+
+
+def write_parquet(path: Path, problems: list[Problem], split: str) -> None:
+    """Write the problems as a veRL parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows(problems, split)), path)

@@ -1,0 +1,159 @@
+"""Recipes, ablations and systems, tested as data: what a lab that reproduces the paper has to trust."""
+
+import functools
+import json
+import subprocess
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from justrl_recipe import checks, fixed
+from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, leaves, load, load_base, names, recipe_names
+
+FULL = ("justrl_deepseek", "justrl_nemotron")
+
+# Every value that the paper, the authors' post about it or their script states.
+PAPER = {
+    "algorithm.adv_estimator": "grpo",
+    "algorithm.norm_adv_by_std_in_grpo": True,
+    "algorithm.use_kl_in_reward": False,
+    "algorithm.kl_ctrl.kl_coef": 0.0,
+    "data.train_batch_size": 256,
+    "data.max_prompt_length": 1024,
+    "data.max_response_length": 15360,
+    "data.filter_overlong_prompts": True,
+    "data.truncation": "error",
+    "actor_rollout_ref.actor.ppo_mini_batch_size": 64,
+    "actor_rollout_ref.actor.ppo_epochs": 1,
+    "actor_rollout_ref.actor.use_dynamic_bsz": True,
+    "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": 32768,
+    "actor_rollout_ref.actor.clip_ratio_low": 0.2,
+    "actor_rollout_ref.actor.clip_ratio_high": 0.28,
+    "actor_rollout_ref.actor.clip_ratio_c": 10.0,
+    "actor_rollout_ref.actor.loss_agg_mode": "token-mean",
+    "actor_rollout_ref.actor.entropy_coeff": 0,
+    "actor_rollout_ref.actor.use_kl_loss": False,
+    "actor_rollout_ref.actor.kl_loss_coef": 0.0,
+    "actor_rollout_ref.actor.optim.lr": 1e-6,
+    "actor_rollout_ref.actor.optim.lr_scheduler_type": "constant",
+    "actor_rollout_ref.actor.optim.lr_warmup_steps": 10,
+    "actor_rollout_ref.actor.optim.weight_decay": 0.1,
+    "actor_rollout_ref.actor.optim.clip_grad": 1.0,
+    "actor_rollout_ref.model.use_remove_padding": True,
+    "actor_rollout_ref.model.enable_gradient_checkpointing": True,
+    "actor_rollout_ref.rollout.name": "vllm",
+    "actor_rollout_ref.rollout.n": 8,
+    "actor_rollout_ref.rollout.temperature": 1.0,
+    "actor_rollout_ref.rollout.top_p": 1.0,
+    "actor_rollout_ref.rollout.top_k": -1,
+    "actor_rollout_ref.rollout.max_num_batched_tokens": 32768,
+    "actor_rollout_ref.rollout.gpu_memory_utilization": 0.85,
+    "actor_rollout_ref.rollout.val_kwargs.do_sample": True,
+    "actor_rollout_ref.rollout.val_kwargs.n": 32,
+    "actor_rollout_ref.rollout.val_kwargs.temperature": 0.7,
+    "actor_rollout_ref.rollout.val_kwargs.top_p": 0.9,
+    "reward.custom_reward_function.path": "pkg://justrl_recipe.reward_fns.rule_based",
+    "reward.reward_manager.name": "dapo",
+    "reward.reward_kwargs.max_resp_len": 15360,
+    "reward.reward_kwargs.overlong_buffer_cfg.enable": False,
+    "reward.reward_kwargs.overlong_buffer_cfg.len": 4096,
+    "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor": 1.0,
+    "reward.reward_kwargs.overlong_buffer_cfg.log": True,
+    "trainer.nnodes": 4,
+    "trainer.n_gpus_per_node": 8,
+    "trainer.test_freq": 50,
+    "trainer.save_freq": 50,
+    "trainer.val_before_train": True,
+}
+
+
+@functools.cache
+def flat(request: Request) -> dict:
+    return dict(leaves(load(request).values))
+
+
+@pytest.mark.parametrize("recipe", FULL)
+@pytest.mark.parametrize("key", PAPER)
+def test_full_recipes_have_the_papers_values(recipe, key):
+    assert flat(Request(recipe))[key] == PAPER[key]
+
+
+def test_the_two_full_recipes_differ_in_model_name_and_steps_only():
+    deepseek, nemotron = flat(Request("justrl_deepseek")), flat(Request("justrl_nemotron"))
+    assert {key for key in deepseek if deepseek[key] != nemotron[key]} == {
+        "actor_rollout_ref.model.path",
+        "actor_rollout_ref.rollout.prometheus.served_model_name",  # veRL copies the model's path
+        "actor_rollout_ref.rollout.trace.experiment_name",  # veRL copies the trainer's
+        "trainer.experiment_name",
+        "trainer.total_training_steps",
+    }
+    assert deepseek.keys() == nemotron.keys()
+    assert (deepseek["trainer.total_training_steps"], nemotron["trainer.total_training_steps"]) == (4380, 3440)
+
+
+@pytest.mark.parametrize("recipe", FULL)
+def test_the_run_ends_by_steps_and_not_by_epochs(recipe):
+    """veRL stops at whichever comes first, and 17k rows give 69 steps an epoch."""
+    config = flat(Request(recipe))
+    assert config["trainer.total_epochs"] * 69 > config["trainer.total_training_steps"]
+
+
+def test_the_embedded_recipe_keeps_what_makes_a_run_justrl():
+    tiny = flat(Request("justrl_tiny"))
+    kept = [key for key in PAPER if key.startswith(("algorithm.", "reward.custom", "reward.reward_manager"))]
+    kept += [f"actor_rollout_ref.actor.{key}" for key in ("clip_ratio_low", "clip_ratio_high", "clip_ratio_c")]
+    kept += ["actor_rollout_ref.rollout.n", "actor_rollout_ref.rollout.temperature", "actor_rollout_ref.actor.entropy_coeff"]
+    kept += ["actor_rollout_ref.actor.use_kl_loss", "actor_rollout_ref.actor.optim.lr_scheduler_type"]
+    assert {key: tiny[key] for key in kept} == {key: PAPER[key] for key in kept}
+    updates = tiny["data.train_batch_size"] / tiny["actor_rollout_ref.actor.ppo_mini_batch_size"]
+    assert updates == 256 / 64
+
+
+def test_every_scaled_key_of_the_embedded_recipe_is_marked_with_a_reason():
+    text = (RECIPES / "justrl_tiny.yaml").read_text()
+    for deviation in fixed.scaled(load_base(), load(Request("justrl_tiny"))):
+        name = deviation.key.rpartition(".")[2]
+        lines = [line for line in text.splitlines() if line.strip().startswith(f"{name}:")]
+        assert lines, deviation.key
+        if name not in ("train_files", "val_files", "path"):
+            assert any("#" in line for line in lines), deviation.key
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("system", names(SYSTEMS))
+def test_a_system_says_where_and_never_what_is_learned(recipe, system):
+    on_system, as_shipped = load(Request(recipe, system)), load(Request(recipe))
+    assert fixed.deviations(as_shipped, on_system) == []
+    touched = dict(leaves(OmegaConf.to_container(OmegaConf.load(SYSTEMS / f"{system}.yaml"))))
+    assert [key for key in touched if not fixed.matches(key, fixed.SYSTEM_KEYS)] == []
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("ablation", [None, *names(ABLATIONS)])
+def test_every_recipe_and_ablation_composes_without_problems(recipe, ablation):
+    config = load(Request(recipe, ablations=(ablation,) if ablation else ())).values
+    assert checks.problems(config, load_base().values) == []
+
+
+def test_the_overlong_penalty_is_one_key():
+    recipe, arm = load(Request("justrl_deepseek")), load(Request("justrl_deepseek", ablations=("overlong_penalty",)))
+    assert [d.key for d in fixed.deviations(recipe, arm)] == ["reward.reward_kwargs.overlong_buffer_cfg.enable"]
+
+
+@pytest.mark.parametrize("folder", [RECIPES, SYSTEMS, ABLATIONS])
+def test_every_yaml_opens_with_what_it_is_and_how_to_run_it(folder):
+    for name in names(folder):
+        head = [line for line in (folder / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
+        assert name == "justrl" or any(f"verl run recipes/{r}.yaml" in line for r in recipe_names() for line in head)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["justrl_deepseek", "justrl_tiny"])
+def test_verls_own_entry_point_composes_the_same_config(recipe, tmp_path):
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-path", "pkg://justrl_recipe.recipes"]
+    command += ["--config-name", recipe, "--cfg", "job", "--resolve"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    theirs = OmegaConf.to_container(OmegaConf.create(result.stdout))
+    assert json.loads(json.dumps(theirs)) == json.loads(json.dumps(load(Request(recipe)).values))
