@@ -67,7 +67,11 @@ def problems(config: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
 def open_ends(config: Mapping[str, Any]) -> list[str]:
     """What justrl.yaml leaves to a recipe and the recipe did not name."""
     values = dict(leaves(config))
-    return [f"no value for {key}: name it in the recipe, or give {key}=VALUE" for key in NEEDED_KEYS if values.get(key) is None]
+    return [
+        f"no value for {key}: name it in the recipe, or give {key}=VALUE"
+        for key in NEEDED_KEYS
+        if values.get(key) is None
+    ]
 
 
 def legacy_keys(config: Mapping[str, Any]) -> list[str]:

@@ -90,7 +90,9 @@ def find_recipe(recipe: str) -> Path:
     if path.suffix != ".yaml":
         raise UserError(f"{recipe} is not a .yaml file")
     if path.stem == BASE:
-        raise UserError(f"{recipe} is the base of the recipes and names no model: run {recipe_names()[0]}, or copy it")
+        raise UserError(
+            f"{recipe} is the base of the recipes and names no model: run {recipe_names()[0]}, or copy it"
+        )
     return path.absolute()
 
 
@@ -150,7 +152,7 @@ def load_base() -> Config:
     Merged from two files (veRL ships its composed defaults as one), which is faster than composing again.
     """
     base = OmegaConf.load(RECIPES / f"{BASE}.yaml")
-    del base["defaults"]
+    del base["defaults"]  # type: ignore[arg-type]
     defaults = OmegaConf.load(verl_config_folder() / "_generated_ppo_trainer.yaml")
     return Config.of(OmegaConf.merge(defaults, base))  # type: ignore[arg-type]
 

@@ -31,6 +31,7 @@ SYSTEM_KEYS = (
     "actor_rollout_ref.*.use_torch_compile",
     "actor_rollout_ref.*max_token_len_per_gpu",
     "actor_rollout_ref.*micro_batch_size_per_gpu",
+    "actor_rollout_ref.*entropy_from_logits_with_chunking",
     "actor_rollout_ref.*ulysses_sequence_parallel_size",
     "actor_rollout_ref.actor.fsdp_config.param_offload",
     "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
@@ -115,6 +116,4 @@ def scaled(base: Config, recipe: Config) -> list[Deviation]:
 
     What justrl.yaml leaves to its recipes (null there) and the embedded default's own sections do not count.
     """
-    return [
-        d for d in deviations(base, recipe) if d.recipe is not None and d.key.split(".")[0] not in OWN_SECTIONS
-    ]
+    return [d for d in deviations(base, recipe) if d.recipe is not None and d.key.split(".")[0] not in OWN_SECTIONS]

@@ -9,7 +9,6 @@ import sys
 
 from omegaconf import DictConfig, OmegaConf
 
-
 from justrl_recipe.processes import end_with_parent
 
 

@@ -41,7 +41,9 @@ def fields(target: str) -> frozenset[str]:
         if node is None:
             continue
         found.update(
-            item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+            item.target.id
+            for item in node.body
+            if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
         )
         waiting.extend(base.id for base in node.bases if isinstance(base, ast.Name))
     return frozenset(found)

@@ -127,7 +127,7 @@ class Watcher:
 
 def complete_lines(file: TextIO) -> list[str]:
     """The lines that a growing file has gained, without one that is still being written."""
-    lines = []
+    lines: list[str] = []
     while True:
         start = file.tell()
         line = file.readline()

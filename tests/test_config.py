@@ -62,7 +62,7 @@ def test_a_copied_recipe_deviates_from_justrl_in_what_was_changed(tmp_path):
 )
 def test_a_wrong_request_is_one_line_that_names_the_mend(request_, says):
     with pytest.raises(UserError, match=says) as error:
-        load(request_).values
+        load(request_)
     assert "\n" not in str(error.value)
 
 
@@ -120,10 +120,18 @@ def test_an_override_of_the_recipe_is_a_deviation_and_a_system_or_a_seed_is_none
         Request(
             "justrl_deepseek",
             "h200x1",
-            overrides=("actor_rollout_ref.actor.clip_ratio_high=0.2", "seed=7", "trainer.save_freq=5", "algorithm.gamma=0.9"),
+            overrides=(
+                "actor_rollout_ref.actor.clip_ratio_high=0.2",
+                "seed=7",
+                "trainer.save_freq=5",
+                "algorithm.gamma=0.9",
+            ),
         )
     )
-    assert [d.key for d in fixed.deviations(recipe, mine)] == ["actor_rollout_ref.actor.clip_ratio_high", "algorithm.gamma"]
+    assert [d.key for d in fixed.deviations(recipe, mine)] == [
+        "actor_rollout_ref.actor.clip_ratio_high",
+        "algorithm.gamma",
+    ]
 
 
 def test_a_derived_key_is_not_listed_beside_its_source():

@@ -103,7 +103,11 @@ def test_the_embedded_recipe_keeps_what_makes_a_run_justrl():
     tiny = flat(Request("justrl_tiny"))
     kept = [key for key in PAPER if key.startswith(("algorithm.", "reward.custom", "reward.reward_manager"))]
     kept += [f"actor_rollout_ref.actor.{key}" for key in ("clip_ratio_low", "clip_ratio_high", "clip_ratio_c")]
-    kept += ["actor_rollout_ref.rollout.n", "actor_rollout_ref.rollout.temperature", "actor_rollout_ref.actor.entropy_coeff"]
+    kept += [
+        "actor_rollout_ref.rollout.n",
+        "actor_rollout_ref.rollout.temperature",
+        "actor_rollout_ref.actor.entropy_coeff",
+    ]
     kept += ["actor_rollout_ref.actor.use_kl_loss", "actor_rollout_ref.actor.optim.lr_scheduler_type"]
     assert {key: tiny[key] for key in kept} == {key: PAPER[key] for key in kept}
     updates = tiny["data.train_batch_size"] / tiny["actor_rollout_ref.actor.ppo_mini_batch_size"]

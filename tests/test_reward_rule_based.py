@@ -8,9 +8,27 @@ from verl.utils.reward_score import math_dapo
 from justrl_recipe.reward_fns.rule_based import compute_score
 
 PIECES = st.sampled_from(
-    ["\\boxed{", "\\boxed", "\\fbox{", "{", "}", "\\", "34", " 34", "\\frac{1}{2}", "Answer: 34", "\n", " ", "é", "∀", "x" * 97]
+    [
+        "\\boxed{",
+        "\\boxed",
+        "\\fbox{",
+        "{",
+        "}",
+        "\\",
+        "34",
+        " 34",
+        "\\frac{1}{2}",
+        "Answer: 34",
+        "\n",
+        " ",
+        "é",
+        "∀",
+        "x" * 97,
+    ]
 )
-RESPONSES = st.one_of(st.text(), st.lists(PIECES, max_size=12).map("".join), st.tuples(st.text(), PIECES).map("".join))
+RESPONSES = st.one_of(
+    st.text(), st.lists(PIECES, max_size=12).map("".join), st.tuples(st.text(), PIECES).map("".join)
+)
 GOLDS = st.one_of(st.text(max_size=5), st.sampled_from(["34", "\\frac{1}{2}", "", "{34}"]))
 
 

@@ -15,9 +15,7 @@ from justrl_recipe import checks, config, fixed
 from justrl_recipe.config import Config, Request
 from justrl_recipe.errors import UserError
 
-EXAMPLE = (
-    "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
-)
+EXAMPLE = "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
 
 
 def run(
@@ -89,7 +87,11 @@ def describe(request: Request, composed: Config) -> dict[str, Any]:
     path = config.find_recipe(request.recipe)
     base = config.load_base()
     if config.shipped(path):
-        recipe = config.load(Request(request.recipe, request.system)) if request.overrides or request.ablations else composed
+        recipe = (
+            config.load(Request(request.recipe, request.system))
+            if request.overrides or request.ablations
+            else composed
+        )
         scaled, deviations = fixed.scaled(base, recipe), fixed.deviations(recipe, composed)
     else:
         scaled, deviations = [], fixed.scaled(base, composed)
@@ -109,7 +111,10 @@ def describe(request: Request, composed: Config) -> dict[str, Any]:
 def notice(about: dict[str, Any]) -> None:
     """Say on standard error what differs from the recipe."""
     if about["scaled"]:
-        print(f"{about['recipe']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['recipe']})", file=sys.stderr)
+        print(
+            f"{about['recipe']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['recipe']})",
+            file=sys.stderr,
+        )
     for deviation in about["deviations"]:
         values = f"recipe {json.dumps(deviation['recipe'])}, yours {json.dumps(deviation['yours'])}"
         print(f"deviation: {deviation['key']}: {values}", file=sys.stderr)

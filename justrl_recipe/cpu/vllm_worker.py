@@ -15,7 +15,9 @@ class CpuWorkerExtension(vLLMColocateWorkerExtension):
         vllm._custom_ops._supports_onednn = False
         return super().__new__(cls, **kwargs)
 
-    def _update_weights(self, weights: list[tuple[str, torch.Tensor]], **kwargs) -> None:
+    def _update_weights(
+        self, weights: list[tuple[str, torch.Tensor]], peft_config: dict | None, base_sync_done: bool
+    ) -> None:
         """Load copies: on a CPU the tensors are views of shared memory, which closes after this call
         (verl/workers/rollout/vllm_rollout/bucketed_weight_transfer.py, receive_weights)."""
-        super()._update_weights([(name, tensor.clone()) for name, tensor in weights], **kwargs)
+        super()._update_weights([(name, tensor.clone()) for name, tensor in weights], peft_config, base_sync_done)

@@ -1,0 +1,125 @@
+"""The tiny recipe's figures: three seeds and a control with learning rate 0.
+
+    .venv/bin/python benchmarks/tiny.py run          # trains all four, about 20 minutes on 2 cores
+    .venv/bin/python benchmarks/tiny.py report       # the table, and docs/tiny_curve.png, from benchmarks/tiny/
+
+Each seed has its own model, data and training: nothing is shared between them.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import psutil
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "tiny"
+CURVE = ROOT / "docs" / "tiny_curve.png"
+RUNS = {f"seed {seed}": [f"seed={seed}", f"tiny_model.seed={seed}", f"tiny_data.seed={seed}"] for seed in range(3)}
+RUNS["control (lr 0)"] = [*RUNS["seed 2"], "actor_rollout_ref.actor.optim.lr=0"]
+VALIDATION = "val-core/arithmetic/acc/mean@1"
+PHASES = ("gen", "old_log_prob", "update_actor", "update_weights")
+
+
+def file_name(name: str) -> str:
+    return name.split(" (")[0].replace(" ", "")
+
+
+def run(name: str, overrides: list[str]) -> None:
+    """Train once from an empty folder, so model and data are made too, and keep what the table needs."""
+    verl = Path(sys.executable).with_name("verl")
+    with tempfile.TemporaryDirectory() as folder:
+        before, peak, start = psutil.virtual_memory().used, 0, time.time()
+        process = subprocess.Popen([verl, "run", "justrl_tiny", "--out", "run", *overrides], cwd=folder)
+        while process.poll() is None:
+            peak = max(peak, psutil.virtual_memory().used)
+            time.sleep(1)
+        if process.returncode != 0:
+            sys.exit(f"{name} failed")
+        keep(name, Path(folder, "run"), wall_s=time.time() - start, peak_gib=(peak - before) / 2**30)
+
+
+def keep(name: str, run_folder: Path, wall_s: float, peak_gib: float) -> None:
+    """Copy a run's metrics beside its wall time and memory (of the whole machine, above what was used before)."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{file_name(name)}.jsonl").write_bytes((run_folder / "metrics.jsonl").read_bytes())
+    manifest = json.loads((run_folder / "manifest.json").read_text())
+    about = {"wall_s": round(wall_s), "peak_gib": round(peak_gib, 1), "versions": manifest["versions"]}
+    (RESULTS / f"{file_name(name)}.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def read(name: str) -> tuple[dict, list[dict], list[float]]:
+    """A run's wall time and memory, the metrics of its training steps, its validation accuracies."""
+    about = json.loads((RESULTS / f"{file_name(name)}.json").read_text())
+    lines = (RESULTS / f"{file_name(name)}.jsonl").read_text().splitlines()
+    entries = [json.loads(line)["data"] for line in lines]
+    steps = [entry for entry in entries if "critic/score/mean" in entry]
+    return about, steps, [entry[VALIDATION] for entry in entries if VALIDATION in entry]
+
+
+def table() -> str:
+    """The runs as a Markdown table."""
+    head = "| run | reward, first 3 steps | reward, last 3 | validation before | after | optimizer steps "
+    head += "| rollout/trainer probability difference | wall time | memory |"
+    rows = [head, "|---|" + "---:|" * 8]
+    for name in RUNS:
+        about, steps, validation = read(name)
+        rewards = [step["critic/score/mean"] for step in steps]
+        difference = max(step["training/rollout_probs_diff_mean"] for step in steps)
+        cells = [
+            name,
+            f"{statistics.mean(rewards[:3]):+.2f}",
+            f"{statistics.mean(rewards[-3:]):+.2f}",
+            f"{validation[0]:.3f}",
+            f"{validation[-1]:.3f}",
+            str(4 * len(steps)),
+            f"{difference:.1e}",
+            f"{about['wall_s']} s",
+            f"{about['peak_gib']} GiB" if "peak_gib" in about else "not measured",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def phases() -> str:
+    """Where a step's time goes: medians over the steps of the three seeds, in seconds."""
+    steps = [step for name in RUNS if name.startswith("seed") for step in read(name)[1]]
+    medians = {phase: statistics.median(step[f"timing_s/{phase}"] for step in steps) for phase in (*PHASES, "step")}
+    return "  ".join(f"{phase} {seconds:.2f} s" for phase, seconds in medians.items())
+
+
+def plot() -> None:
+    """Mean reward per step of every run."""
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    for name in RUNS:
+        rewards = [step["critic/score/mean"] for step in read(name)[1]]
+        control = name.startswith("control")
+        style = {"color": "0.5", "linestyle": "--"} if control else {}
+        axes.plot(range(1, len(rewards) + 1), rewards, label=name, **style)
+    axes.set(xlabel="step", ylabel="mean reward", ylim=(-1, 1), title="justrl_tiny on 2 CPU cores")
+    axes.axhline(0, color="0.85", linewidth=0.8, zorder=0)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    CURVE.parent.mkdir(exist_ok=True)
+    figure.savefig(CURVE, dpi=150)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["run"]:
+            for run_name, run_overrides in RUNS.items():
+                run(run_name, run_overrides)
+        case ["report"]:
+            plot()
+            print(table())
+            print(phases())
+        case _:
+            sys.exit(__doc__)

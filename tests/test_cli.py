@@ -1,0 +1,100 @@
+"""The command as a user types it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from justrl_recipe.config import RECIPES, Request, load
+
+VERL = Path(sys.executable).with_name("verl")
+
+
+def verl(*arguments: str, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess:
+    return subprocess.run([VERL, *arguments], capture_output=True, text=True, cwd=cwd, timeout=timeout)
+
+
+def test_dry_run_prints_the_resolved_config_and_nothing_else(tmp_path):
+    result = verl("run", "justrl_tiny", "--dry-run", "actor_rollout_ref.actor.optim.lr=1e-3", cwd=tmp_path)
+    assert result.returncode == 0
+    assert yaml.safe_load(result.stdout)["actor_rollout_ref"]["actor"]["optim"]["lr"] == 1e-3
+    assert "deviation: actor_rollout_ref.actor.optim.lr: recipe 0.00015, yours 0.001" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+    plain = verl("run", "recipes/justrl_tiny.yaml", "--dry-run", cwd=tmp_path)
+    assert yaml.safe_load(plain.stdout) == load(Request("justrl_tiny")).values
+    assert "deviation" not in plain.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["ls"], ["cat", "justrl_tiny"], ["run", "justrl_deepseek", "--dry-run"]]
+)
+def test_what_does_not_train_is_quick_and_imports_nothing_heavy(arguments, tmp_path):
+    code = f"import sys; sys.argv = ['verl', *{arguments!r}]\nfrom justrl_recipe.cli import main\n"
+    code += "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+    code += "print(*({'torch', 'ray', 'verl', 'vllm', 'transformers'} & set(sys.modules)), file=sys.stderr)"
+    fastest = float("inf")
+    for _ in range(3):  # the best of three: other processes share the machine
+        start = time.monotonic()
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60
+        )
+        fastest = min(fastest, time.monotonic() - start)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.strip() == ""
+    assert fastest < 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "justrl_tinny"], "justrl_tiny"),
+        (["run", "justrl_tiny", "--ablation", "overlong_penaltys"], "overlong_penalty"),
+        (["run", "justrl_tiny", "--system", "gpu"], "no system 'gpu'"),
+        (["run", "justrl_tiny", "data.train_batch_sizes=4"], "data.train_batch_size"),
+        (["run", "justrl_tiny", "data.train_batch_size=many"], "whole number"),
+        (["run", "justrl_tiny", "oops"], "KEY=VALUE"),
+        (["run", "justrl_deepseek"], "data/train.parquet"),
+        (["run", "justrl_deepseek", "reward_model.reward_manager=dapo"], "legacy"),
+        (["cat", "justrl_deepseak"], "justrl_deepseek"),
+        (["cp", "justrl_tiny", "there/mine.yaml"], "there/mine.yaml"),
+        (["cp", "justrl_tiny", "mine.txt"], ".yaml"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, says, tmp_path):
+    result = verl(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    error = [line for line in result.stderr.splitlines() if line.startswith("error:")]
+    assert len(error) == 1 and says in error[0]
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ls_names_everything_and_cat_shows_it(tmp_path):
+    listed = verl("ls", cwd=tmp_path).stdout
+    for name in ("justrl_deepseek", "justrl_nemotron", "justrl_tiny", "overlong_penalty", "h200x1"):
+        assert f"  {name}" in listed
+    assert verl("cat", "justrl_tiny", cwd=tmp_path).stdout == (RECIPES / "justrl_tiny.yaml").read_text()
+
+
+def test_cp_makes_a_recipe_that_runs_and_overwrites_nothing(tmp_path):
+    assert verl("cp", "justrl_deepseek", "mine.yaml", cwd=tmp_path).returncode == 0
+    dry = verl("run", "mine.yaml", "--dry-run", cwd=tmp_path)
+    assert yaml.safe_load(dry.stdout) == load(Request("justrl_deepseek")).values
+    again = verl("cp", "justrl_tiny", "mine.yaml", cwd=tmp_path)
+    assert again.returncode == 2 and "exists" in again.stderr
+    assert (tmp_path / "mine.yaml").read_text() == (RECIPES / "justrl_deepseek.yaml").read_text()
+
+
+def test_a_run_folder_that_holds_something_is_refused(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "result").write_text("precious")
+    for name in ("train", "validation"):
+        (tmp_path / f"{name}.parquet").write_text("")
+    data = ["data.train_files=train.parquet", "data.val_files=validation.parquet"]
+    result = verl("run", "justrl_deepseek", "--out", "full", *data, cwd=tmp_path)
+    assert result.returncode == 2 and "not empty" in result.stderr
+    assert os.listdir(tmp_path / "full") == ["result"]

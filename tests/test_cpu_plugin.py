@@ -1,0 +1,180 @@
+"""The contract with veRL 0.9.1 and vLLM 0.24.0 on a CPU: each hook, called as they call it."""
+
+import inspect
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from justrl_recipe.cpu.vllm_distribution import VllmCpuFinder
+
+PYTHON = sys.executable
+
+
+def on_cpu(code: str, **env: str) -> str:
+    """Run code in a fresh process with VERL_PLATFORM=cpu, as every process of a run is."""
+    import os
+
+    result = subprocess.run(
+        [PYTHON, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "VERL_PLATFORM": "cpu", **env},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def test_importing_verl_is_enough_to_load_the_plugin():
+    out = on_cpu("""
+        import verl
+        from verl.utils.device import get_device_name, get_resource_name, is_support_ipc
+        print(get_device_name(), get_resource_name(), is_support_ipc())
+    """)
+    assert out.split() == ["cpu", "GPU", "False"]
+
+
+def test_the_plugin_leaves_verl_alone_where_it_is_not_asked():
+    out = on_cpu(
+        """
+        import sys, verl
+        from verl.plugin.platform import PlatformRegistry
+        print("cpu" in PlatformRegistry.registered_names(), "justrl_recipe.cpu" in sys.modules)
+        """,
+        VERL_PLATFORM="nvidia",
+    )
+    assert out.split() == ["False", "False"]
+
+
+def test_the_platform_has_everything_that_verl_calls():
+    out = on_cpu("""
+        import torch, verl
+        from verl.plugin.platform import get_platform
+        from verl.utils.device import get_torch_device, get_device_id
+        platform, device = get_platform(), get_torch_device()
+        assert torch.ones(1).to(get_device_id()).device.type == "cpu"
+        device.set_device(0); device.synchronize(); device.empty_cache(); device.ipc_collect()
+        device.reset_peak_memory_stats()
+        free, total = device.mem_get_info()
+        assert 0 < free <= total
+        for name in ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"):
+            assert 0 < getattr(device, name)() < total, name
+        assert isinstance(device.get_device_name(), str)
+        state = device.get_rng_state()
+        first = torch.rand(3); device.set_rng_state(state)
+        assert torch.equal(first, torch.rand(3))
+        with platform.nvtx_range("step"):
+            platform.manual_seed(1)
+        print("ok")
+    """)
+    assert out.split() == ["ok"]
+
+
+def test_verl_finds_its_fsdp_engine_and_a_process_group():
+    out = on_cpu("""
+        import os, torch
+        os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29591")
+        from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
+        assert EngineRegistry.get_engine_cls("language_model", "fsdp2") is FSDPEngineWithLMHead
+        from verl.utils.distributed import initialize_global_process_group_ray
+        initialize_global_process_group_ray(timeout_second=None)
+        print(torch.distributed.get_backend())
+    """)
+    assert out.split()[-1] == "cpu:gloo"
+
+
+def test_the_process_group_patch_refuses_another_verl():
+    out = on_cpu("""
+        import verl
+        from verl.utils import distributed
+        from justrl_recipe.cpu import process_group
+        distributed.initialize_global_process_group_ray = lambda timeout: None
+        try:
+            process_group.patch()
+        except RuntimeError as error:
+            print(error)
+    """)
+    assert "not veRL 0.9.1's" in out
+
+
+def test_verl_finds_vllm_and_vllm_knows_that_it_is_the_cpu_build():
+    out = on_cpu("""
+        import verl.third_party.vllm as v
+        from vllm.platforms import current_platform
+        print(v.vllm_version, current_platform.is_cpu())
+    """)
+    assert out.split()[-2:] == ["0.24.0+cpu", "True"]
+
+
+def test_another_distribution_is_no_business_of_the_finder():
+    from importlib.metadata import DistributionFinder
+
+    assert list(VllmCpuFinder().find_distributions(DistributionFinder.Context(name="torch"))) == []
+
+
+def test_the_worker_extension_overrides_what_verl_calls():
+    from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+
+    from justrl_recipe.cpu.vllm_worker import CpuWorkerExtension
+
+    theirs = inspect.signature(vLLMColocateWorkerExtension._update_weights).parameters
+    assert list(theirs) == ["self", "weights", "peft_config", "base_sync_done"]
+    assert issubclass(CpuWorkerExtension, vLLMColocateWorkerExtension)
+    source = inspect.getsource(vLLMColocateWorkerExtension.update_weights_from_ipc)
+    assert "self._update_weights(" in source  # the call that the copies are made for
+
+
+def test_vllm_keeps_a_weight_that_it_does_not_pack():
+    """What the extension's switch is for: without it the second load finds an empty parameter."""
+    out = on_cpu("""
+        import torch, verl.third_party.vllm, vllm._custom_ops as ops
+        from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+        kept = []
+        for onednn in (ops._supports_onednn, False):
+            ops._supports_onednn = onednn
+            layer = torch.nn.Linear(32, 32, bias=False)
+            dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
+            kept.append(layer.weight.numel())
+        print(*kept)
+    """)
+    assert out.split()[-1] == "1024"
+
+
+def test_the_sampler_is_built_as_verl_builds_it_and_reports_the_reward():
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+    from justrl_recipe.reward_metrics import RewardMetricsReplayBuffer, mean_rewards
+
+    sampler = RewardMetricsReplayBuffer(
+        trainer_mode="sync",
+        trainer_config={},
+        max_off_policy_threshold=8,
+        max_off_policy_strategy="drop",
+        sampler_kwargs={"poll_interval": 0.05},
+        refill_fn=None,
+    )
+    assert isinstance(sampler, ReplayBuffer) and sampler.poll_interval == 0.05
+    infos = [
+        {"reward_extra_info": {"acc": True, "overlong": False}},
+        {"reward_extra_info": {"acc": False, "overlong": True}},
+        {},
+    ]
+    assert mean_rewards(infos) == {"reward/acc": 0.5, "reward/overlong": 0.5}
+    assert mean_rewards([{}]) == {}
+
+
+@pytest.mark.slow
+def test_ray_workers_have_the_plugin_too():
+    out = on_cpu("""
+        import ray
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+        @ray.remote
+        def device():
+            import verl
+            from verl.utils.device import get_device_name
+            return get_device_name()
+        print(ray.get(device.remote()))
+    """)
+    assert out.split()[-1] == "cpu"

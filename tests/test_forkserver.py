@@ -1,0 +1,117 @@
+"""A fork that stands for an interpreter behaves like one."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+
+@pytest.fixture(scope="module")
+def executable(tmp_path_factory):
+    """The stand-in of a server that has imported one module, `wave`."""
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
+    code = (
+        "import sys, time; from justrl_recipe.cpu import forkserver\n"
+        "print(forkserver.start(['wave'], {'FROM_SERVER': '1'}), flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdin is not None
+    yield process.stdout.readline().strip()
+    process.stdin.close()
+    process.wait(timeout=20)
+
+
+def run(executable: str, *arguments: str, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run([executable, *arguments], capture_output=True, text=True, timeout=60, **kwargs)
+
+
+def test_it_runs_code_that_finds_its_imports_done(executable, tmp_path):
+    code = "import os, sys; print('wave' in sys.modules, sys.argv, os.getcwd(), __name__)"
+    result = run(executable, "-c", code, "a", "b", cwd=tmp_path)
+    assert result.stdout.strip() == f"True ['-c', 'a', 'b'] {tmp_path} __main__"
+
+
+def test_it_runs_a_script_with_the_callers_environment_and_no_other(executable, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys; print(os.environ.get('MINE'), os.environ.get('FROM_SERVER'), __file__, sys.argv[1])"
+    )
+    result = run(executable, "-u", str(script), "x", env={"MINE": "yes", "PATH": os.environ["PATH"]})
+    assert result.stdout.split() == ["yes", "None", str(script), "x"]
+
+
+def test_an_exception_is_printed_as_by_an_interpreter(executable):
+    result = run(executable, "-c", "raise ValueError('planted')")
+    assert "ValueError: planted" in result.stderr and "Traceback" in result.stderr
+
+
+def test_it_inherits_open_files(executable):
+    reader, writer = os.pipe()
+    run(executable, "-c", f"import os; os.write({writer}, b'through')", pass_fds=[writer])
+    os.close(writer)
+    assert os.read(reader, 100) == b"through"
+
+
+def test_forks_differ_in_their_random_numbers(executable):
+    code = "import random, numpy; print(random.random(), numpy.random.rand())"
+    first, second = run(executable, "-c", code).stdout.split(), run(executable, "-c", code).stdout.split()
+    assert first[0] != second[0] and first[1] != second[1]
+
+
+def test_killing_the_stand_in_kills_the_fork(executable):
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
+    process = subprocess.Popen([executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    fork = psutil.Process(int(process.stdout.readline()))
+    process.kill()
+    fork.wait(timeout=10)
+
+
+def test_a_signal_reaches_the_fork(executable):
+    code = "import signal, time\ndef leave(*_): print('asked', flush=True); raise SystemExit\n"
+    code += "signal.signal(signal.SIGTERM, leave); print('ready', flush=True); time.sleep(60)"
+    process = subprocess.Popen([executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.read() == "asked\n"
+    process.wait(timeout=10)
+
+
+def test_multiprocessing_spawns_through_it(executable):
+    """vLLM's engine process comes this way."""
+    context = multiprocessing.get_context("spawn")
+    before = multiprocessing.spawn.get_executable()
+    multiprocessing.spawn.set_executable(executable)
+    try:
+        process = context.Process(target=print, args=("spawned",))
+        process.start()
+        process.join(timeout=30)
+        assert process.exitcode == 0
+    finally:
+        multiprocessing.spawn.set_executable(before)
+
+
+def test_the_server_and_its_forks_end_with_the_process_that_started_it(tmp_path):
+    code = (
+        "import subprocess, sys, time; from justrl_recipe.cpu import forkserver\n"
+        "exe = forkserver.start(['wave'], {})\n"
+        "child = subprocess.Popen([exe, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'])\n"
+        "time.sleep(60)"
+    )
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env)
+    assert parent.stdout is not None
+    fork = psutil.Process(int(parent.stdout.readline()))
+    server = fork.parent()
+    os.kill(parent.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while (fork.is_running() or server.is_running()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not fork.is_running() and not server.is_running()
+    parent.wait()

@@ -1,0 +1,70 @@
+"""The package as it is installed: wheel and editable."""
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, load, names
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT], check=True, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
+def test_the_wheel_puts_one_name_into_site_packages_and_holds_every_file(wheel):
+    files = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in files if ".dist-info" not in name} == {"justrl_recipe"}
+    tracked = subprocess.run(
+        ["git", "ls-files", "justrl_recipe", "recipes", "ablations", "reward_fns"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    inside = {name if name.startswith("justrl_recipe/") else f"justrl_recipe/{name}" for name in tracked}
+    links = {"justrl_recipe/recipes", "justrl_recipe/ablations", "justrl_recipe/reward_fns"}
+    assert inside - links <= set(files)
+    for folder, place in ((RECIPES, "recipes"), (SYSTEMS, "recipes/system"), (ABLATIONS, "ablations")):
+        assert {f"justrl_recipe/{place}/{name}.yaml" for name in names(folder)} <= set(files)
+
+
+@pytest.fixture(scope="module")
+def empty_venv(tmp_path_factory, wheel) -> Path:
+    """A venv with the wheel in it; the dependencies come from the environment that runs the tests."""
+    path = tmp_path_factory.mktemp("venv")
+    venv.create(path, with_pip=True)
+    python = path / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--no-deps", "--quiet", wheel], check=True, capture_output=True)
+    site = next(path.glob("lib/python*/site-packages"))
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return path
+
+
+@pytest.mark.parametrize("command", ["verl", "justrl"])
+def test_an_installed_wheel_lists_and_dry_runs_from_any_folder(empty_venv, command, tmp_path):
+    verl = empty_venv / "bin" / command
+    code = "import justrl_recipe; print(justrl_recipe.__file__)"
+    place = subprocess.run(
+        [empty_venv / "bin/python", "-c", code], capture_output=True, text=True, cwd=tmp_path
+    ).stdout
+    assert str(empty_venv) in place
+    listed = subprocess.run([verl, "ls"], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert "justrl_deepseek" in listed.stdout
+    dry = subprocess.run([verl, "run", "justrl_deepseek", "--dry-run"], capture_output=True, text=True, cwd=tmp_path)
+    assert yaml.safe_load(dry.stdout) == load(Request("justrl_deepseek")).values
+
+
+def test_the_editable_install_finds_the_same_recipes_from_any_folder(tmp_path):
+    verl = Path(sys.executable).with_name("verl")
+    dry = subprocess.run([verl, "run", "justrl_nemotron", "--dry-run"], capture_output=True, text=True, cwd=tmp_path)
+    assert yaml.safe_load(dry.stdout) == load(Request("justrl_nemotron")).values
