@@ -17,7 +17,7 @@ install: .venv/installed
 	@$(PYTHON) -c "import ctypes; ctypes.CDLL('libnuma.so.1')" 2>/dev/null || \
 	  { echo "error: vLLM's CPU engine needs libnuma: apt-get install libnuma1 (dnf install numactl-libs)"; exit 2; }
 	$(UV) venv --quiet --allow-existing --python '>=3.10,<3.13' .venv
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --no-deps --compile-bytecode requirements/cpu.txt
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements/cpu.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 

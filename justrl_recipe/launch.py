@@ -149,7 +149,7 @@ def run(config: dict[str, Any], folder: RunFolder, about: Mapping[str, Any], ver
     config["trainer"]["default_local_dir"] = str(folder.checkpoints)
     OmegaConf.save(OmegaConf.create(config), folder.config)
     adopt_orphans()
-    with manifest(folder, about) as content, tempfile.TemporaryDirectory(prefix="justrl-") as scratch:
+    with manifest(folder, about) as content, tempfile.TemporaryDirectory(prefix="justrl-", dir="/tmp") as scratch:
         try:
             with folder.log.open("wb") as log:
                 process = subprocess.Popen(
@@ -170,7 +170,12 @@ def run(config: dict[str, Any], folder: RunFolder, about: Mapping[str, Any], ver
 
 
 def environment(config: Mapping[str, Any], folder: RunFolder, scratch: str) -> dict[str, str]:
-    """The environment of the training process."""
+    """The environment of the training process.
+
+    Args:
+        scratch: a short path for sockets and Ray's session, removed with the run: a Unix socket's path has at
+            most 107 characters.
+    """
     env = {
         **os.environ,
         "PYTHONUNBUFFERED": "1",

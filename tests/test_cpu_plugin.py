@@ -1,6 +1,5 @@
 """The contract with veRL 0.9.1 and vLLM 0.24.0 on a CPU: each hook, called as they call it."""
 
-import inspect
 import subprocess
 import sys
 import textwrap
@@ -115,15 +114,15 @@ def test_another_distribution_is_no_business_of_the_finder():
 
 
 def test_the_worker_extension_overrides_what_verl_calls():
-    from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
-
-    from justrl_recipe.cpu.vllm_worker import CpuWorkerExtension
-
-    theirs = inspect.signature(vLLMColocateWorkerExtension._update_weights).parameters
-    assert list(theirs) == ["self", "weights", "peft_config", "base_sync_done"]
-    assert issubclass(CpuWorkerExtension, vLLMColocateWorkerExtension)
-    source = inspect.getsource(vLLMColocateWorkerExtension.update_weights_from_ipc)
-    assert "self._update_weights(" in source  # the call that the copies are made for
+    out = on_cpu("""
+        import inspect
+        from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension as Theirs
+        from justrl_recipe.cpu.vllm_worker import CpuWorkerExtension
+        print(issubclass(CpuWorkerExtension, Theirs))
+        print("self._update_weights(" in inspect.getsource(Theirs.update_weights_from_ipc))
+        print(*inspect.signature(Theirs._update_weights).parameters)
+    """)
+    assert out.split()[-6:] == ["True", "True", "self", "weights", "peft_config", "base_sync_done"]
 
 
 def test_vllm_keeps_a_weight_that_it_does_not_pack():

@@ -1,14 +1,18 @@
 """A fork that stands for an interpreter behaves like one."""
 
 import multiprocessing
+import multiprocessing.spawn
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import psutil
 import pytest
+
+from justrl_recipe.cpu import forkserver
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +85,17 @@ def test_a_signal_reaches_the_fork(executable):
     process.send_signal(signal.SIGTERM)
     assert process.stdout.read() == "asked\n"
     process.wait(timeout=10)
+
+
+def test_a_stand_in_without_a_server_says_so_and_ends(tmp_path):
+    client = [sys.executable, "-I", "-S", forkserver.CLIENT]
+    gone = tmp_path / "gone"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(gone))
+    listener.close()
+    for path in (gone, tmp_path / "no_folder" / "socket"):
+        result = subprocess.run([*client, path, "-c", "pass"], capture_output=True, text=True, timeout=10)
+        assert result.returncode == 1 and "no fork server" in result.stderr
 
 
 def test_multiprocessing_spawns_through_it(executable):

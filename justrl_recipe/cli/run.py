@@ -44,12 +44,21 @@ def run(
         sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(resolved)))
         return
 
+    try:
+        train(resolved, config.find_recipe(recipe).stem, out, about, verbose)
+    except KeyboardInterrupt as interrupt:
+        print("interrupted", file=sys.stderr)
+        raise typer.Exit(130) from interrupt
+
+
+def train(resolved: dict[str, Any], name: str, out: Path | None, about: dict[str, Any], verbose: bool) -> None:
+    """Make what is missing, then train in a new run folder."""
     from justrl_recipe import launch
 
     if "tiny_model" in resolved:
         make_embedded(resolved)
     refuse(checks.missing_data(resolved))
-    folder = launch.new_run_folder(config.find_recipe(recipe).stem, out)
+    folder = launch.new_run_folder(name, out)
     print(f"run folder: {folder.path}")
     try:
         launch.run(resolved, folder, about, verbose)

@@ -14,18 +14,19 @@ SERVER_TIMEOUT = 120  # seconds for the server to import everything
 
 
 def connect(path: str) -> socket.socket:
-    """A connection to the server, as soon as it listens."""
+    """A connection to the server, which makes the socket once it has imported everything and listens."""
     deadline = time.monotonic() + SERVER_TIMEOUT
-    while True:
+    while time.monotonic() < deadline and os.path.isdir(os.path.dirname(path)):
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.connect(path)
             return connection
-        except (FileNotFoundError, ConnectionRefusedError):
+        except FileNotFoundError:
             connection.close()
-            if time.monotonic() > deadline:
-                sys.exit(f"no fork server at {path} after {SERVER_TIMEOUT} s")
             time.sleep(0.02)
+        except ConnectionRefusedError:
+            break
+    sys.exit(f"no fork server listens at {path}")
 
 
 def inheritable_fds() -> list[int]:
@@ -46,7 +47,10 @@ def main() -> int:
     request = json.dumps({"argv": sys.argv[2:], "env": dict(os.environ), "cwd": os.getcwd(), "fds": fds}).encode()
     socket.send_fds(connection, [len(request).to_bytes(8, "big")], fds)
     connection.sendall(request)
-    pid = int.from_bytes(connection.recv(8), "big")
+    answer = connection.recv(8)
+    if not answer:
+        sys.exit("the fork server has ended")
+    pid = int.from_bytes(answer, "big")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: os.kill(pid, number))
     for fd in fds:

@@ -66,8 +66,10 @@ def main(parent: int, executable: str, modules: list[str]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
     gc.freeze()  # keeps the garbage collector from copying the pages that the forks share
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(f"{os.path.dirname(executable)}/socket")
+    path = f"{os.path.dirname(executable)}/socket"
+    listener.bind(f"{path}.new")
     listener.listen(64)
+    os.rename(f"{path}.new", path)  # so that whoever finds it and is refused knows that the server has ended
     server = os.getpid()
     while True:
         connection, _ = listener.accept()
