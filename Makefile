@@ -4,6 +4,8 @@
 PYTHON ?= python3
 UV := $(or $(shell command -v uv),.tools/bin/uv)
 BIN := .venv/bin
+# $(PYTHON) itself where its version fits, else whichever one uv finds.
+CHOOSE := import sys; print(sys.executable if (3, 10) <= sys.version_info < (3, 13) else ">=3.10,<3.13")
 
 .PHONY: install quickstart test lock
 install: .venv/installed
@@ -16,7 +18,7 @@ install: .venv/installed
 .venv/installed: pyproject.toml requirements/cpu.txt $(UV)
 	@$(PYTHON) -c "import ctypes; ctypes.CDLL('libnuma.so.1')" 2>/dev/null || \
 	  { echo "error: vLLM's CPU engine needs libnuma: apt-get install libnuma1 (dnf install numactl-libs)"; exit 2; }
-	$(UV) venv --quiet --allow-existing --python '>=3.10,<3.13' .venv
+	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c '$(CHOOSE)')" .venv
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements/cpu.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@

@@ -3,6 +3,7 @@
 Each check returns the problems that it finds, as lines that say what, where and how to mend it.
 """
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -175,12 +176,39 @@ def bad_batches(config: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def missing_data(config: Mapping[str, Any]) -> list[str]:
-    """Data files that are not there."""
+def missing_files(config: Mapping[str, Any]) -> list[str]:
+    """Data and reward files that are not there, or a reward file without its function. Runs no code of it."""
     found = []
+    reward = config["reward"]["custom_reward_function"]
+    path, name = str(reward["path"] or "").removeprefix("file://"), reward["name"]
+    if path and not path.startswith("pkg://"):
+        key = "reward.custom_reward_function.path"
+        if not Path(path).is_file():
+            found.append(f"{key}: no file {path}")
+        elif not _defines(Path(path), name):
+            found.append(f"{key}: {path} is no Python file that defines {name}()")
     for key in ("train_files", "val_files"):
         files = config["data"][key]
         for file in [files] if isinstance(files, str) else files:
             if not Path(file).is_file():
                 found.append(f"data.{key}: no file {file}: prepare it (README, Data) or set data.{key}=FILE")
     return found
+
+
+def _defines(file: Path, name: str) -> bool:
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except (SyntaxError, ValueError):
+        return False
+    assigned = {
+        target.id
+        for node in body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    imported = {
+        alias.asname or alias.name for node in body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    return name in defined | assigned | imported

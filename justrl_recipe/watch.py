@@ -57,17 +57,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def last_error(log: Path) -> str | None:
-    """The last error in a log that says more than that Ray passed one on, or None."""
-    wrapper = None
-    for raw in reversed(log.read_text(errors="replace").splitlines()):
+def errors(log: Path) -> list[str]:
+    """The distinct errors in a log, first to last: those that say more than that Ray passed one on, if any do."""
+    found: dict[str, bool] = {}
+    for raw in log.read_text(errors="replace").splitlines():
         line = RAY_PREFIX.sub("", ANSI.sub("", raw)).strip()
         match = ERROR_LINE.match(line)
-        if match and match[1] not in RAY_WRAPPERS:
-            return line
-        if match and wrapper is None:
-            wrapper = line
-    return wrapper
+        if match:
+            found[line] = match[1] not in RAY_WRAPPERS
+    return [line for line, says_more in found.items() if says_more] or list(found)
 
 
 class Watcher:

@@ -114,6 +114,26 @@ def test_what_verl_takes_is_accepted(override):
     assert problems(override) == []
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (None, "no file"),
+        ("def score(): ...", "defines compute_score()"),
+        ("def compute_score(:", "no Python file"),
+        ("def compute_score(*a, **k): ...", None),
+        ("from mine import compute_score", None),
+    ],
+)
+def test_a_reward_file_is_looked_at_before_the_start_and_not_run(tmp_path, code, says):
+    file = tmp_path / "my_reward.py"
+    if code is not None:
+        file.write_text(f"{code}\n" + ("" if code[-1] == ":" else "raise SystemExit\n"))
+    override = f"reward.custom_reward_function.path={file}"
+    found = checks.missing_files(load(Request("justrl_tiny", overrides=(override,))).values)
+    about_it = [problem for problem in found if "custom_reward_function" in problem]
+    assert len(about_it) == (says is not None) and (says is None or says in about_it[0])
+
+
 def test_an_override_of_the_recipe_is_a_deviation_and_a_system_or_a_seed_is_none():
     recipe = load(Request("justrl_deepseek"))
     mine = load(

@@ -114,7 +114,7 @@ def test_kill_9_leaves_no_process_either(folder):
 
 def test_a_training_that_fails_names_its_error_and_its_log(folder):
     """A reward file of the user's own, swapped in by one override, that raises as it is loaded."""
-    (folder / "my_reward.py").write_text("raise ValueError('planted in my_reward.py')\n")
+    (folder / "my_reward.py").write_text("def compute_score(): ...\nraise ValueError('planted in my_reward.py')\n")
     override = "reward.custom_reward_function.path=my_reward.py"
     process = start(folder, "--out", "failed", override)
     out, err = process.communicate(timeout=300)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from justrl_recipe.watch import Watcher, complete_lines, duration, last_error, step_line, validation_lines
+from justrl_recipe.watch import Watcher, complete_lines, duration, errors, step_line, validation_lines
 
 METRICS = {
     "critic/score/mean": -0.25,
@@ -46,23 +46,24 @@ def test_durations(seconds, text):
 
 
 @pytest.mark.parametrize(
-    ("log", "error"),
+    ("log", "found"),
     [
-        ("fine\nall fine\n", None),
-        ("Traceback\nValueError: bad lr\nmore\n", "ValueError: bad lr"),
+        ("fine\nall fine\n", []),
+        ("Traceback\nValueError: bad lr\nmore\n", ["ValueError: bad lr"]),
         (
             "\x1b[36m(WorkerDict pid=7)\x1b[0m torch.OutOfMemoryError: CUDA out of memory.\n"
             "ray.exceptions.RayTaskError: it failed\nray.exceptions.ActorDiedError: died\n",
-            "torch.OutOfMemoryError: CUDA out of memory.",
+            ["torch.OutOfMemoryError: CUDA out of memory."],
         ),
-        ("ray.exceptions.ActorDiedError: The actor died\n", "ray.exceptions.ActorDiedError: The actor died"),
-        ("(WorkerDict pid=7, ip=10.0.0.1) AssertionError\n", "AssertionError"),
+        ("KeyError: 'x'\nagain\nKeyError: 'x'\nValueError: then this\n", ["KeyError: 'x'", "ValueError: then this"]),
+        ("ray.exceptions.ActorDiedError: The actor died\n", ["ray.exceptions.ActorDiedError: The actor died"]),
+        ("(WorkerDict pid=7, ip=10.0.0.1) AssertionError\n", ["AssertionError"]),
     ],
 )
-def test_the_last_error_that_means_something(tmp_path, log, error):
+def test_the_errors_that_mean_something(tmp_path, log, found):
     file = tmp_path / "train.log"
     file.write_text(log)
-    assert last_error(file) == error
+    assert errors(file) == found
 
 
 def test_a_line_is_read_once_it_is_whole(tmp_path):

@@ -57,7 +57,7 @@ def train(resolved: dict[str, Any], name: str, out: Path | None, about: dict[str
 
     if "tiny_model" in resolved:
         make_embedded(resolved)
-    refuse(checks.missing_data(resolved))
+    refuse(checks.missing_files(resolved))
     folder = launch.new_run_folder(name, out)
     print(f"run folder: {folder.path}")
     try:
