@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from justrl_recipe.errors import UserError
 
@@ -153,7 +153,8 @@ def load_base() -> Config:
     """
     base = OmegaConf.load(RECIPES / f"{BASE}.yaml")
     del base["defaults"]  # type: ignore[arg-type]
-    defaults = OmegaConf.load(verl_config_folder() / "_generated_ppo_trainer.yaml")
+    text = (verl_config_folder() / "_generated_ppo_trainer.yaml").read_text()
+    defaults = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # OmegaConf's takes 0.2 s more
     return Config.of(OmegaConf.merge(defaults, base))  # type: ignore[arg-type]
 
 
@@ -161,7 +162,7 @@ def _compose(path: Path, overrides: list[str]) -> DictConfig:
     try:
         with initialize_config_dir(config_dir=str(path.parent), version_base=None):
             return compose(path.stem, overrides=overrides)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(_explain(error, path, overrides)) from error
 
 

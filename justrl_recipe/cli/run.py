@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 from omegaconf import OmegaConf
 
 from justrl_recipe import checks, config, fixed
@@ -41,7 +42,7 @@ def run(
     about = describe(request, composed)
     notice(about)
     if dry_run:
-        sys.stdout.write(OmegaConf.to_yaml(OmegaConf.create(resolved)))
+        yaml.safe_dump(resolved, sys.stdout, sort_keys=False)
         return
 
     try:
