@@ -32,7 +32,7 @@ RESPONSES = st.one_of(
 GOLDS = st.one_of(st.text(max_size=5), st.sampled_from(["34", "\\frac{1}{2}", "", "{34}"]))
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(RESPONSES, GOLDS)
 def test_scores_what_verl_scores_strictly(response, gold):
     expected = math_dapo.compute_score(response, gold, strict_box_verify=True)
