@@ -12,7 +12,13 @@ from justrl_recipe.config import leaves, nearest_key
 from justrl_recipe.fixed import OWN_SECTIONS
 from justrl_recipe.verl_fields import fields
 
-NEEDED_KEYS = ("actor_rollout_ref.model.path", "trainer.total_training_steps", "trainer.experiment_name")
+NEEDED_KEYS = (
+    "actor_rollout_ref.model.path",
+    "data.train_files",
+    "data.val_files",
+    "trainer.total_training_steps",
+    "trainer.experiment_name",
+)
 
 # veRL 0.9.1 composes these sections and reads them nowhere: `reward.*` took their place.
 LEGACY_SECTIONS = {
@@ -66,7 +72,7 @@ def problems(config: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
 
 
 def open_ends(config: Mapping[str, Any]) -> list[str]:
-    """What justrl.yaml leaves to a recipe and the recipe did not name."""
+    """What a run cannot do without: above all what justrl.yaml leaves to a recipe."""
     values = dict(leaves(config))
     return [
         f"no value for {key}: name it in the recipe, or give {key}=VALUE"
@@ -165,9 +171,10 @@ def bad_batches(config: Mapping[str, Any]) -> list[str]:
     """Batch sizes that do not go into each other or over the GPUs."""
     train, mini = config["data"]["train_batch_size"], config["actor_rollout_ref"]["actor"]["ppo_mini_batch_size"]
     n = config["actor_rollout_ref"]["rollout"]["n"]
-    gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
-    if not all(isinstance(value, int) and value > 0 for value in (train, mini, n, gpus)):
+    nodes, gpus_per_node = config["trainer"]["nnodes"], config["trainer"]["n_gpus_per_node"]
+    if not all(isinstance(value, int) and value > 0 for value in (train, mini, n, nodes, gpus_per_node)):
         return ["train_batch_size, ppo_mini_batch_size, rollout.n, nnodes and n_gpus_per_node are whole and above 0"]
+    gpus = nodes * gpus_per_node
     found = []
     if train % mini:
         found.append(f"data.train_batch_size={train} is no multiple of ppo_mini_batch_size={mini}")

@@ -164,7 +164,6 @@ def run(config: dict[str, Any], folder: RunFolder, about: Mapping[str, Any], ver
         finally:
             end_descendants(GRACE)
         if process.returncode != 0:
-            content["status"] = "failed"
             raise TrainingFailed(folder, process.returncode)
         content["status"] = "finished"
 

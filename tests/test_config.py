@@ -90,6 +90,8 @@ def test_a_broken_yaml_is_one_line_with_the_file(tmp_path):
         (["actor_rollout_ref.actor.ppo_mini_batch_size=1", "trainer.nnodes=5"], "divide over 40 GPUs"),
         (["algorithm.filter_groups.enable=true"], "no effect"),
         (["actor_rollout_ref.model.path=null"], "no value"),
+        (["data.train_files=null"], "no value"),
+        (["trainer.nnodes=null"], "above 0"),
     ],
 )
 def test_what_verl_would_ignore_or_trip_over_is_refused(overrides, says):

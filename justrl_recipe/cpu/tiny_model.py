@@ -109,12 +109,6 @@ def warm_up(
         progress(step + 1)
 
 
-def is_made(path: Path, spec: Mapping[str, Any]) -> bool:
-    """Whether `path` holds the model of exactly this spec."""
-    file = path / SPEC_FILE
-    return file.is_file() and json.loads(file.read_text()) == dict(spec)
-
-
 def make(path: Path, spec: Mapping[str, Any], problems: list[Problem], progress: Callable[[int], None]) -> None:
     """Build, warm up and save the model at `path`, whole or not at all; an older one there is replaced.
 
