@@ -1,0 +1,205 @@
+"""The processes behind the robust verifier: nothing hangs them, nothing outlives its caller."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from justrl_recipe.reward_fns import math_workers
+from justrl_recipe.reward_fns.robust_verifier import compute_score
+
+HOSTILE = [json.loads(line) for line in (Path(__file__).parent / "hostile_answers.jsonl").read_text().splitlines()]
+# Passes every bound on its text and keeps sympy busy, in one call of C code.
+HANGS = ("1", "\\binom{10000000}{5000000}")
+
+
+def score(pred: str, gold: str) -> bool:
+    return compute_score("any", f"\\boxed{{{pred}}}", gold)["acc"]
+
+
+def seconds(call, *arguments) -> float:
+    started = time.monotonic()
+    call(*arguments)
+    return time.monotonic() - started
+
+
+@pytest.fixture(autouse=True, scope="module")
+def warm():
+    assert score("x+1", "1+x")
+
+
+@pytest.mark.parametrize("case", HOSTILE, ids=[case["name"] for case in HOSTILE])
+def test_a_hostile_answer_is_wrong_within_two_seconds_and_the_next_right_one_right_at_once(case):
+    started = time.monotonic()
+    assert compute_score("any", case["response"], case["gold"])["acc"] is False
+    answered = time.monotonic()
+    assert score("\\frac{3\\sqrt{20}}{5}", "\\frac{6\\sqrt{5}}{5}")
+    assert answered - started < 2
+    assert time.monotonic() - answered < 0.5
+
+
+@pytest.mark.parametrize(
+    "text", ["\0", "\ud800", "\U0001f600", "\u202e", "a\u0301" * 50, "\\" * 300, "{" * 300, "%" * 300]
+)
+def test_any_character_is_taken(text):
+    for response in (text, f"\\boxed{{{text}}}", f"\\boxed{{1{text}}}"):
+        assert compute_score("any", response, "2")["acc"] is False
+        compute_score("any", "\\boxed{2}", text)
+
+
+@pytest.mark.parametrize("size", [10**6, 10**7])
+def test_a_megabyte_is_no_answer_and_no_burden(size):
+    for response in (
+        "1" * size,
+        f"\\boxed{{{'1' * size}}}",
+        "\\boxed{" * (size // 7),
+        "\\boxed{2}" + " " * size + "\\boxed{",
+    ):
+        assert seconds(compute_score, "any", response, "2") < 2
+        assert compute_score("any", response, "2")["acc"] is False
+
+
+def test_the_hang_of_these_tests_is_one_and_is_killed():
+    """Else the tests below would show nothing."""
+    before = workers_of(math_workers.start())
+    elapsed = seconds(score, HANGS[1], HANGS[0])
+    assert math_workers.TIME_LIMIT <= elapsed < 2
+    time.sleep(0.3)
+    assert workers_of(math_workers.start()) != before
+
+
+def workers_of(workers) -> set[int]:
+    return {child.pid for child in psutil.Process(workers.process.pid).children()}
+
+
+def test_sixty_four_threads_hostile_and_plain():
+    def verdict(n: int) -> bool:
+        if n % 16 == 0:
+            return score(HANGS[1] + f"+{n}", HANGS[0])
+        return (
+            score(f"{n}\\sqrt{{7}}", f"\\sqrt{{{7 * n * n}}}")
+            if n % 2
+            else score(f"{n}\\sqrt{{7}}", f"{n}\\sqrt{{6}}")
+        )
+
+    with ThreadPoolExecutor(64) as executor:
+        assert list(executor.map(verdict, range(128))) == [n % 2 == 1 for n in range(128)]
+
+
+def test_four_hangs_at_once_do_not_poison_the_next_four():
+    with ThreadPoolExecutor(4) as executor:
+        assert list(executor.map(lambda n: score(HANGS[1] + f"-{n}", HANGS[0]), range(4))) == [False] * 4
+        started = time.monotonic()
+        assert (
+            list(executor.map(lambda n: score(f"{n}\\sqrt{{5}}", f"\\sqrt{{{5 * n * n}}}"), range(1, 5)))
+            == [True] * 4
+        )
+    assert time.monotonic() - started < 0.5
+
+
+def test_under_asyncio_as_verls_reward_manager_calls_it():
+    async def verdicts() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        calls = [loop.run_in_executor(None, score, f"{n}\\sqrt{{3}}", f"\\sqrt{{{3 * n * n}}}") for n in range(1, 40)]
+        hang = loop.run_in_executor(None, score, HANGS[1], HANGS[0])
+        return [*await asyncio.gather(*calls), await hang]
+
+    assert asyncio.run(verdicts()) == [True] * 39 + [False]
+
+
+def test_a_forked_child_has_workers_of_its_own():
+    before = math_workers.start().process.pid
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        verdict = score("\\frac{1}{\\sqrt{11}}", "\\frac{\\sqrt{11}}{11}")
+        os.write(write, json.dumps([verdict, math_workers.start().process.pid]).encode())
+        os._exit(0)
+    os.close(write)
+    verdict, pid = json.loads(os.read(read, 100))
+    os.waitpid(child, 0)
+    assert verdict is True and pid != before
+    assert math_workers.start().process.pid == before and score("\\sqrt{44}", "2\\sqrt{11}")
+    assert gone([pid])
+
+
+def gone(pids: list[int], timeout: float = 5) -> bool:
+    deadline = time.monotonic() + timeout
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, None])
+def test_workers_end_with_their_caller_even_in_the_middle_of_a_hang(end):
+    script = textwrap.dedent(
+        f"""
+        import threading, time
+        from justrl_recipe.reward_fns import math_workers
+        assert math_workers.equivalent("x+1", "1+x")
+        threading.Thread(target=math_workers.equivalent, args={HANGS!r}, daemon=True).start()
+        time.sleep(0.2)
+        print(math_workers.start().process.pid, flush=True)
+        {"time.sleep(60)" if end else ""}
+        """
+    )  # unguarded on purpose: starting the workers must not run a caller's script again
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout is not None
+        helper = psutil.Process(int(caller.stdout.readline()))
+        pids = [helper.pid, *(child.pid for child in helper.children())]
+        assert len(pids) == 1 + math_workers.WORKERS
+        if end:
+            caller.send_signal(end)
+        caller.wait(10)
+    assert gone(pids)
+
+
+def test_a_helper_that_is_killed_is_replaced_and_no_verdict_is_lost():
+    first = math_workers.start().process
+    workers = [child.pid for child in psutil.Process(first.pid).children()]
+    verdicts = []
+    asking = threading.Thread(target=lambda: verdicts.append(score(HANGS[1], HANGS[0])))
+    asking.start()
+    time.sleep(0.3)
+    os.kill(first.pid, signal.SIGKILL)
+    assert score("\\sqrt{28}", "2\\sqrt{7}")
+    asking.join(10)
+    assert verdicts == [False]
+    assert math_workers.start().process.pid != first.pid
+    assert gone(workers)
+
+
+def test_workers_that_cannot_run_are_an_error_and_no_score(monkeypatch):
+    monkeypatch.setattr(math_workers, "_workers", None)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RuntimeError, match="ended with code 1, twice"):
+        score("x+1", "1+x")
+    assert score("2", "2")  # what needs no worker goes on
+
+
+def test_nothing_is_evaluated_as_code(tmp_path):
+    trace = tmp_path / "trace"
+    for code in (
+        f"open('{trace}','w')",
+        f"__import__('os').system('touch {trace}')",
+        f"\\text{{open('{trace}','w')}}",
+    ):
+        assert score(code, "1") is False and score("1", code) is False
+    assert not trace.exists()

@@ -1,0 +1,108 @@
+"""The robust verifier's verdicts, a table per kind of answer; its process side is tested in test_math_workers."""
+
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from justrl_recipe.reward_fns.answers import plain_number, spelling, too_costly
+from justrl_recipe.reward_fns.robust_verifier import compute_score
+
+ANSWERS = yaml.safe_load((Path(__file__).parent / "answers.yaml").read_text(encoding="utf-8"))
+
+
+def cases(column: str) -> list:
+    return [
+        pytest.param(row["gold"], answer, id=f"{kind}: {answer!r} for {row['gold']!r}"[:100])
+        for kind, rows in ANSWERS.items()
+        for row in rows
+        for answer in row[column]
+    ]
+
+
+@pytest.mark.parametrize(("gold", "answer"), cases("equal"))
+def test_accepts(gold, answer):
+    result = compute_score("any", f"so the answer is \\boxed{{{answer}}}.", gold)
+    assert result["acc"] is True and result["score"] == 1.0
+
+
+@pytest.mark.parametrize(("gold", "answer"), cases("other"))
+def test_rejects(gold, answer):
+    result = compute_score("any", f"so the answer is \\boxed{{{answer}}}.", gold)
+    assert result["acc"] is False and result["score"] == -1.0
+
+
+@pytest.mark.parametrize(
+    ("response", "correct"),
+    [
+        ("\\boxed{1}, no: \\boxed{2}", True),
+        ("\\boxed{2}, no: \\boxed{1}", False),
+        ("\\boxed{2}" + "." * 5000, True),  # no window, unlike the rule-based reward
+        ("\\boxed{\\boxed{2}}", True),
+        ("the answer is 2", False),
+        ("\\boxed{2} or \\boxed{", False),  # the last box is never closed
+        ("\\boxed{2", False),
+    ],
+)
+def test_the_last_box_is_the_answer(response, correct):
+    assert compute_score("any", response, "2")["acc"] is correct
+
+
+@pytest.mark.parametrize(
+    "response", [None, 2, b"\\boxed{2}", "", "\\boxed{}", "\\boxed{ }", "\\boxed{$$}", "\\boxed{\\text{}}"]
+)
+@pytest.mark.parametrize("gold", ["2", "", " ", "$$", "\\boxed{}", None, 2])
+def test_nothing_is_never_an_answer(response, gold):
+    assert compute_score("any", response, gold)["acc"] is False
+
+
+def test_gives_the_box_as_the_prediction():
+    assert compute_score("any", "\\boxed{ \\frac12 }", "0.5") == {"score": 1.0, "acc": True, "pred": " \\frac12 "}
+
+
+@given(st.integers(-(10**12), 10**12), st.integers(-(10**12), 10**12))
+def test_integers_are_compared_exactly(a, b):
+    assert compute_score("any", f"\\boxed{{{a:,}}}", str(b))["acc"] is (a == b)
+
+
+@given(st.fractions(max_denominator=10**6))
+def test_a_fraction_is_its_value_however_it_is_written(value):
+    n, d = value.numerator, value.denominator
+    for text in (f"{n}/{d}", f"\\frac{{{n}}}{{{d}}}", f"\\dfrac{{{3 * n}}}{{{3 * d}}}", f"{2 * n} / {2 * d}"):
+        number = plain_number(spelling(text))
+        assert number is not None and number.value == value
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=5, min_value=-(10**9), max_value=10**9))
+def test_a_decimal_is_its_exact_value(value):
+    number = plain_number(spelling(f"{value:f}"))
+    assert number is not None and number.value == Fraction(value)
+
+
+@given(st.text(max_size=300))
+def test_spelling_takes_any_text_and_is_stable(text):
+    once = spelling(text)
+    plain_number(once), too_costly(once)
+    assert compute_score("any", f"\\boxed{{{text}}}", text)["acc"] in (True, False)
+
+
+def test_plain_answers_cost_no_process_and_microseconds():
+    pairs = [(str(n), f"\\boxed{{{n if n % 2 else n + 1}}}") for n in range(2000)]
+    started = time.process_time()
+    verdicts = [compute_score("any", response, gold)["acc"] for gold, response in pairs]
+    assert verdicts == [n % 2 == 1 for n in range(2000)]
+    assert time.process_time() - started < 1.0
+
+
+TOWERS = r"9^9^9 9^{9^{9}} 2^{10^{10}} (10^9)^{10^9} x^{100000} 5000! (99999)! 2^{100!}".split()
+TOO_COSTLY = [*TOWERS, "1" * 301, "x" * 401]
+SENSIBLE = [r"2024^{4046}", r"2^{25}\cdot26!", r"x^{2^{n}}", r"2^{2^3}", r"10^{100}", r"e^{-8x}", r"\frac{26!}{13!}"]
+
+
+@pytest.mark.parametrize(("text", "costly"), [(t, True) for t in TOO_COSTLY] + [(t, False) for t in SENSIBLE])
+def test_what_could_take_long_is_known_by_its_text(text, costly):
+    assert too_costly(text) is costly
