@@ -4,7 +4,9 @@ Text in, text or exact numbers out. Nothing here does mathematics beyond arithme
 is linear in the length of the answer.
 """
 
+import itertools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,6 +14,7 @@ MAX_CHARACTERS = 400  # longer answers are compared as text only
 MAX_DIGITS = 300
 MAX_EXPONENT = 10_000
 MAX_FACTORIAL = 2_000
+MAX_DEPTH = 20  # of brackets in brackets, which the parser takes exponential time for
 
 UNICODE = str.maketrans(
     {
@@ -31,7 +34,6 @@ UNICODE = str.maketrans(
         "≠": r"\ne ",
         "≈": r"\approx ",
         "±": r"\pm ",
-        "√": r"\sqrt ",
         "²": "^2",
         "³": "^3",
         "½": r"\frac{1}{2}",
@@ -44,80 +46,106 @@ UNICODE = str.maketrans(
     }
 )
 
-END = r"(?![A-Za-z])"  # of a command's name
+# LaTeX commands that say what another one says, or nothing.
+COMMANDS = {
+    **dict.fromkeys(("dfrac", "tfrac", "cfrac"), r"\frac"),
+    **dict.fromkeys(("vert", "lvert", "rvert"), "|"),
+    **dict.fromkeys(("leq", "leqslant"), r"\le "),
+    **dict.fromkeys(("geq", "geqslant"), r"\ge "),
+    **dict.fromkeys(("approx", "simeq"), r"\approx "),
+    **dict.fromkeys(("quad", "qquad"), " "),
+    **dict.fromkeys(("left", "right", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "displaystyle", "textstyle"), ""),
+    "neq": r"\ne ",
+    "lbrace": r"\{",
+    "rbrace": r"\}",
+    "varnothing": r"\emptyset ",
+    "infinity": r"\infty ",
+    "degree": "",
+}
+# What is typed without its backslash.
+FUNCTIONS = "sin cos tan arcsin arccos arctan sinh cosh tanh cot sec csc ln log exp sqrt min max gcd lcm pi"
+WORDS = {name: f"\\{name} " for name in FUNCTIONS.split()} | dict.fromkeys(("infinity", "inf", "oo"), r"\infty ")
+
 FONT = r"\\(?:text(?:bf|it|rm|sf|normal)?|math(?:rm|bf|it|sf)|mbox|boldsymbol|bm|operatorname\*?)\s*"
-FUNCTION = r"(?:arc)?(?:sin|cos|tan)|(?:sin|cos|tan)h|cot|sec|csc|ln|log|exp|sqrt|min|max|gcd|lcm"
-UNIT = r"[ckm]m|kg|mL|in|ft|lbs?|mph|hrs?|mins?|secs?"  # a single letter could be a variable
+NESTED = r"\{((?:[^{}]|\{[^{}]*\})*)\}"  # braces with braces inside, once
+NUMBER_END = r"(?:(?<=[\d})])|(?<=\\pi)|(?<=\\pi ))\s*"
+SQUARED = r"(?:\s*\^\s*\{?\d\}?)?"
+DEGREES = r"\s*\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?"
+UNIT = r"(?:[ckm]m|kg|mL|in|ft|lbs?|mph|hrs?|mins?|secs?)"  # a single letter could be a variable
 # Not units: they change the number in front of them.
-NUMBER_WORD = r"(?:hundred|thousand|million|billion|trillion|dozen|percent|times|plus|minus|over|squared|cubed)"
+NUMBER_WORD = r"(?:hundred|thousand|million|billion|trillion|dozen|percent|times|plus|minus|over|squared|cubed)\b"
+
+
+def _ascending(chain: re.Match[str]) -> str:
+    high, above, middle, below, low = chain.groups()
+    turned = {">": "<", r"\ge ": r"\le "}
+    return f"{low}{turned[below]}{middle}{turned[above]}{high}"
+
 
 # In this order, each over the whole text.
-REWRITES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in [
-        # what changes only the looks
-        (r"(?<!\\)\\[()\[\]]|\\?\$|\\!|\\(?:display|text)style" + END, ""),
-        (r"\\(?:left|right|[bB]igg?[lrm]?)" + END + r"\s*\.?", ""),
-        (r"\\[dtc]frac" + END, r"\\frac"),
-        (r"\\[lr]?vert" + END, "|"),
-        (r"\\lbrace" + END, r"\\{"),
-        (r"\\rbrace" + END, r"\\}"),
-        (r"\\leq(?:slant)?" + END + "|<=", r"\\le "),
-        (r"\\geq(?:slant)?" + END + "|>=", r"\\ge "),
-        (r"\\varnothing" + END, r"\\emptyset "),
-        (r"\\neq" + END + "|!=", r"\\ne "),
-        # separators: thousands close up (1,234 is decided in plain_number), every list takes commas
-        (r"(?<=\d)(?:\{,\}|\\[,;: ]|~)(?=\d{3}(?!\d))", ""),
-        (r"(?<!\\)\\[,;: ]|\\q?quad" + END + "|~", " "),
-        (r",?\s*" + FONT + r"\{\s*,?\s*(?:and|or)\s*\}|,?\s+(?:and|or)\s+|;", ","),
-        # units: degrees anywhere, and words behind a number at the end of an entry
-        (r"\^\s*\{?\s*\\circ" + END + r"\s*\}?|\\degree" + END, ""),
-        (r"(?<=[\d})])\s*\\(?:text|mathrm|mbox)\s*\{(?!\s*[ie]\s*\})[^{}]*\}(?:\s*\^\s*\{?\d\}?)?\s*(?=$|,)", ""),
-        (r"(?<=[\d})])\s*(?:" + UNIT + r")(?:\s*\^\s*\{?\d\}?)?(?=[.\s]*$)", ""),
-        (r"\bper ?cent\b", r"\\%"),
-        (FONT + r"\{([^{}]*)\}", r"\1"),
-        (FONT + r"\{([^{}]*)\}", r"\1"),  # once more: fonts are nested in fonts
-        # mathematics as it is typed
-        (r"\*\*", "^"),
-        (r"(?<![A-Za-z\\])(" + FUNCTION + ")" + END, r"\\\1 "),
-        (r"(?<![A-Za-z\\])pi" + END, r"\\pi "),
-        (r"(?<![A-Za-z\\])(?:infinity|inf|oo)" + END + r"|\\infinity" + END, r"\\infty "),
-        (r"(?<=\d)[eE]([+-]?\d+)(?![\d.])", r"\\times 10^{\1}"),
-        (r"(?<=[\d})])\s+(?!" + NUMBER_WORD + r"\b)[a-z]{4,}(?:\s[a-z]+)*(?=[.\s]*$)", ""),
-        (r"(?<![\d.])\.(?=\d)", "0."),
-        (r"(?<=\d)\.(?=\s*[/)},])", ""),
-        # arguments without braces
-        (r"\\frac\s*([0-9A-Za-z])", r"\\frac{\1}"),
-        (r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])", r"\1{\2}"),
-        (r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
-        (r"([_^])\s*\{\s*(\w)\s*\}", r"\1\2"),
-        (r"\s+", " "),
-    ]
+REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    # what changes only the looks
+    (r"√\s*(\d+(?:\.\d+)?|[A-Za-z])", r"\\sqrt{\1}"),
+    (r"√", r"\\sqrt "),
+    (r"(?<!\\)\\[()\[\]]|\\?\$|\\!|\\(?:left|right)\s*\.", ""),
+    (r"\\([A-Za-z]+)", lambda command: COMMANDS.get(command[1], command[0])),
+    # separators: thousands close up (1,234 is decided in plain_number), every list takes commas
+    (r"(?<=\d)(?:\{,\}|\\[,;: ]|~)(?=\d{3}(?!\d))", ""),
+    (r"(?<!\\)\\[,;: ]|~(?!=)", " "),
+    (r",?\s*" + FONT + r"\{\s*,?\s*(?:and|or)\s*\}|,?\s+(?:and|or)\s+|;", ","),
+    # units: degrees, which count in the argument of a function, and words behind a number that ends an entry
+    (r"(\\(?:sin|cos|tan|cot|sec|csc)\W{0,3})(\d+(?:\.\d+)?)" + DEGREES, r"\1{\\frac{\2\\pi}{180}}"),
+    (DEGREES, ""),
+    (NUMBER_END + r"\\(?:text|mathrm|mbox)\s*\{(?!\s*[ie]\s*\})[^{}]*\}" + SQUARED + r"\s*(?=$|,)", ""),
+    (NUMBER_END + UNIT + SQUARED + r"(?=[.\s]*$)", ""),
+    (FONT + NESTED, r"\1"),
+    (FONT + NESTED, r"\1"),  # once more: fonts are nested in fonts
+    (r"\\pmod\s*\{?\s*(\w+)\s*\}?", r"(mod \1)"),
+    # mathematics as it is typed
+    (r"\*\*", "^"),
+    (r"<=", r"\\le "),
+    (r">=", r"\\ge "),
+    (r"!=", r"\\ne "),
+    (r"\bper ?cent\b", r"\\%"),
+    (r"(?<![A-Za-z\\])[A-Za-z]+", lambda word: WORDS.get(word[0], word[0])),
+    (r"(?<=\d)[eE]([+-]?\d+)(?![\d.])", r"\\times 10^{\1}"),
+    (r"(?<=[\d})])\s+(?!" + NUMBER_WORD + r")[a-z]{4,}(?:\s[a-z]+)*(?=[.\s]*$)", ""),
+    (r"(?<![\d.])\.(?=\d)", "0."),
+    (r"(?<=\d)\.(?=\s*[/)},])", ""),
+    (r"^([^<>,\\]+)(>|\\ge )([^<>,\\]+)(>|\\ge )([^<>,\\]+)$", _ascending),  # 3 > x > 2
+    # arguments without braces
+    (r"\\frac\s*([0-9A-Za-z])", r"\\frac{\1}"),
+    (r"(\\frac\s*\{[^{}]*\})\s*([0-9A-Za-z])", r"\1{\2}"),
+    (r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
+    (r"([_^])\s*\{\s*(\w)\s*\}", r"\1\2"),
+    (r"\s+", " "),
 ]
+PATTERNS = [(re.compile(pattern), replacement) for pattern, replacement in REWRITES]
 LABEL = re.compile(r"^(?:\W*(?:the|my|so|thus|hence|therefore)\b)*\W*(?:final\s+)?answer\b(?:\s+is\b)?[\s:=]*", re.I)
 IN_PARENTHESES = re.compile(r"(\\sqrt|\^)\s*\(")
-APPROXIMATELY = re.compile(r"\\approx" + END + r"|\\simeq" + END + "|~=")
+APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])|~=")
 LETTER = re.compile(r"[A-Za-z]|\\[a-z]+")
 
 
 def spelling(answer: str) -> str:
     """One spelling of `answer` for every way to write it: no fonts, spacing, units or label, LaTeX for ASCII."""
     text = answer.translate(UNICODE).strip()
+    if text.isdigit():
+        return text
     if "\\begin" not in text:  # there, a double backslash and a line break mean something
         text = (text.splitlines() or [""])[-1]
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
     text = re.sub(r"^\\\w*box(?:ed)?\s*\{(.*)\}$", r"\1", text)
-    text = LABEL.sub("", text)
-    for pattern, replacement in REWRITES:
+    for pattern, replacement in PATTERNS:
         text = pattern.sub(replacement, text)
-    text = _braced(text.lstrip(" ,:").rstrip(" ,.:\\"))
+    text = _braced(LABEL.sub("", text).lstrip(" ,:").rstrip(" ,.:\\"))
     exact, *rounded = APPROXIMATELY.split(text)
     text = rounded[0] if rounded and LETTER.fullmatch(exact.strip()) else exact
     text = re.sub(r"^\(([A-Z])\)$", r"\1", text.strip())
+    text = re.sub(r"^\([A-Za-z](?: ?, ?[A-Za-z])*\) ?= ?", "", text)  # (x, y) = (1, 2)
     if "\\pm" in text and not re.search(r"[(\[]|\\\{", text):
-        text = ",".join(
-            re.sub(r"\\pm", sign, part) for part in text.split(",") for sign in "+-"[: 1 + (r"\pm" in part)]
-        )
+        signs = [(part, "+-" if "\\pm" in part else "+") for part in text.split(",")]
+        text = ",".join(part.replace("\\pm", sign) for part, both in signs for sign in both)
     left, equals, right = text.partition("=")
     if equals and LETTER.fullmatch(right.strip()) and not LETTER.fullmatch(left.strip()):
         text = f"{right.strip()}={left.strip()}"  # 2=x
@@ -177,6 +205,7 @@ def same_number(one: PlainNumber, other: PlainNumber) -> bool:
 DECIMAL = re.compile(
     r"(\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(\.\d+)?(?: ?\\(?:times|cdot) ?10\^(?:(\d)|\{([+-]?\d{1,3})\}))?"
 )
+REPEATING = re.compile(r"(\d+)\.(\d*) ?\\overline ?\{(\d+)\}")
 IN_BASE = re.compile(r"(\d+)_(?:(\d)|\{(\d{1,2})\})")
 FRACTION = re.compile(r"(?:(\d+) ?)??(?:\\frac ?\{(-?\d+)\} ?\{(\d+)\}|(?<![\d}])(\d+) ?/ ?(\d+))")
 
@@ -189,6 +218,10 @@ def plain_number(text: str) -> PlainNumber | None:
     body = body.removeprefix("-").removeprefix("+").strip()
     if len(body) > MAX_DIGITS:
         return None
+    if match := REPEATING.fullmatch(body):
+        whole, once, again = match.groups()
+        value = int(whole + once) + Fraction(int(again), 10 ** len(again) - 1)
+        return PlainNumber(sign * value / 10 ** len(once), percent)
     if match := IN_BASE.fullmatch(body):
         return PlainNumber(sign * Fraction(match[1]), percent, base=int(match[2] or match[3]))
     if match := DECIMAL.fullmatch(body):
@@ -209,12 +242,19 @@ POWER = re.compile(r"\^[\s{(+-]*(\d+)((?:[\s})]*\^[\s{(+-]*\d+)*)([\s})]*!)?")
 
 
 def too_costly(text: str) -> bool:
-    """Whether computing `text` could take a sensible evaluator seconds: towers, factorials, very long numbers."""
+    """Whether `text` could take seconds to read or compute: towers, factorials, long numbers, deep nesting."""
+    if _depth(text) > MAX_DEPTH:
+        return True
     if len(text) > MAX_CHARACTERS or re.search(rf"\d{{{MAX_DIGITS + 1}}}", text):
         return True
     if any(len(n) > 4 or int(n) > MAX_FACTORIAL for n in re.findall(r"(\d+)[\s})]*!", text)):
         return True
     return any(_exponent(*match.groups()) > MAX_EXPONENT for match in POWER.finditer(text))
+
+
+def _depth(text: str) -> int:
+    steps = (1 if bracket in "{[(" else -1 for bracket in re.findall(r"[\[({})\]]", text))
+    return max(itertools.accumulate(steps), default=0)
 
 
 def _exponent(first: str, tower: str, factorial: str | None) -> int:

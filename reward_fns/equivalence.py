@@ -9,7 +9,8 @@ from fractions import Fraction
 from antlr4.atn.PredictionMode import PredictionMode
 from latex2sympy2_extended import latex2sympy2
 from math_verify.grader import should_treat_as_complex, verify
-from sympy import Basic, Expr, Float, Integer, N, Rational, expand
+from sympy import And, Basic, Eq, Expr, FiniteSet, Float, I, Integer, N, Rational, Union, expand, fraction, together
+from sympy.core.relational import Relational
 
 from justrl_recipe.reward_fns.answers import PlainNumber, plain_number
 
@@ -18,6 +19,7 @@ NORMALIZATION = latex2sympy2.NormalizationConfig(
 )
 DIGITS = 30  # of a numeric comparison: enough to tell any two answers apart that a person would write
 FLOAT_TOLERANCE = 1e-5  # relative, where an expression holds decimals: they are rounded themselves
+ZERO = 1e-20  # absolute
 SAMPLES = (Rational(71, 97), Rational(137, 61))  # values of variables, of no special meaning
 
 
@@ -49,9 +51,10 @@ def parse(text: str, real: bool) -> Basic:
     # The grammar reads x^2 as a possible name x_{...}^2, which costs it the fast mode; {x}^2 says the same.
     text = re.sub(r"(?<![\\A-Za-z_])([A-Za-z]|\\(?:pi|theta|alpha|beta|omega))(?=\^)", r"{\1}", text)
     try:
-        return Parser(is_real=real).parse(text)
+        expression = Parser(is_real=real).parse(text)
     except Exception:  # the grammar's error listener raises nothing more special
-        return FullParser(is_real=real).parse(text)
+        expression = FullParser(is_real=real).parse(text)
+    return expression.subs({symbol: I for symbol in expression.free_symbols if symbol.name == "i"})
 
 
 def equivalent(gold: str, pred: str) -> bool:
@@ -60,16 +63,25 @@ def equivalent(gold: str, pred: str) -> bool:
         pred = ",".join(part.rpartition("=")[2] for part in pred.split(","))
     real = not (should_treat_as_complex(gold) or should_treat_as_complex(pred))
     try:
-        expected, actual = parse(gold, real), parse(pred, real)
+        expected, actual = _solutions(parse(gold, real)), _solutions(parse(pred, real))
     except Exception:  # see parse: what cannot be read equals nothing
         return False
     if isinstance(expected, Expr) and isinstance(actual, Expr):
         verdict = numerically_equal(expected, actual, [plain_number(gold), plain_number(pred)])
         if verdict is not None:
             return verdict
-        if expand(expected - actual).is_zero:  # a proof for polynomials, far cheaper than math-verify's simplify
+        numerator, _ = fraction(together(expected - actual))
+        if expand(numerator).is_zero:  # a proof for rational functions, far cheaper than math-verify's simplify
             return True
     return verify(expected, actual, timeout_seconds=None, allow_set_relation_comp=True)
+
+
+def _solutions(expression: Basic) -> Basic:
+    """The set that several inequalities describe: x < -1 or x > 2."""
+    parts = expression.args if isinstance(expression, FiniteSet) else ()
+    if parts and all(isinstance(part, Relational | And) and not isinstance(part, Eq) for part in parts):
+        return Union(*(part.as_set() for part in parts))
+    return expression
 
 
 def numerically_equal(expected: Expr, actual: Expr, plain: list[PlainNumber | None]) -> bool | None:
@@ -85,22 +97,23 @@ def numerically_equal(expected: Expr, actual: Expr, plain: list[PlainNumber | No
     tolerance = _tolerance(expected, actual, plain)
     for sample in SAMPLES if symbols else (None,):
         values = {symbol: (sample or 0) + place for place, symbol in enumerate(symbols)}
-        a, b = N(expected.subs(values), DIGITS), N(actual.subs(values), DIGITS)
-        sizes = [abs(value) for value in (a, b, N(a - b, DIGITS))]
-        if not all(size.is_Float or size.is_zero for size in sizes) or max(sizes) < 1e-20:
+        a, b = expected.subs(values), actual.subs(values)
+        sizes = [abs(N(value, DIGITS)) for value in (a, b, a - b)]
+        if not all(size.is_Float or size.is_zero for size in sizes) or max(sizes) < ZERO:
             return None
         *_, difference = sizes
-        if any(
-            literal and literal.stands_for(_fraction(value)) for literal, value in zip(plain, (b, a), strict=True)
-        ):
+        if any(literal and literal.stands_for(_fraction(value)) for literal, value in ((plain[0], b), (plain[1], a))):
             return True
         if difference > max(sizes) * tolerance:
             return False
+        if tolerance < 1e-12 and difference > ZERO:  # near only because both are large: 2^1000 and 2^1000-1
+            return None
     return None if symbols and tolerance < FLOAT_TOLERANCE else True
 
 
 def _fraction(value: Expr) -> Fraction | None:
-    return Fraction(str(value)) if value.is_Float else None
+    digits = N(value, DIGITS)
+    return Fraction(str(digits)) if digits.is_Float else None
 
 
 def _tolerance(expected: Expr, actual: Expr, plain: list[PlainNumber | None]) -> float:

@@ -21,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.connection import Connection
 
-TIME_LIMIT = 1.0  # seconds of one comparison; a sensible one takes milliseconds
+TIME_LIMIT = 1.5  # seconds of one comparison; a sensible one takes milliseconds
 MEMORY_LIMIT = 2 << 30  # bytes of address space of one worker
 WORKERS = max(2, min(8, os.cpu_count() or 1))
 TASKS_PER_WORKER = 2_000  # then a fresh one: ANTLR's and sympy's caches grow with what they see
@@ -35,6 +35,9 @@ WARM_UP = [
     (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1\\3\end{bmatrix}"),
     (r"3+2i,3\pm i", "-3-2i,4"),
     ("x>2", "2<x"),
+    (r"7*\sin (\pi *x/5)+1", r"\frac{8}{5-4\cos(q^2)}"),
+    (r"|x-1|+\sqrt[3]{2}", r"\log_2 8 - \binom{5}{2}"),
+    ("5x-7y+4=0", "f(1) and g"),
 ]
 
 
@@ -58,7 +61,10 @@ class MathWorkers:
         with self._lock:
             number = next(self._numbers)
             self._waiting[number] = verdict
-            self.connection.send((number, gold, pred))
+            try:
+                self.connection.send((number, gold, pred))
+            except OSError as error:
+                raise self._ended() from error
         return verdict.result()
 
     def _receive(self) -> None:
@@ -67,10 +73,13 @@ class MathWorkers:
                 number, verdict = self.connection.recv()
                 self._waiting.pop(number).set_result(verdict)
         except (EOFError, OSError):
-            error = ConnectionError(f"the math workers' process ended with code {self.process.wait()}")
+            ended = self._ended()
         with self._lock:
             for waiting in self._waiting.values():
-                waiting.set_exception(error)
+                waiting.set_exception(ended)
+
+    def _ended(self) -> ConnectionError:
+        return ConnectionError(f"the math workers' process ended with code {self.process.wait()}")
 
 
 _workers: MathWorkers | None = None

@@ -52,6 +52,8 @@ def compute_score(
 def _same_answer(gold: str, pred: str) -> bool:
     if len(gold) > MAX_CHARACTERS or len(pred) > MAX_CHARACTERS:
         return gold == pred
+    if gold == pred:
+        return bool(spelling(gold))
     gold, pred = spelling(gold), spelling(pred)
     if not gold or not pred:
         return False

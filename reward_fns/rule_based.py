@@ -5,11 +5,13 @@ The same verdict as veRL's `math_dapo.compute_score(..., strict_box_verify=True)
 +1 when the ground truth is missing.
 """
 
+import re
 from typing import Any
 
 # Only the end of a response counts, so a box that opens earlier does not: veRL's is_correct_strict_box.
 TAIL_CHARACTERS = 100
 BOX = "\\boxed{"
+BRACE = re.compile("[{}]")
 
 
 def last_boxed(text: str) -> str | None:
@@ -21,13 +23,10 @@ def last_boxed(text: str) -> str | None:
     if start < 0:
         return None
     depth = 0
-    for end in range(start + len(BOX) - 1, len(text)):
-        if text[end] == "{":
-            depth += 1
-        elif text[end] == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start + len(BOX) : end]
+    for brace in BRACE.finditer(text, start):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return text[start + len(BOX) : brace.start()]
     return None
 
 

@@ -83,6 +83,41 @@ def test_trains_with_the_overlong_penalty_and_says_what_it_did(folder):
     assert wait_until_gone(folder / "penalty", 0) == []
 
 
+def test_trains_the_papers_second_arm_with_the_verifier_as_its_reward(folder):
+    flags = ("--ablation", "overlong_penalty", "--ablation", "robust_verifier")
+    process = start(folder, "--out", "both", *flags)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, out + err
+    manifest, entries = read(folder / "both")
+    assert manifest["ablations"] == ["overlong_penalty", "robust_verifier"]
+    arm = {"reward.reward_kwargs.overlong_buffer_cfg.enable", "reward.custom_reward_function.path"}
+    short = {override.split("=")[0] for override in SHORT}
+    assert {deviation["key"] for deviation in manifest["deviations"]} == arm | short
+    steps = [entry["data"] for entry in entries if "critic/score/mean" in entry["data"]]
+    assert len(steps) == 3 and all(0 <= step["reward/acc"] <= 1 for step in steps)
+    assert wait_until_gone(folder / "both", 5) == []
+
+
+MY_REWARD = """\
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
+    right = ground_truth in solution_str
+    return {"score": 1.0 if right else 0.0, "acc": right, "pred": None}
+"""
+
+
+def test_trains_with_a_reward_file_of_the_users_own(folder):
+    (folder / "mine.py").write_text(MY_REWARD)
+    process = start(folder, "--out", "mine", "reward.custom_reward_function.path=mine.py")
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, out + err
+    _, entries = read(folder / "mine")
+    steps = [entry["data"] for entry in entries if "critic/score/mean" in entry["data"]]
+    assert len(steps) == 3
+    for step in steps:  # the recipe's own reward would be below 0 here
+        assert step["critic/score/mean"] == pytest.approx(step["reward/acc"]) and step["critic/score/min"] == 0.0
+    assert wait_until_gone(folder / "mine", 5) == []
+
+
 def wait_for(run: Path, file: str, process: subprocess.Popen, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not (run / file).exists() and time.monotonic() < deadline:

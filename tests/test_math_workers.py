@@ -194,7 +194,8 @@ def test_workers_that_cannot_run_are_an_error_and_no_score(monkeypatch):
     assert score("2", "2")  # what needs no worker goes on
 
 
-def test_nothing_is_evaluated_as_code(tmp_path):
+def test_nothing_of_the_hostile_answers_was_evaluated_as_code(tmp_path):
+    assert not list(Path.cwd().glob("justrl_marker*"))
     trace = tmp_path / "trace"
     for code in (
         f"open('{trace}','w')",

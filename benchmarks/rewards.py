@@ -1,0 +1,170 @@
+"""Our reward functions beside veRL's, in one run: agreement, false accepts, hostile answers, speed.
+
+    .venv/bin/python benchmarks/rewards.py [--golds FOLDER]
+
+The labelled and the hostile answers are those of the tests. FOLDER holds benchmark files in veRL's parquet schema, or
+with an `answer` column, whose ground truths are then what the speed on string-equal answers is measured on.
+"""
+
+import argparse
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError
+from multiprocessing import get_context
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet
+import yaml
+from pebble import ProcessPool
+from verl.utils.reward_score import math_dapo, math_verify, prime_math
+
+from justrl_recipe.reward_fns import robust_verifier, rule_based
+
+TESTS = Path(__file__).parent.parent / "tests"
+LIMIT = 5.0  # seconds for one answer
+SECONDS = 20.0  # that a speed is measured for, at most
+
+Scorer = Callable[[str, str], bool]
+
+
+def ours_rule_based(response: str, gold: str) -> bool:
+    return rule_based.compute_score("benchmark", response, gold)["acc"]
+
+
+def ours_robust(response: str, gold: str) -> bool:
+    return robust_verifier.compute_score("benchmark", response, gold)["acc"]
+
+
+def verl_strict(response: str, gold: str) -> bool:
+    return math_dapo.compute_score(response, gold, strict_box_verify=True)["acc"]
+
+
+def verl_math_verify(response: str, gold: str) -> bool:
+    return math_verify.compute_score(response, gold) > 0
+
+
+def verl_math_verify_worker(response: str, gold: str) -> bool:
+    """What a worker of veRL's pool does, here in a process that can be killed: one hang does not cost the rest."""
+    return math_verify._verify_in_subprocess(f"\\boxed{{{gold}}}", response) > 0
+
+
+def verl_prime_math(response: str, gold: str) -> bool:
+    return bool(prime_math.compute_score(response, gold)[0])
+
+
+# name: (as it is called, as it is called in a process that can be killed)
+SCORERS: dict[str, tuple[Scorer, Scorer]] = {
+    "`rule_based`, the recipe's reward": (ours_rule_based,) * 2,
+    "`robust_verifier`": (ours_robust,) * 2,
+    "veRL `math_dapo`, strict": (verl_strict,) * 2,
+    "veRL `math_verify`": (verl_math_verify, verl_math_verify_worker),
+    "veRL `prime_math`": (verl_prime_math,) * 2,
+}
+
+
+def verdicts(scorer: Scorer, pairs: list[tuple[str, str]]) -> list[bool | None]:
+    """Each pair's verdict; None where it takes longer than `LIMIT`, and False where the scorer raises."""
+    found: list[bool | None] = []
+    end_at_once = [signal.SIGTERM, signal.SIG_DFL]
+    with ProcessPool(1, initializer=signal.signal, initargs=end_at_once, context=get_context("fork")) as pool:
+        pool.schedule(scorer, args=["\\boxed{1+x}", "x+1"]).exception()  # what starts late is not counted
+        for response, gold in pairs:
+            error = (task := pool.schedule(scorer, args=[response, gold], timeout=LIMIT)).exception()
+            found.append(None if isinstance(error, TimeoutError) else error is None and task.result())
+    return found
+
+
+def per_second(scorer: Scorer, pairs: list[tuple[str, str]]) -> float:
+    for response, gold in pairs[:8]:
+        scorer(response, gold)  # what starts late is not counted
+    started, done = time.perf_counter(), 0
+    for response, gold in pairs[8:]:
+        scorer(response, gold)
+        done += 1
+        if time.perf_counter() - started > SECONDS:
+            break
+    return done / (time.perf_counter() - started)
+
+
+def labelled_answers() -> list[tuple[str, str, bool]]:
+    """(gold, answer, whether they are equal) of tests/answers.yaml."""
+    kinds = yaml.safe_load((TESTS / "answers.yaml").read_text(encoding="utf-8")).values()
+    columns = (("equal", True), ("other", False))
+    rows = [(row, column, equal) for rows in kinds for row in rows for column, equal in columns]
+    return [(row["gold"], answer, equal) for row, column, equal in rows for answer in row.get(column, [])]
+
+
+def read(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def golds(folder: Path) -> list[str]:
+    found = []
+    for file in sorted(folder.glob("*.parquet")):
+        for row in pyarrow.parquet.read_table(file).to_pylist():
+            found.append(str(row["answer"] if "answer" in row else row["reward_model"]["ground_truth"]))
+    return found
+
+
+def spelled_differently(count: int) -> list[tuple[str, str]]:
+    """Distinct pairs that are equal only by mathematics: no string and no fraction decides them."""
+    kinds = [
+        lambda n: (f"\\sqrt{{{3 * n * n}}}", f"{n}\\sqrt{{3}}"),
+        lambda n: (f"x^2+{2 * n}x+{n * n}", f"(x+{n})^2"),
+        lambda n: (f"\\frac{{1}}{{\\sqrt{{{n}}}}}", f"\\frac{{\\sqrt{{{n}}}}}{{{n}}}"),
+        lambda n: (f"({n}, \\pi/2)", f"({n},\\frac{{\\pi}}{{2}})"),
+        lambda n: (f"\\pi+{n}", f"{n}+\\pi"),
+        lambda n: (f"[{n}, +\\infty)", f"[{n},\\infty)"),
+        lambda n: (f"{n}\\pi", f"{n + 1}\\pi"),
+    ]
+    pairs = [kinds[n % len(kinds)](n) for n in range(2, count + 2)]
+    return [(f"\\boxed{{{pred}}}", gold) for pred, gold in pairs]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--labelled", type=Path, help="JSON lines of gold, pred and expected, instead of the tests'")
+    parser.add_argument("--golds", type=Path, help="a folder of benchmark files")
+    arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+
+    labelled = labelled_answers()
+    if arguments.labelled:
+        labelled = [(row["gold"], row["pred"], row["expected"]) for row in read(arguments.labelled)]
+    hostile = read(TESTS / "hostile_answers.jsonl")
+    texts = golds(arguments.golds) if arguments.golds else [gold for gold, _, _ in labelled]
+    equal = [(f"so it is \\boxed{{{gold}}}.", gold) for gold in texts]
+    different = spelled_differently(700)
+    wrong = sum(not expected for _, _, expected in labelled)
+
+    print(
+        f"| verifier | agreement ({len(labelled)}) | false accepts | hostile over {LIMIT:.0f} s ({len(hostile)}) ",
+        end="",
+    )
+    print(f"| answers/s, string-equal ({len(equal)}) | answers/s, equal by mathematics |\n|---|---|---|---|---|---|")
+    for name, (scorer, killable) in SCORERS.items():
+        got = verdicts(killable, [(f"\\boxed{{{pred}}}", gold) for gold, pred, _ in labelled])
+        agreed = sum(verdict is expected for verdict, (_, _, expected) in zip(got, labelled, strict=True))
+        accepted = sum(
+            verdict is True and not expected for verdict, (_, _, expected) in zip(got, labelled, strict=True)
+        )
+        late = verdicts(killable, [(row["response"], row["gold"]) for row in hostile]).count(None)
+        speeds = per_second(scorer, equal), per_second(scorer, different)
+        columns = [
+            name,
+            f"{agreed / len(labelled):.1%}",
+            f"{accepted}/{wrong}",
+            str(late),
+            *(f"{s:,.0f}" for s in speeds),
+        ]
+        print(f"| {' | '.join(columns)} |", flush=True)
+        for child in psutil.Process().children(recursive=True):
+            child.kill()  # what veRL's scorers leave behind would slow the next one
+
+
+if __name__ == "__main__":
+    main()
