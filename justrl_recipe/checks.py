@@ -198,7 +198,8 @@ def missing_files(config: Mapping[str, Any]) -> list[str]:
         files = config["data"][key]
         for file in [files] if isinstance(files, str) else files:
             if not Path(file).is_file():
-                found.append(f"data.{key}: no file {file}: prepare it (README, Data) or set data.{key}=FILE")
+                command = f"verl data {'train' if key == 'train_files' else 'benchmarks'} --out {Path(file).parent}"
+                found.append(f"data.{key}: no file {file}: make it with `{command}`, or set data.{key}=FILE")
     return found
 
 

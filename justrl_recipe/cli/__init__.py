@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from justrl_recipe.cli import cat, cp, ls, run
+from justrl_recipe.cli import cat, cp, data, ls, run
 from justrl_recipe.errors import UserError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("ls", epilog=ls.EXAMPLE)(ls.ls)
 app.command("cat", epilog=cat.EXAMPLE)(cat.cat)
 app.command("cp", epilog=cp.EXAMPLE)(cp.cp)
+app.add_typer(data.app, name="data", epilog=data.EXAMPLE)
 
 
 def main() -> None:

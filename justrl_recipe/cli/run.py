@@ -59,6 +59,7 @@ def train(resolved: dict[str, Any], name: str, out: Path | None, about: dict[str
     if "tiny_model" in resolved:
         make_embedded(resolved)
     refuse(checks.missing_files(resolved))
+    refuse(unfit_data(resolved))
     folder = launch.new_run_folder(name, out)
     print(f"run folder: {folder.path}")
     try:
@@ -67,6 +68,17 @@ def train(resolved: dict[str, Any], name: str, out: Path | None, about: dict[str
         print(f"training failed: {failure}", file=sys.stderr)
         raise typer.Exit(1) from failure
     print(f"done: {folder.path}")
+
+
+def unfit_data(resolved: dict[str, Any]) -> list[str]:
+    """What in the data files would spoil a run with the recipe's own rewards; another reward may want other data."""
+    from justrl_recipe.data.check import before_a_run
+
+    if not str(resolved["reward"]["custom_reward_function"]["path"]).startswith("pkg://justrl_recipe.reward_fns."):
+        return []
+    values = [resolved["data"]["train_files"], resolved["data"]["val_files"]]
+    files = [file for value in values for file in ([value] if isinstance(value, str) else value)]
+    return [problem for file in files if file.endswith(".parquet") for problem in before_a_run(Path(file))]
 
 
 def check_overrides(overrides: list[str]) -> list[str]:

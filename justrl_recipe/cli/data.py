@@ -1,0 +1,82 @@
+"""`verl data`: prepare and check the training set and the benchmarks."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "Example: verl data benchmarks && verl data train && verl data check data/train.parquet"
+
+app = typer.Typer(no_args_is_help=True, help="Prepare and check the data.", rich_markup_mode=None)
+
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the files go; recipes look in data/.")]
+
+
+@app.command(epilog="Example: verl data train --source dapo-math-17k.parquet")
+def train(
+    out: Out = Path("data"),
+    source: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A local .parquet, .json or .jsonl; else DAPO-Math-17k is loaded."),
+    ] = None,
+) -> None:
+    """Write train.parquet, and validation.parquet where the benchmarks are at hand."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from justrl_recipe.data import benchmarks, problems, training
+
+    file, origin = (source, {"source": source.name}) if source else training.download()
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=problems.count_rows(file))
+        made = training.prepare(file, out / "train.parquet", origin, lambda rows: bar.advance(task, rows))
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in made["dropped"].items()) or "nothing"
+    print(f"{out / 'train.parquet'}: {made['rows_out']:,} of {made['rows_in']:,} rows; dropped: {dropped}")
+
+    pairs = benchmarks.prepared(out)
+    if pairs is None and source is None:
+        wanted = [benchmark for benchmark in benchmarks.BENCHMARKS if benchmark.name in benchmarks.VALIDATION]
+        pairs = {benchmark.name: benchmarks.download(benchmark)[0] for benchmark in wanted}
+    if pairs is None:
+        command = f"verl data benchmarks --out {out} [--source FOLDER]"
+        typer.echo(f"no validation.parquet: it is made of AIME24, AIME25 and AMC23 by `{command}`", err=True)
+        return
+    print(f"{out / 'validation.parquet'}: {benchmarks.write_validation(out, pairs)} rows of {', '.join(pairs)}")
+
+
+@app.command("benchmarks", epilog="Example: verl data benchmarks --source ~/benchmarks")
+def benchmarks_command(
+    out: Out = Path("data"),
+    source: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Files named like the benchmarks; else they are downloaded.")
+    ] = None,
+) -> None:
+    """Write the nine benchmarks and validation.parquet."""
+    from justrl_recipe.data import benchmarks
+
+    for name, rows in benchmarks.prepare(out, source).items():
+        print(f"{out / f'{name}.parquet'}: {rows} rows")
+    print(f"{out / 'validation.parquet'}: {', '.join(benchmarks.VALIDATION)} with the training suffix")
+
+
+@app.command(epilog="Example: verl data check data/train.parquet --tokenizer Qwen/Qwen2.5-1.5B")
+def check(
+    file: Annotated[Path, typer.Argument(help="A prepared parquet file.")],
+    benchmarks: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Prepared benchmarks; default: those beside FILE.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Count the prompts' tokens with this tokenizer.")
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="TOKENS", help="The longest prompt; the recipe's by default.")] = 1024,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Report what is in a prepared file, and exit 1 when something in it would spoil a run."""
+    from justrl_recipe.data import check as checking
+
+    report = checking.check(file, benchmarks or file.parent, tokenizer, limit)
+    print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if as_json else report.as_text())
+    if report.spoiled:
+        raise typer.Exit(1)

@@ -1,0 +1,147 @@
+"""The nine benchmarks, from their published sources or a folder of files, in veRL's schema."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from justrl_recipe.data import problems, schema
+from justrl_recipe.errors import UserError
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark: how many problems it has, and where it is published (a data set of the Hugging Face hub)."""
+
+    name: str
+    rows: int
+    repository: str
+    split: str = "test"
+    columns: tuple[str, str] = ("question", "answer")
+
+
+BENCHMARKS = (
+    Benchmark("AIME24", 30, "math-ai/aime24", columns=("problem", "solution")),
+    Benchmark("AIME25", 30, "math-ai/aime25", columns=("problem", "answer")),
+    Benchmark("AMC23", 40, "math-ai/amc23"),  # other editions hold 83
+    Benchmark("MATH-500", 500, "HuggingFaceH4/MATH-500", columns=("problem", "answer")),
+    Benchmark("Minerva", 272, "math-ai/minervamath"),
+    Benchmark("OlympiadBench", 674, "math-ai/olympiadbench", columns=("question", "final_answer")),
+    Benchmark("HMMT25", 30, "MathArena/hmmt_feb_2025", "train", ("problem", "answer")),
+    Benchmark("BRUMO25", 30, "MathArena/brumo_2025", "train", ("problem", "answer")),
+    Benchmark("CMIMC25", 40, "MathArena/cmimc_2025", "train", ("problem", "answer")),
+)
+VALIDATION = ("AIME24", "AIME25", "AMC23")  # in-training (script)
+
+Pair = tuple[str, str]
+
+
+def prepare(out: Path, source: Path | None) -> dict[str, int]:
+    """Write a file per benchmark, the in-training validation.parquet, and their provenance; return the row counts.
+
+    All nine are read and checked before the first file is written.
+
+    Args:
+        source: a folder of .parquet, .json or .jsonl files named like the benchmarks; None downloads them.
+
+    Raises:
+        UserError: a file is missing, unreadable, or has another number of rows than the benchmark.
+    """
+    read = {}
+    origins = {}
+    for benchmark in BENCHMARKS:
+        read[benchmark.name], origins[benchmark.name] = _local(benchmark, source) if source else download(benchmark)
+    for benchmark in BENCHMARKS:
+        pairs = read[benchmark.name]
+        schema.write_parquet(
+            out / f"{benchmark.name}.parquet", _rows(benchmark.name, pairs, schema.EVALUATION_SUFFIX)
+        )
+    write_validation(out, {name: read[name] for name in VALIDATION})
+    made_by = f"justrl-recipe {version('justrl-recipe')}"
+    schema.write_json(out / "benchmarks.provenance.json", {"made_by": made_by, "benchmarks": origins})
+    return {name: len(pairs) for name, pairs in read.items()}
+
+
+def write_validation(out: Path, pairs: dict[str, list[Pair]]) -> int:
+    """Write the in-training validation set: the benchmarks of `VALIDATION` with the training suffix."""
+    rows = [row for name in VALIDATION for row in _rows(name, pairs[name], schema.TRAINING_SUFFIX)]
+    return schema.write_parquet(out / "validation.parquet", rows)
+
+
+def prepared(folder: Path, names: tuple[str, ...] = VALIDATION) -> dict[str, list[Pair]] | None:
+    """Problems and golds of the named benchmarks as `prepare` left them in `folder`; None when one is missing."""
+    files = {name: folder / f"{name}.parquet" for name in names}
+    if not all(file.is_file() for file in files.values()):
+        return None
+    suffix = schema.EVALUATION_SUFFIX
+    return {name: [(p.removesuffix(suffix), gold) for p, gold in _pairs(file)] for name, file in files.items()}
+
+
+def download(benchmark: Benchmark) -> tuple[list[Pair], dict[str, Any]]:
+    """A benchmark's pairs and their origin from the hub.
+
+    Raises:
+        UserError: no network, no such data set, or other columns than expected.
+    """
+    import datasets
+    import httpx
+    from huggingface_hub import HfApi
+
+    try:
+        revision = HfApi().dataset_info(benchmark.repository).sha
+        found = datasets.load_dataset(benchmark.repository, split=benchmark.split, revision=revision)
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = "give --source FOLDER with the nine files"
+        raise UserError(f"cannot download {benchmark.repository} ({why[:120]}): {hint}") from error
+    missing = [column for column in benchmark.columns if column not in found.column_names]
+    if missing:
+        raise UserError(f"{benchmark.repository}: no column {missing[0]}, only {', '.join(found.column_names)}")
+    where = Path(benchmark.repository)
+    pairs = [
+        tuple(problems.text_of(where, column, row, entry[column]) for column in benchmark.columns)
+        for row, entry in enumerate(found)
+    ]
+    return _checked(benchmark, where, pairs), {"source": benchmark.repository, "revision": revision}
+
+
+def _local(benchmark: Benchmark, folder: Path) -> tuple[list[Pair], dict[str, Any]]:
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}")
+    suffixes = (".parquet", ".json", ".jsonl")
+    files = [f for f in sorted(folder.iterdir()) if f.suffix in suffixes and _plain(f.stem) == _plain(benchmark.name)]
+    if len(files) != 1:
+        found = "several files" if files else "no file"
+        raise UserError(f"{folder}: {found} {benchmark.name}.parquet (or .json, .jsonl)")
+    pairs = _checked(benchmark, files[0], _pairs(files[0]))
+    return pairs, {"source": files[0].name, "source_sha256": schema.sha256(files[0])}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _pairs(file: Path) -> list[Pair]:
+    return [pair for batch in problems.read(file) for pair in zip(batch.problems, batch.golds, strict=True)]
+
+
+def _checked(benchmark: Benchmark, where: Path, pairs: list[Any]) -> list[Pair]:
+    """The pairs with bare problems and normalised golds, none empty, as many as the benchmark has."""
+    found = []
+    for number, (problem, gold) in enumerate(pairs, 1):
+        for instruction in (schema.TRAINING_SUFFIX, schema.EVALUATION_SUFFIX):
+            problem = problem.removesuffix(instruction)
+        pair = problem.strip(), schema.normalised_gold(gold)
+        if not all(pair):
+            raise UserError(f"{where}: row {number}: the {'answer' if pair[0] else 'problem'} is empty")
+        found.append(pair)
+    if len(found) != benchmark.rows:
+        raise UserError(f"{where}: {len(found)} problems, {benchmark.name} has {benchmark.rows}")
+    return found
+
+
+def _rows(name: str, pairs: list[Pair], suffix: str) -> Iterator[dict[str, Any]]:
+    for index, (problem, gold) in enumerate(pairs):
+        yield schema.row(name, index, "test", problem + suffix, gold)

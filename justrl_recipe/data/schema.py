@@ -1,0 +1,94 @@
+"""veRL's RL schema, the two prompt suffixes, and files that are written whole or not at all."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+
+from justrl_recipe.errors import UserError
+
+INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+TRAINING_SUFFIX = "\n\n" + INSTRUCTION  # paper; also for the in-training validation
+EVALUATION_SUFFIX = " " + INSTRUCTION  # the authors' evaluation
+
+# What verl/utils/dataset/rl_dataset.py and the reward manager read.
+SCHEMA = pyarrow.schema(
+    {
+        "data_source": pyarrow.string(),
+        "prompt": pyarrow.list_(pyarrow.struct({"content": pyarrow.string(), "role": pyarrow.string()})),
+        "ability": pyarrow.string(),
+        "reward_model": pyarrow.struct({"ground_truth": pyarrow.string(), "style": pyarrow.string()}),
+        "extra_info": pyarrow.struct({"index": pyarrow.string(), "split": pyarrow.string()}),
+    }
+)
+
+
+def row(source: str, index: int, split: str, prompt: str, gold: str) -> dict[str, Any]:
+    """One row of veRL's RL dataset; `prompt` with its suffix."""
+    return {
+        "data_source": source,
+        "prompt": [{"content": prompt, "role": "user"}],
+        "ability": "math",
+        "reward_model": {"ground_truth": gold, "style": "rule"},
+        "extra_info": {"index": f"{source}-{index}", "split": split},
+    }
+
+
+def normalised_gold(text: str) -> str:
+    r"""A ground truth as a box should hold it: without `\boxed{}`, dollar signs or space around it."""
+    text = re.sub(r"\\?\$", "", text).strip()
+    while match := re.fullmatch(r"\\f?boxed\s*\{(.*)\}", text, re.DOTALL):
+        text = match[1].strip()
+    return text
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A scratch file beside `path` that takes its place when the block ends well, and goes away when not.
+
+    Raises:
+        UserError: the folder cannot be made or written, or is full.
+    """
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        os.replace(scratch, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_parquet(path: Path, rows: Iterable[dict[str, Any]], batch_size: int = 10_000) -> int:
+    """Write rows of `SCHEMA` as they come, in bounded memory; return how many."""
+    count, batch = 0, []
+    with replacing(path) as scratch, pyarrow.parquet.ParquetWriter(scratch, SCHEMA) as writer:
+        for entry in rows:
+            batch.append(entry)
+            count += 1
+            if len(batch) == batch_size:
+                writer.write_table(pyarrow.Table.from_pylist(batch, SCHEMA))
+                batch = []
+        writer.write_table(pyarrow.Table.from_pylist(batch, SCHEMA))
+    return count
+
+
+def write_json(path: Path, value: Any) -> None:
+    with replacing(path) as scratch:
+        scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()  # hashlib.file_digest is not in Python 3.10
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,114 @@
+"""The training set: DAPO-Math-17k, each problem once, asking for the answer as the reward looks for it.
+
+The published file holds every problem about a hundred times, with a prefix and a suffix that ask for `Answer:`. The
+authors strip both and append the recipe's suffix (PAPER: data); a run then counts steps, not epochs.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from justrl_recipe.data import problems, schema
+from justrl_recipe.errors import UserError
+
+REPOSITORY = "BytedTsinghua-SIA/DAPO-Math-17k"
+REPOSITORY_FILE = "data/dapo-math-17k.parquet"
+DATA_SOURCE = "math_dapo"
+
+INSTRUCTIONS = (
+    re.compile(
+        r"^\s*Solve the following math problem step by step\. The last line of your response should be of the form "
+        r"Answer: \$Answer \(without quotes\) where \$Answer is the answer to the problem\.\s*"
+    ),
+    re.compile(r'\s*Remember to put your answer on its own line after "Answer:"\.\s*$'),
+    re.compile(r"\s*" + re.escape(schema.INSTRUCTION) + r"\s*$"),
+)
+
+Progress = Callable[[int], None]
+
+
+def problem_of(prompt: str) -> str:
+    """The bare problem of a prompt: without DAPO's instructions or the recipe's own."""
+    for instruction in INSTRUCTIONS:
+        prompt = instruction.sub("", prompt)
+    return prompt.strip()
+
+
+def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Write `out` (veRL parquet) and its provenance beside it, from any file that `problems.read` takes.
+
+    Rows keep the order of their first occurrence. Memory holds one batch and 16 bytes per distinct problem.
+
+    Args:
+        origin: what the provenance says of where `source` comes from.
+        progress: called with the number of rows that were read since its last call.
+
+    Returns:
+        The provenance: origin, hash, rows in and out, and what was dropped and why.
+    """
+    dropped: Counter[str] = Counter()
+    stripped, rows_in = 0, 0
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal stripped, rows_in
+        seen: dict[bytes, bytes] = {}
+        for batch in problems.read(source):
+            rows_in += batch.rows
+            dropped["copies of a problem"] += batch.rows - len(batch.problems)
+            for prompt, answer in zip(batch.problems, batch.golds, strict=True):
+                problem, gold = problem_of(prompt), schema.normalised_gold(answer)
+                if not problem or not gold:
+                    dropped["empty problem" if gold else "empty ground truth"] += 1
+                    continue
+                key, value = _digest(problem), _digest(gold)
+                if key in seen:
+                    same = seen[key] == value
+                    dropped["copies of a problem" if same else "same problem with another ground truth"] += 1
+                    continue
+                stripped += problem != prompt.strip()
+                yield schema.row(DATA_SOURCE, len(seen), "train", problem + schema.TRAINING_SUFFIX, gold)
+                seen[key] = value
+            progress(batch.rows)
+        if not seen:
+            raise UserError(f"{source}: no row has a problem and a ground truth")
+
+    rows_out = schema.write_parquet(out, rows())
+    provenance = {
+        **origin,
+        "source_sha256": schema.sha256(source),
+        "rows_in": rows_in,
+        "rows_out": rows_out,
+        "dropped": {reason: count for reason, count in sorted(dropped.items()) if count},
+        "other_instructions_removed": stripped,
+        "suffix": schema.TRAINING_SUFFIX,
+        "sha256": schema.sha256(out),
+        "made_by": f"justrl-recipe {version('justrl-recipe')}",
+    }
+    schema.write_json(out.with_suffix(".provenance.json"), provenance)
+    return provenance
+
+
+def download() -> tuple[Path, dict[str, Any]]:
+    """DAPO-Math-17k from the Hugging Face hub (kept in its cache), and its origin.
+
+    Raises:
+        UserError: no network, or the hub refuses.
+    """
+    import httpx
+    from huggingface_hub import HfApi, hf_hub_download
+
+    try:
+        revision = HfApi().dataset_info(REPOSITORY).sha
+        file = hf_hub_download(REPOSITORY, REPOSITORY_FILE, repo_type="dataset", revision=revision)
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"cannot download {REPOSITORY} ({why[:120]}): give --source FILE") from error
+    return Path(file), {"source": REPOSITORY, "revision": revision}
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
