@@ -9,6 +9,7 @@ with an `answer` column, whose ground truths are then what the speed on string-e
 import argparse
 import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -162,8 +163,9 @@ def main() -> None:
             *(f"{s:,.0f}" for s in speeds),
         ]
         print(f"| {' | '.join(columns)} |", flush=True)
-        for child in psutil.Process().children(recursive=True):
-            child.kill()  # what veRL's scorers leave behind would slow the next one
+        for left in psutil.process_iter(["cmdline"]):  # veRL's scorers leave processes that would slow the next one
+            if left.info["cmdline"] == psutil.Process().cmdline() and left.pid != os.getpid():
+                left.kill()
 
 
 if __name__ == "__main__":

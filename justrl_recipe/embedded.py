@@ -13,7 +13,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from justrl_recipe.data.arithmetic import all_problems, make_problems, write_parquet
+from justrl_recipe.data.arithmetic import all_problems, make_problems, rows
+from justrl_recipe.data.schema import write_parquet
 
 DATA_FILE = "tiny_data.json"
 
@@ -36,9 +37,8 @@ def make(config: Mapping[str, Any]) -> None:
     rest = len(all_problems()) - data["train"] - data["validation"]
     problems = make_problems(data["seed"], warmup=rest, train=data["train"], validation=data["validation"])
     folder = Path(data["path"])
-    folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(folder / "train.parquet", problems.train, "train")
-    write_parquet(folder / "validation.parquet", problems.validation, "validation")
+    write_parquet(folder / "train.parquet", rows(problems.train, "train"))
+    write_parquet(folder / "validation.parquet", rows(problems.validation, "validation"))
     tiny_model.make(
         Path(config["tiny_model"]["path"]),
         config["tiny_model"],

@@ -129,7 +129,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 def make_benchmarks(folder: Path, suffix: str = ".parquet") -> Path:
     folder.mkdir()
     for number, benchmark in enumerate(benchmarks.BENCHMARKS):
-        rows = [
+        rows: list[dict] = [
             {"problem": f"{benchmark.name} {n}: what is it?\n", "answer": f"${n}$"} for n in range(benchmark.rows)
         ]
         if number % 2:

@@ -5,11 +5,12 @@ occurs in another: `warmup` (supervised, for the tiny model), `train` (GRPO) and
 """
 
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+
+from justrl_recipe.data import schema
 
 DATA_SOURCE = "arithmetic"
-PROMPT_SUFFIX = "\n\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Problem:
 
     @property
     def prompt(self) -> str:
-        return self.question + PROMPT_SUFFIX
+        return self.question + schema.TRAINING_SUFFIX
 
 
 @dataclass(frozen=True)
@@ -59,23 +60,7 @@ def make_problems(seed: int, warmup: int, train: int, validation: int) -> Proble
     )
 
 
-def rows(problems: list[Problem], split: str) -> list[dict]:
-    """The problems as rows of veRL's RL dataset (verl/utils/dataset/rl_dataset.py)."""
-    return [
-        {
-            "data_source": DATA_SOURCE,
-            "prompt": [{"role": "user", "content": problem.prompt}],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": problem.answer},
-            "extra_info": {"split": split, "index": index},
-        }
-        for index, problem in enumerate(problems)
-    ]
-
-
-def write_parquet(path: Path, problems: list[Problem], split: str) -> None:
-    """Write the problems as a veRL parquet file."""
-    import pyarrow
-    import pyarrow.parquet
-
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows(problems, split)), path)
+def rows(problems: list[Problem], split: str) -> Iterator[dict]:
+    """The problems as rows of veRL's RL dataset."""
+    for index, problem in enumerate(problems):
+        yield schema.row(DATA_SOURCE, index, split, problem.prompt, problem.answer)

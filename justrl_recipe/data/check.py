@@ -1,7 +1,6 @@
 """What is in a prepared file, and what in it would spoil a run."""
 
 import functools
-import hashlib
 import itertools
 import re
 from collections import Counter
@@ -141,7 +140,7 @@ def _cheap(of_benchmark: bool) -> list[Finding]:
     seen: set[bytes] = set()
 
     def repeated(row: Row) -> bool:
-        digest = hashlib.blake2b(normalised(row.problem).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        digest = training.digest(row.problem)
         known = digest in seen
         seen.add(digest)
         return known
@@ -212,8 +211,8 @@ def _contamination(folder: Path, of_benchmark: bool) -> list[Finding]:
 
 
 def normalised(text: str) -> str:
-    """The words of a text, without case, punctuation and LaTeX's spacing."""
-    return " ".join(re.findall(r"\w+", text.lower()))
+    """The words, numbers and operators of a text, without case, punctuation and LaTeX's spacing."""
+    return " ".join(re.findall(r"\w+|[-+*/=<>^]", text.lower()))
 
 
 def ngrams(text: str) -> set[str]:

@@ -64,7 +64,7 @@ def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress)
                 if not problem or not gold:
                     dropped["empty problem" if gold else "empty ground truth"] += 1
                     continue
-                key, value = _digest(problem), _digest(gold)
+                key, value = digest(problem), digest(gold)
                 if key in seen:
                     same = seen[key] == value
                     dropped["copies of a problem" if same else "same problem with another ground truth"] += 1
@@ -110,5 +110,6 @@ def download() -> tuple[Path, dict[str, Any]]:
     return Path(file), {"source": REPOSITORY, "revision": revision}
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(" ".join(text.split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def digest(problem: str) -> bytes:
+    """What two copies of a problem share: their text, whatever their white space."""
+    return hashlib.blake2b(" ".join(problem.split()).encode("utf-8", "surrogatepass"), digest_size=16).digest()
