@@ -21,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing.connection import Connection
 
-TIME_LIMIT = 1.5  # seconds of one comparison; a sensible one takes milliseconds
+TIME_LIMIT = 1.3  # seconds of one comparison; a sensible one takes milliseconds
 MEMORY_LIMIT = 2 << 30  # bytes of address space of one worker
 WORKERS = max(2, min(8, os.cpu_count() or 1))
 TASKS_PER_WORKER = 2_000  # then a fresh one: ANTLR's and sympy's caches grow with what they see

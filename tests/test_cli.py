@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from justrl_recipe.config import RECIPES, Request, load
+from justrl_recipe.data import schema
 
 VERL = Path(sys.executable).with_name("verl")
 
@@ -41,7 +42,7 @@ def test_what_does_not_train_is_quick_and_imports_nothing_heavy(arguments, tmp_p
     assert result.returncode == 0, result.stderr
     assert result.stderr.strip() == ""
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    assert cpu < 2  # seconds of CPU, since other processes may share the machine
+    assert cpu < 4  # seconds of CPU, since other processes share the machine: importing veRL takes ten
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,9 @@ def test_a_run_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "result").write_text("precious")
     for name in ("train", "validation"):
-        (tmp_path / f"{name}.parquet").write_text("")
+        schema.write_parquet(
+            tmp_path / f"{name}.parquet", [schema.row("s", 0, "train", "?" + schema.TRAINING_SUFFIX, "1")]
+        )
     data = ["data.train_files=train.parquet", "data.val_files=validation.parquet"]
     result = verl("run", "justrl_deepseek", "--out", "full", *data, cwd=tmp_path)
     assert result.returncode == 2 and "not empty" in result.stderr

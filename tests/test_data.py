@@ -3,8 +3,10 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow
@@ -378,3 +380,17 @@ def test_a_file_larger_than_a_batch_is_read_whole(tmp_path, monkeypatch):
         made = training.prepare(write(tmp_path / name, rows), tmp_path / "o.parquet", {}, lambda rows: None)
         assert made["rows_in"] == 100 and made["rows_out"] == 30
         assert made["dropped"] == {"copies of a problem": 70}
+
+
+def test_ctrl_c_is_130_and_leaves_nothing_half_written(tmp_path):
+    row = json.dumps({"problem": "x" * 200, "answer": "1"})
+    (tmp_path / "big.jsonl").write_text("".join(row.replace("x", f"{n} ", 1) + "\n" for n in range(400_000)))
+    command = [VERL, "data", "train", "--source", "big.jsonl"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("data/.*partial")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert list((tmp_path / "data").iterdir()) == []
