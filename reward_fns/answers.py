@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from justrl_recipe.reward_fns.rule_based import closing_brace
+
 MAX_CHARACTERS = 400  # longer answers are compared as text only
 MAX_DIGITS = 300
 MAX_EXPONENT = 10_000
@@ -121,10 +123,18 @@ REWRITES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\s+", " "),
 ]
 PATTERNS = [(re.compile(pattern), replacement) for pattern, replacement in REWRITES]
+BOX_OPENS = re.compile(r"\\\w*box(?:ed)?\s*\{")
 LABEL = re.compile(r"^(?:\W*(?:the|my|so|thus|hence|therefore)\b)*\W*(?:final\s+)?answer\b(?:\s+is\b)?[\s:=]*", re.I)
 IN_PARENTHESES = re.compile(r"(\\sqrt|\^)\s*\(")
 APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])|~=")
 LETTER = re.compile(r"[A-Za-z]|\\[a-z]+")
+
+
+def unboxed(text: str) -> str:
+    """`text` without the boxes that hold all of it; of two boxes side by side neither does."""
+    while (box := BOX_OPENS.match(text)) and closing_brace(text, box.end() - 1) == len(text) - 1:
+        text = text[box.end() : -1].strip()
+    return text
 
 
 def spelling(answer: str) -> str:
@@ -135,7 +145,7 @@ def spelling(answer: str) -> str:
     if "\\begin" not in text:  # there, a double backslash and a line break mean something
         text = (text.splitlines() or [""])[-1]
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
-    text = re.sub(r"^\\\w*box(?:ed)?\s*\{(.*)\}$", r"\1", text)
+    text = unboxed(text)
     for pattern, replacement in PATTERNS:
         text = pattern.sub(replacement, text)
     text = _braced(LABEL.sub("", text).lstrip(" ,:").rstrip(" ,.:\\"))

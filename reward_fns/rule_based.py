@@ -14,20 +14,24 @@ BOX = "\\boxed{"
 BRACE = re.compile("[{}]")
 
 
+def closing_brace(text: str, start: int) -> int | None:
+    """The place of the brace that closes the first one at or after `start`; None where it is never closed."""
+    depth = 0
+    for brace in BRACE.finditer(text, start):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return brace.start()
+    return None
+
+
 def last_boxed(text: str) -> str | None:
     """The content of the last `\\boxed{...}` in `text`.
 
     None without a box or when the last one is never closed: an earlier box does not stand in for it.
     """
     start = text.rfind(BOX)
-    if start < 0:
-        return None
-    depth = 0
-    for brace in BRACE.finditer(text, start):
-        depth += 1 if brace[0] == "{" else -1
-        if depth == 0:
-            return text[start + len(BOX) : brace.start()]
-    return None
+    end = closing_brace(text, start) if start >= 0 else None
+    return None if end is None else text[start + len(BOX) : end]
 
 
 def compute_score(

@@ -13,6 +13,7 @@ import pyarrow
 import pyarrow.parquet
 
 from justrl_recipe.errors import UserError
+from justrl_recipe.reward_fns.answers import unboxed
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 TRAINING_SUFFIX = "\n\n" + INSTRUCTION  # paper; also for the in-training validation
@@ -43,10 +44,7 @@ def row(source: str, index: int, split: str, prompt: str, gold: str) -> dict[str
 
 def normalised_gold(text: str) -> str:
     r"""A ground truth as a box should hold it: without `\boxed{}`, dollar signs or space around it."""
-    text = re.sub(r"\\?\$", "", text).strip()
-    while match := re.fullmatch(r"\\f?boxed\s*\{(.*)\}", text, re.DOTALL):
-        text = match[1].strip()
-    return text
+    return unboxed(re.sub(r"\\?\$", "", text).strip())
 
 
 @contextlib.contextmanager
