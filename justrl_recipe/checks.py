@@ -194,13 +194,17 @@ def missing_files(config: Mapping[str, Any]) -> list[str]:
             found.append(f"{key}: no file {path}")
         elif not _defines(Path(path), name):
             found.append(f"{key}: {path} is no Python file that defines {name}()")
-    for key in ("train_files", "val_files"):
-        files = config["data"][key]
-        for file in [files] if isinstance(files, str) else files:
-            if not Path(file).is_file():
-                command = f"verl data {'train' if key == 'train_files' else 'benchmarks'} --out {Path(file).parent}"
-                found.append(f"data.{key}: no file {file}: make it with `{command}`, or set data.{key}=FILE")
+    for key, file in data_files(config):
+        if not Path(file).is_file():
+            command = f"verl data {'train' if key == 'train_files' else 'benchmarks'} --out {Path(file).parent}"
+            found.append(f"data.{key}: no file {file}: make it with `{command}`, or set data.{key}=FILE")
     return found
+
+
+def data_files(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(key, file) of every data file; veRL takes one or a list of them."""
+    values = [(key, config["data"][key]) for key in ("train_files", "val_files")]
+    return [(key, file) for key, value in values for file in ([value] if isinstance(value, str) else value)]
 
 
 def _defines(file: Path, name: str) -> bool:

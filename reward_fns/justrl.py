@@ -8,7 +8,7 @@ from typing import Any
 
 from justrl_recipe.reward_fns import robust_verifier, rule_based
 
-VALIDATION_SOURCES = frozenset({"AIME24", "AIME25", "AMC23"})
+VALIDATION_SOURCES = ("AIME24", "AIME25", "AMC23")
 
 
 def compute_score(

@@ -76,9 +76,8 @@ def unfit_data(resolved: dict[str, Any]) -> list[str]:
 
     if not str(resolved["reward"]["custom_reward_function"]["path"]).startswith("pkg://justrl_recipe.reward_fns."):
         return []
-    values = [resolved["data"]["train_files"], resolved["data"]["val_files"]]
-    files = [file for value in values for file in ([value] if isinstance(value, str) else value)]
-    return [problem for file in files if file.endswith(".parquet") for problem in before_a_run(Path(file))]
+    files = [file for _, file in checks.data_files(resolved) if file.endswith(".parquet")]
+    return [problem for file in files for problem in before_a_run(Path(file))]
 
 
 def check_overrides(overrides: list[str]) -> list[str]:

@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe.data import problems, schema
+from justrl_recipe.data import hub, problems, schema
 from justrl_recipe.errors import UserError
+from justrl_recipe.reward_fns.justrl import VALIDATION_SOURCES as VALIDATION
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,6 @@ BENCHMARKS = (
     Benchmark("BRUMO25", 30, "MathArena/brumo_2025", "train", ("problem", "answer")),
     Benchmark("CMIMC25", 40, "MathArena/cmimc_2025", "train", ("problem", "answer")),
 )
-VALIDATION = ("AIME24", "AIME25", "AMC23")  # in-training (script)
-
 Pair = tuple[str, str]
 
 
@@ -86,16 +85,9 @@ def download(benchmark: Benchmark) -> tuple[list[Pair], dict[str, Any]]:
         UserError: no network, no such data set, or other columns than expected.
     """
     import datasets
-    import httpx
-    from huggingface_hub import HfApi
 
-    try:
-        revision = HfApi().dataset_info(benchmark.repository).sha
+    with hub.revision(benchmark.repository, "give --source FOLDER with the nine files") as revision:
         found = datasets.load_dataset(benchmark.repository, split=benchmark.split, revision=revision)
-    except (OSError, ValueError, httpx.HTTPError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        hint = "give --source FOLDER with the nine files"
-        raise UserError(f"cannot download {benchmark.repository} ({why[:120]}): {hint}") from error
     missing = [column for column in benchmark.columns if column not in found.column_names]
     if missing:
         raise UserError(f"{benchmark.repository}: no column {missing[0]}, only {', '.join(found.column_names)}")

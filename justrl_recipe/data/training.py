@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe.data import problems, schema
+from justrl_recipe.data import hub, problems, schema
 from justrl_recipe.errors import UserError
 
 REPOSITORY = "BytedTsinghua-SIA/DAPO-Math-17k"
@@ -98,15 +98,10 @@ def download() -> tuple[Path, dict[str, Any]]:
     Raises:
         UserError: no network, or the hub refuses.
     """
-    import httpx
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
-    try:
-        revision = HfApi().dataset_info(REPOSITORY).sha
+    with hub.revision(REPOSITORY, "give --source FILE") as revision:
         file = hf_hub_download(REPOSITORY, REPOSITORY_FILE, repo_type="dataset", revision=revision)
-    except (OSError, ValueError, httpx.HTTPError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot download {REPOSITORY} ({why[:120]}): give --source FILE") from error
     return Path(file), {"source": REPOSITORY, "revision": revision}
 
 
