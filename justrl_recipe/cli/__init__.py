@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from justrl_recipe.cli import cat, cp, data, ls, run
+from justrl_recipe.cli import cat, cp, data, eval, ls, run
 from justrl_recipe.errors import UserError
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run", epilog=run.EXAMPLE)(run.run)
+app.command("eval", epilog=eval.EXAMPLE)(eval.evaluate)
 app.command("ls", epilog=ls.EXAMPLE)(ls.ls)
 app.command("cat", epilog=cat.EXAMPLE)(cat.cat)
 app.command("cp", epilog=cp.EXAMPLE)(cp.cp)

@@ -37,6 +37,11 @@ BENCHMARKS = (
 Pair = tuple[str, str]
 
 
+def by_name(name: str) -> Benchmark | None:
+    """The benchmark that is written like `name` but for case and punctuation (MATH500, Olympiad-Bench)."""
+    return next((benchmark for benchmark in BENCHMARKS if _plain(benchmark.name) == _plain(name)), None)
+
+
 def prepare(out: Path, source: Path | None) -> dict[str, int]:
     """Write a file per benchmark, the in-training validation.parquet, and their provenance; return the row counts.
 

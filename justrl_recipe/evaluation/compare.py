@@ -1,0 +1,152 @@
+"""Results beside a row of the paper's table, or beside other results."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import scipy.stats
+import yaml
+
+from justrl_recipe.config import nearest
+from justrl_recipe.data.benchmarks import BENCHMARKS
+from justrl_recipe.errors import UserError
+
+AVERAGE = "Average"
+LEVEL = 0.05  # that a faithful installation fails the golden check, over all its benchmarks together
+ROUNDING = 0.00005  # published scores have two decimals of a percent
+
+
+@dataclass(frozen=True)
+class Row:
+    """What results are compared with: scores in 0..1 by benchmark and as `Average`, and how they came about.
+
+    Attributes:
+        sizes: problems and samples a problem, by benchmark.
+    """
+
+    name: str
+    scores: dict[str, float]
+    sizes: dict[str, tuple[int, int]]
+    settings: dict[str, Any]
+
+
+@cache
+def published() -> dict[str, Row]:
+    """The rows of the paper's table by name."""
+    content = yaml.safe_load(resources.files(__package__).joinpath("published.yaml").read_text())
+    columns, samples = content["columns"], content["samples"]
+    sizes = {benchmark.name: (benchmark.rows, samples[benchmark.name]) for benchmark in BENCHMARKS}
+    return {
+        name: Row(
+            name,
+            {column: value / 100 for column, value in zip(columns, values, strict=True) if value is not None},
+            sizes,
+            content["settings"],
+        )
+        for name, values in content["rows"].items()
+    }
+
+
+def find(name: str) -> Row:
+    """A published row by name, or an earlier evaluation by the path of its results.json.
+
+    Raises:
+        UserError: there is neither.
+    """
+    if name in published():
+        return published()[name]
+    file = Path(name)
+    if file.suffix != ".json":
+        raise UserError(f"no published row {name!r}: {nearest(name, list(published()))}")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        kind = best(content)
+        benchmarks = content["benchmarks"]
+        scores = {benchmark: about[kind]["avg"] for benchmark, about in benchmarks.items()}
+        scores[AVERAGE] = content["average"][kind]["avg"]
+        sizes = {benchmark: (about["problems"], about["samples"]) for benchmark, about in benchmarks.items()}
+        return Row(content["model"], scores, sizes, content["settings"])
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is no results.json of `verl eval`") from error
+
+
+def best(results: Mapping[str, Any]) -> str:
+    """The score that compares with the paper's: `hybrid` where a judge was asked, as there, else `rule`."""
+    return "hybrid" if "hybrid" in results["average"] else "rule"
+
+
+def compare(results: Mapping[str, Any], row: Row) -> dict[str, dict[str, Any]]:
+    """Per benchmark that both have, and for their average where the row has all of ours: where the row's score lies.
+
+    Returns:
+        `{benchmark: {"ours", "interval", "theirs", "verdict"}}`, the verdict "inside" when the row's score is in our
+        interval, else "above" or "below": what ours is.
+    """
+    kind = best(results)
+    ours = {name: about[kind] for name, about in results["benchmarks"].items()}
+    if set(ours) | {AVERAGE} == set(row.scores):
+        ours[AVERAGE] = results["average"][kind]
+    compared = {}
+    for name, score in ours.items():
+        if name in row.scores:
+            theirs, (low, high) = row.scores[name], score["interval"]
+            inside = low - ROUNDING <= theirs <= high + ROUNDING
+            verdict = "inside" if inside else "above" if score["avg"] > theirs else "below"
+            compared[name] = {
+                "ours": score["avg"],
+                "interval": score["interval"],
+                "theirs": theirs,
+                "verdict": verdict,
+            }
+    return compared
+
+
+def golden(results: Mapping[str, Any], row: Row) -> dict[str, Any]:
+    """Whether this installation reproduces a row: no benchmark is further off than sampling explains.
+
+    Stricter than `compare`, whose interval also asks what other problems would give: here the problems are the same,
+    so only sampling differs, in our scores and, by as much, in theirs. z is the difference in standard errors of
+    it; its limit keeps the chance that a faithful installation fails anywhere at 5% (Bonferroni).
+
+    Returns:
+        `{"reproduces": bool, "limit": float, "benchmarks": {name: {"ours", "theirs", "z", "reproduces"}}}`.
+
+    Raises:
+        UserError: the evaluations cannot be compared, since their settings differ.
+    """
+    _require_same_settings(results, row)
+    kind = best(results)
+    names = [name for name in results["benchmarks"] if name in row.scores]
+    if not names:
+        raise UserError(f"{row.name} has none of these benchmarks: {', '.join(results['benchmarks'])}")
+    limit = float(scipy.stats.norm.isf(LEVEL / len(names) / 2))
+    checked = {}
+    for name in names:
+        score, theirs = results["benchmarks"][name][kind], row.scores[name]
+        off, error = abs(score["avg"] - theirs), math.sqrt(2) * score["sampling_error"]
+        z = off / error if error else None  # no spread at all: only the same score will do
+        same = off <= ROUNDING if z is None else z <= limit
+        checked[name] = {"ours": score["avg"], "theirs": theirs, "z": z, "reproduces": same}
+    reproduces = all(check["reproduces"] for check in checked.values())
+    return {"row": row.name, "reproduces": reproduces, "limit": limit, "benchmarks": checked}
+
+
+def _require_same_settings(results: Mapping[str, Any], row: Row) -> None:
+    for name in ("temperature", "top_p", "max_tokens"):
+        ours, theirs = results["settings"].get(name), row.settings.get(name)
+        if ours != theirs:
+            raise UserError(f"--golden: {row.name} was evaluated with {name} {theirs}, this with {ours}")
+    for name, about in results["benchmarks"].items():
+        ours = about["problems"], about["samples"]
+        if name in row.sizes and ours != row.sizes[name]:
+            theirs = " x ".join(map(str, row.sizes[name]))
+            raise UserError(f"--golden: {name}: {row.name} has {theirs} responses, this {ours[0]} x {ours[1]}")
+        if about["rule"]["sampling_error"] is None:
+            raise UserError("--golden: one sample a problem does not show how much sampling moves a score")

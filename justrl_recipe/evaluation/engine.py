@@ -1,0 +1,130 @@
+"""One vLLM engine in a process of its own: `python -m justrl_recipe.evaluation.engine DESCRIPTOR PARENT`.
+
+Over the connection it receives a Job, and sends a Generated per request, the number of tokens so far (twice a second
+at most), and at the end None; or instead a Refused. A process of its own, so that the caller never imports torch, an
+engine's memory is free again when it is done, and each GPU has one.
+"""
+
+import os
+import sys
+import time
+from collections import Counter, defaultdict
+from multiprocessing.connection import Connection
+from typing import Any
+
+from justrl_recipe.evaluation.job import Generated, Job, Refused
+from justrl_recipe.processes import end_with_parent
+
+REPORT_EVERY = 0.5  # seconds
+BATCHED_TOKENS = 8_192  # prompt tokens of one step
+
+
+class NotPossible(Exception):
+    """The job asks for what the model cannot do; its text is for the user."""
+
+
+def prompt_ids(job: Job) -> tuple[list[list[int]], int]:
+    """Each request's prompt in the model's chat template, as token ids, and the context that they need.
+
+    Raises:
+        NotPossible: no tokenizer, no chat template, or more tokens than the model's context holds.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        context = AutoConfig.from_pretrained(job.model).max_position_embeddings
+        tokenizer = AutoTokenizer.from_pretrained(job.model)
+    except (OSError, ValueError, AttributeError) as error:
+        raise NotPossible(f"cannot read the model {job.model}: {str(error).strip().splitlines()[0]}") from error
+    if not tokenizer.chat_template:
+        raise NotPossible(f"{job.model}: the tokenizer has no chat template")
+    room = context - job.sampling.max_tokens
+    prompts = []
+    for request in job.requests:
+        message = {"role": "user", "content": request.prompt}
+        ids = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_dict=False)
+        if len(ids) > room:
+            raise NotPossible(_too_long(request.name, len(ids), job, context))
+        prompts.append(ids)
+    return prompts, max(map(len, prompts)) + job.sampling.max_tokens
+
+
+def _too_long(name: str, tokens: int, job: Job, context: int) -> str:
+    limit = f"the context of {job.model} ({context:,} tokens)"
+    if tokens >= context:
+        return f"{name}: a prompt of {tokens:,} tokens exceeds {limit}"
+    wanted = f"{job.sampling.max_tokens:,} new ones"
+    return f"{name}: a prompt of {tokens:,} tokens and {wanted} exceed {limit}: at most {context - tokens:,} fit"
+
+
+def start(job: Job, context: int) -> Any:
+    """vLLM's offline engine for the job."""
+    import torch
+    from vllm import LLM
+
+    on_cpu = not torch.cuda.is_available()
+    return LLM(
+        job.model,
+        max_model_len=context,
+        tensor_parallel_size=job.resources.tensor_parallel,
+        dtype="float32" if on_cpu else "auto",
+        enforce_eager=on_cpu,
+        max_num_seqs=job.resources.max_num_seqs,
+        # vLLM draws a token for a part of a prompt too, and on a CPU cannot take that back from a seeded generator
+        # (vllm/v1/worker/gpu_model_runner.py, _bookkeeping_sync, 0.24.0): prompts are not split.
+        enable_chunked_prefill=False,
+        max_num_batched_tokens=max(context, BATCHED_TOKENS),
+        enable_prefix_caching=False,  # a cached prefix changes the shapes, and with them the last bits
+        disable_log_stats=True,
+    ).llm_engine
+
+
+def generate(job: Job, connection: Connection) -> None:
+    """Send what the engine makes of the job's requests, each as soon as it is finished."""
+    prompts, context = prompt_ids(job)
+    engine = start(job, context)
+    from vllm import SamplingParams, TokensPrompt
+    from vllm.sampling_params import RequestOutputKind
+
+    for index, (request, ids) in enumerate(zip(job.requests, prompts, strict=True)):
+        parameters = SamplingParams(
+            temperature=job.sampling.temperature,
+            top_p=job.sampling.top_p,
+            max_tokens=job.sampling.max_tokens,
+            seed=request.seed,  # of its own: what a response is does not depend on what else is asked for
+            output_kind=RequestOutputKind.DELTA,  # else every step copies all tokens of every response
+        )
+        engine.add_request(str(index), TokensPrompt(prompt_token_ids=ids), parameters)
+    texts: dict[str, list[str]] = defaultdict(list)
+    tokens: Counter[str] = Counter()
+    reported = 0.0
+    while engine.has_unfinished_requests():
+        for output in engine.step():
+            name, new = output.request_id, output.outputs[0]
+            texts[name].append(new.text)
+            tokens[name] += len(new.token_ids)
+            if output.finished:
+                text = "".join(texts.pop(name))
+                connection.send(Generated(int(name), text, tokens[name], new.finish_reason))
+        if time.monotonic() - reported > REPORT_EVERY:
+            reported = time.monotonic()
+            connection.send(tokens.total())
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Do the job that comes over the connection, as long as the process `parent` lives."""
+    end_with_parent(parent)
+    connection = Connection(descriptor)
+    job = connection.recv()
+    try:
+        generate(job, connection)
+    except NotPossible as refusal:
+        connection.send(Refused(str(refusal)))
+    connection.send(None)
+    connection.close()
+    sys.stdout.flush()
+    os._exit(0)  # everything is sent; vLLM and torch take seconds to come down
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

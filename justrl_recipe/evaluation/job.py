@@ -1,0 +1,56 @@
+"""What an engine is asked for and what it answers, as it goes between the processes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt, before the chat template, and the seed of its sampling; `name` is for error messages."""
+
+    name: str
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How responses are drawn; `max_tokens` of a response."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What an engine runs on: `tensor_parallel` GPUs, `max_num_seqs` sequences at a time (None: vLLM's default)."""
+
+    tensor_parallel: int = 1
+    max_num_seqs: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one engine has to do; `model` is a Hugging Face folder."""
+
+    model: str
+    requests: list[Request]
+    sampling: Sampling
+    resources: Resources
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The response to the Job's request number `index`."""
+
+    index: int
+    text: str
+    tokens: int
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why the job cannot be done: one line that the user can act on."""
+
+    why: str

@@ -1,0 +1,119 @@
+"""Generated responses as JSON lines, ours and those that the authors' scripts write."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from justrl_recipe.data.benchmarks import by_name
+from justrl_recipe.data.problems import require_file
+from justrl_recipe.data.schema import normalised_gold
+from justrl_recipe.errors import UserError
+
+# {task}_t{T}_p{P}_n{N}-MNT{max}.jsonl, which thunlp/JustRL's evaluation writes per benchmark
+AUTHORS_NAME = re.compile(r"(?P<task>.+)_t(?P<t>[\d.]+)_p(?P<p>[\d.]+)_n(?P<n>\d+)-MNT(?P<max>\d+)\.jsonl")
+Key = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One response to one problem; what a foreign file does not tell is None.
+
+    Attributes:
+        problem, sample: the problem's row in its benchmark and the number of the response, both from 0.
+        prompt: what the user says to the model, before the chat template.
+        tokens: of the response.
+        finish_reason: vLLM's: "stop", or "length" for a truncated one.
+    """
+
+    benchmark: str
+    problem: int
+    sample: int
+    prompt: str
+    gold: str
+    response: str
+    tokens: int | None = None
+    finish_reason: str | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.benchmark, self.problem, self.sample
+
+
+def read(file: Path) -> Iterator[Sample]:
+    """The samples of a file, which says by its name whether the authors' scripts wrote it.
+
+    Raises:
+        UserError: no such file, an empty one, or a line that is cut or no sample; it names the line.
+    """
+    require_file(file)
+    authors = AUTHORS_NAME.fullmatch(file.name)
+    made = _by_authors(authors["task"]) if authors else _by_us
+    for number, entry in entries(file):
+        try:
+            sample = made(entry)
+            _require_types(sample)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{file}: line {number} is no sample: {_what(error)}") from error
+        yield sample
+
+
+def settings(file: Path) -> dict[str, Any]:
+    """How the samples of a file were drawn, as far as the authors' file names tell."""
+    authors = AUTHORS_NAME.fullmatch(file.name)
+    if not authors:
+        return {}
+    return {"temperature": float(authors["t"]), "top_p": float(authors["p"]), "max_tokens": int(authors["max"])}
+
+
+def entries(file: Path) -> Iterator[tuple[int, Any]]:
+    """Each line of a JSON-lines file with its number, from 1.
+
+    Raises:
+        UserError: a line is cut or no JSON; it names the line.
+    """
+    number = 0
+    with file.open(encoding="utf-8") as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                yield number, json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{file}: line {number} is cut or no JSON: mend it or take it out") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: line {number + 1} is no UTF-8 text") from error
+
+
+def _by_us(entry: dict[str, Any]) -> Sample:
+    return Sample(**entry)
+
+
+def _by_authors(task: str) -> Callable[[dict[str, Any]], Sample]:
+    """How a line of the authors' format becomes a sample: its number is the how-manieth it is of its problem."""
+    found = by_name(task)
+    counts: Counter[int] = Counter()
+
+    def made(entry: dict[str, Any]) -> Sample:
+        problem, gold = entry["example_id"], normalised_gold(entry["answer"])
+        counts[problem] += 1
+        name = found.name if found else task
+        return Sample(name, problem, counts[problem] - 1, entry["prompt"], gold, entry["response"])
+
+    return made
+
+
+def _require_types(sample: Sample) -> None:
+    for name in ("benchmark", "prompt", "gold", "response"):
+        if not isinstance(getattr(sample, name), str):
+            raise TypeError(f"{name} is no text")
+    for name in ("problem", "sample"):
+        if type(getattr(sample, name)) is not int:
+            raise TypeError(f"{name} is no whole number")
+
+
+def _what(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"no field {error.args[0]}"
+    return str(error).removeprefix("Sample.__init__() ")

@@ -1,0 +1,118 @@
+"""Results as people read them: a table in the terminal, the same in Markdown, a picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from justrl_recipe.data import schema
+from justrl_recipe.evaluation.compare import AVERAGE, Row, best, published
+from justrl_recipe.evaluation.folder import EvaluationFolder
+
+Cells = list[list[str]]
+HEADER = ["benchmark", "responses", "avg@N", "95% interval", "pass@N", "maj@N", "truncated", "no box", "length"]
+
+
+def cells(results: Mapping[str, Any]) -> tuple[list[str], Cells]:
+    """Header and rows of the results' table; scores and shares in percent, the length in tokens."""
+    hybrid, against = "hybrid" in results["average"], results.get("against")
+    header = HEADER[:3] + (["rule only"] if hybrid else []) + HEADER[3:] + ([against["row"], ""] if against else [])
+    kind, rows = best(results), []
+    for name, about in results["benchmarks"].items():
+        score, n = about[kind], about["samples"]
+        row = [name, f"{about['problems']:,} x {n}", percent(score["avg"])]
+        row += [percent(about["rule"]["avg"])] if hybrid else []
+        row += [between(score["interval"]), percent(score["pass"][str(n)]), percent(score["maj"])]
+        row += [percent(about["truncated"]), percent(about["no_box"])]
+        row += [f"{about['length']['mean']:,.0f}" if about["length"] else "-"]
+        rows.append(row + _theirs(against, name))
+    average = results["average"]
+    row = [AVERAGE, "", percent(average[kind]["avg"])]
+    row += [percent(average["rule"]["avg"])] if hybrid else []
+    row += [between(average[kind]["interval"]), *[""] * 5]
+    return header, [*rows, row + _theirs(against, AVERAGE)]
+
+
+def _theirs(against: Mapping[str, Any] | None, name: str) -> list[str]:
+    if against is None:
+        return []
+    compared = against["benchmarks"].get(name)
+    return [percent(compared["theirs"]), compared["verdict"]] if compared else ["-", ""]
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
+
+
+def between(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+
+
+def published_cells() -> tuple[list[str], Cells]:
+    """Header and rows of the paper's table."""
+    columns = list(next(iter(published().values())).scores)
+    return ["model", *columns], [
+        [row.name, *(percent(row.scores.get(column)) for column in columns)] for row in published().values()
+    ]
+
+
+def print_table(header: list[str], rows: Cells) -> None:
+    """A table in the terminal; never cut, also where the terminal is narrow."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, title in enumerate(header):
+        table.add_column(title, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=1_000)).maximum)
+    console.print(table, soft_wrap=True)
+
+
+def markdown(header: list[str], rows: Cells) -> str:
+    """A table for a README."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write(results: Mapping[str, Any], row: Row | None, folder: EvaluationFolder) -> None:
+    """results.json, results.md and results.png, each whole or not at all."""
+    schema.write_json(folder.results, results)
+    with schema.replacing(folder.path / "results.md") as scratch:
+        scratch.write_text(markdown(*cells(results)), encoding="utf-8")
+    with schema.replacing(folder.path / "results.png") as scratch:
+        picture(results, row, scratch)
+
+
+def picture(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
+    """Our scores with their intervals, and the scores of the row that they are compared with, as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    kind = best(results)
+    scores = {name: about[kind] for name, about in results["benchmarks"].items()}
+    scores[AVERAGE] = results["average"][kind]
+    names = list(scores)
+    places = range(len(names), 0, -1)
+    figure, axes = pyplot.subplots(figsize=(7, 1.4 + 0.36 * len(names)), layout="constrained")
+    ours = [100 * score["avg"] for score in scores.values()]
+    reach = [
+        [100 * (score["avg"] - score["interval"][0]) for score in scores.values()],
+        [100 * (score["interval"][1] - score["avg"]) for score in scores.values()],
+    ]
+    axes.errorbar(ours, places, xerr=reach, fmt="o", color="#1f5aa6", capsize=3, label=f"{results['model']}, 95%")
+    if row:
+        theirs = [100 * row.scores[name] if name in row.scores else float("nan") for name in names]
+        axes.plot(theirs, places, "D", color="#c8501e", markerfacecolor="none", markersize=8, label=row.name)
+    axes.set_yticks(list(places), names)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("accuracy, %")
+    axes.grid(axis="x", color="#dddddd")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper left", ncols=2, frameon=False)
+    figure.savefig(file, dpi=150, format="png")
+    pyplot.close(figure)

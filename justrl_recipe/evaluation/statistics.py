@@ -1,0 +1,93 @@
+"""The estimators: avg@N with its interval, pass@k, maj@N, diversity. Pure functions of numbers and texts."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy
+import scipy.stats
+
+CONFIDENCE = 0.95
+RESAMPLES = 9_999
+Interval = tuple[float, float]
+
+
+def interval(*means: Sequence[float]) -> Interval:
+    """The 95% interval of a benchmark's avg@N, or of the unweighted average over several benchmarks.
+
+    A bias-corrected bootstrap over problems: a problem goes with all its samples, since they are no independent
+    evidence. It says how much another draw of such problems would move the score. Its coverage is measured in
+    benchmarks/evaluation.py. Where each benchmark has one value throughout, the bootstrap knows no spread; the exact
+    binomial interval of that many equal problems stands in, which is the wider one.
+
+    Args:
+        means: per benchmark the mean score of each problem, in 0..1.
+    """
+    if all(min(scores) == max(scores) for scores in means):
+        bounds = [_exact(len(scores), scores[0]) for scores in means]
+        return float(numpy.mean([low for low, _ in bounds])), float(numpy.mean([high for _, high in bounds]))
+    found = scipy.stats.bootstrap(
+        [numpy.asarray(scores, dtype=float) for scores in means],
+        _average,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        vectorized=True,
+        batch=1_000,  # bounds the memory
+        rng=numpy.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _average(*means: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+    return numpy.mean([scores.mean(axis=axis) for scores in means], axis=0)
+
+
+def _exact(problems: int, score: float) -> Interval:
+    found = scipy.stats.binomtest(problems, problems).proportion_ci(CONFIDENCE)
+    return max(0.0, score - (1 - found.low)), min(1.0, score + (1 - found.low))
+
+
+def sampling_error(samples: Sequence[int], correct: Sequence[int]) -> float | None:
+    """The standard error of avg@N from sampling alone, on these very problems; None with one sample a problem.
+
+    What two evaluations of the same model differ by, and so far smaller than `interval` says.
+    """
+    n, c = numpy.asarray(samples), numpy.asarray(correct)
+    if n.min() < 2:
+        return None
+    variances = (c / n) * (1 - c / n) / (n - 1)
+    return float(numpy.sqrt(variances.sum()) / len(n))
+
+
+def pass_at_k(samples: Sequence[int], correct: Sequence[int], k: int) -> float:
+    """The unbiased estimate of pass@k: the chance that k of a problem's samples hold a correct one, averaged.
+
+    The hypergeometric form of Chen et al. 2021, 1 - C(n-c, k) / C(n, k).
+
+    Args:
+        samples, correct: per problem how many samples there are and how many of them are correct; k <= samples.
+    """
+    return float(numpy.mean(scipy.stats.hypergeom.sf(0, samples, correct, k)))
+
+
+def majority(answers: Sequence[str | None], correct: Sequence[bool]) -> float:
+    """maj@N of one problem: whether the most frequent answer is correct; a tie counts by its correct share.
+
+    Args:
+        answers: one spelling for what is the same answer; None, no answer, has no vote.
+        correct: the verdict on each.
+    """
+    votes = Counter((answer, verdict) for answer, verdict in zip(answers, correct, strict=True) if answer is not None)
+    most = max(votes.values(), default=0)
+    winners = [verdict for (_, verdict), count in votes.items() if count == most]
+    return sum(winners) / len(winners) if winners else 0.0
+
+
+def distinct_4(responses: Sequence[str]) -> float | None:
+    """Of all runs of four words in one problem's responses, the share that are different; None without any."""
+    total, seen = 0, set()
+    for response in responses:
+        words = response.split()
+        grams = list(zip(words, words[1:], words[2:], words[3:], strict=False))
+        total += len(grams)
+        seen.update(grams)
+    return len(seen) / total if total else None
