@@ -46,8 +46,8 @@ def test_the_recipes_validation_is_held_out_and_varied():
 
 
 def test_too_many_problems_are_refused():
-    with pytest.raises(ValueError, match="only 810 exist"):
-        make_problems(0, 800, 10, 1)
+    with pytest.raises(ValueError, match="only 1377 exist"):
+        make_problems(0, 1367, 10, 1)
 
 
 def test_the_taught_response_earns_the_reward_only_with_its_box():

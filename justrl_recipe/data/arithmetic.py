@@ -34,13 +34,20 @@ class Problems:
 
 
 def all_problems() -> list[Problem]:
-    """Every problem: the sums of a two-digit and a one-digit number, 810 of them with 98 distinct answers."""
-    problems = []
-    for a in range(10, 100):
-        for b in range(1, 10):
-            total = f"{a} + {b}"
-            problems.append(Problem(f"What is {total}?", f"{total} = {a + b}", str(a + b)))
+    """Every problem, 1,377 of them with 115 distinct answers of one to three digits: sums of two digits, of tens, of
+    a two-digit number and a digit, and differences of the latter where nothing is borrowed (what a model of this size
+    learns in half a minute)."""
+    digits = range(1, 10)
+    problems = [_problem(a, "+", b) for a in digits for b in digits]
+    problems += [_problem(10 * a, "+", 10 * b) for a in digits for b in digits]
+    problems += [_problem(a, "+", b) for a in range(10, 100) for b in digits]
+    problems += [_problem(a, "-", b) for a in range(10, 100) for b in digits if a % 10 >= b]
     return problems
+
+
+def _problem(a: int, sign: str, b: int) -> Problem:
+    task, answer = f"{a} {sign} {b}", str(a + b if sign == "+" else a - b)
+    return Problem(f"What is {task}?", f"{task} = {answer}", answer)
 
 
 def make_problems(seed: int, warmup: int, train: int, validation: int) -> Problems:

@@ -45,8 +45,8 @@ def generate(job: Job, what: str, log_folder: Path) -> Generator[Generated, None
         EngineFailed: an engine broke down; what was finished has been handed on.
     """
     gpus, group = visible_gpus(), job.resources.tensor_parallel
-    if gpus and len(gpus) < group:
-        raise UserError(f"--tensor-parallel {group} needs as many GPUs: there are {len(gpus)}")
+    if group > max(1, len(gpus)):
+        raise UserError(f"--tensor-parallel {group} needs as many GPUs; here are {len(gpus) or 'none'}")
     count = max(1, len(gpus) // group)
     engines = min(count, len(job.requests))
     with ExitStack() as stack, Shown(what, len(job.requests)) as shown:

@@ -12,7 +12,18 @@ from justrl_recipe.evaluation.compare import AVERAGE, Row, best, published
 from justrl_recipe.evaluation.folder import EvaluationFolder
 
 Cells = list[list[str]]
-HEADER = ["benchmark", "responses", "avg@N", "95% interval", "pass@N", "maj@N", "truncated", "no box", "length"]
+HEADER = [
+    "benchmark",
+    "responses",
+    "avg@N",
+    "95% interval",
+    "pass@N",
+    "maj@N",
+    "truncated",
+    "no box",
+    "length",
+    "distinct-4",
+]
 
 
 def cells(results: Mapping[str, Any]) -> tuple[list[str], Cells]:
@@ -26,12 +37,14 @@ def cells(results: Mapping[str, Any]) -> tuple[list[str], Cells]:
         row += [percent(about["rule"]["avg"])] if hybrid else []
         row += [between(score["interval"]), percent(score["pass"][str(n)]), percent(score["maj"])]
         row += [percent(about["truncated"]), percent(about["no_box"])]
-        row += [f"{about['length']['mean']:,.0f}" if about["length"] else "-"]
+        row += [f"{about['length']['mean']:,.0f}" if about["length"] else "-", percent(about["distinct_4"])]
         rows.append(row + _theirs(against, name))
+    if len(rows) == 1:
+        return header, rows
     average = results["average"]
     row = [AVERAGE, "", percent(average[kind]["avg"])]
     row += [percent(average["rule"]["avg"])] if hybrid else []
-    row += [between(average[kind]["interval"]), *[""] * 5]
+    row += [between(average[kind]["interval"]), *[""] * 6]
     return header, [*rows, row + _theirs(against, AVERAGE)]
 
 
@@ -94,7 +107,8 @@ def picture(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
 
     kind = best(results)
     scores = {name: about[kind] for name, about in results["benchmarks"].items()}
-    scores[AVERAGE] = results["average"][kind]
+    if len(scores) > 1:
+        scores[AVERAGE] = results["average"][kind]
     names = list(scores)
     places = range(len(names), 0, -1)
     figure, axes = pyplot.subplots(figsize=(7, 1.4 + 0.36 * len(names)), layout="constrained")
@@ -108,6 +122,7 @@ def picture(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
         theirs = [100 * row.scores[name] if name in row.scores else float("nan") for name in names]
         axes.plot(theirs, places, "D", color="#c8501e", markerfacecolor="none", markersize=8, label=row.name)
     axes.set_yticks(list(places), names)
+    axes.set_ylim(0.3, len(names) + 0.7)
     axes.set_xlim(0, 100)
     axes.set_xlabel("accuracy, %")
     axes.grid(axis="x", color="#dddddd")
