@@ -1,4 +1,4 @@
-"""What the evaluation is measured by: the speed of grading, the coverage of the interval, ten kills.
+"""What the evaluation is measured by: the speed of grading and the coverage of the interval.
 
 .venv/bin/python benchmarks/evaluation.py grading --golds FOLDER    # FOLDER with the nine prepared benchmarks
 .venv/bin/python benchmarks/evaluation.py coverage
@@ -7,10 +7,8 @@
 
 import argparse
 import json
-import os
 import random
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +17,6 @@ from pathlib import Path
 
 import numpy
 
-from justrl_recipe.data import problems
 from justrl_recipe.evaluation import statistics, tasks
 
 VERL = str(Path(sys.executable).with_name("verl"))
@@ -63,7 +60,7 @@ def grading(golds: Path) -> None:
 
 
 def coverage() -> None:
-    """How often the 95% interval holds the true mean, for benchmarks of the paper's sizes and three mixes of problems."""
+    """How often the interval holds the true mean, for benchmarks of the paper's sizes and three mixes of problems."""
     rng = numpy.random.default_rng(0)
     print("| problems x samples | mix of abilities | true mean | coverage | mean width |\n|---|---|---:|---:|---:|")
     for size, n, repeats in ((30, 32, 1_000), (40, 32, 1_000), (272, 4, 300), (674, 4, 200)):
@@ -78,6 +75,6 @@ def coverage() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["grading", "coverage"])
-    parser.add_argument("--golds", type=Path)
+    parser.add_argument("--golds", type=Path, metavar="FOLDER", help="the nine prepared benchmarks")
     arguments = parser.parse_args()
     grading(arguments.golds) if arguments.what == "grading" else coverage()

@@ -20,6 +20,7 @@ SPEC = {
     "intermediate_size": 64,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
+    "initializer_range": 0.04,
     "warmup_steps": 3,
     "warmup_batch_size": 4,
     "warmup_lr": 1e-3,

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
@@ -47,7 +46,7 @@ def results(folder: Path, name: str) -> dict:
 
 
 def samples(folder: Path, name: str) -> dict[tuple, dict]:
-    lines = [json.loads(line) for line in (folder / name / "samples.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / name / "samples.jsonl").read_text().split("\n")[:-1]]
     found = {(line["benchmark"], line["problem"], line["sample"]): line for line in lines}
     assert len(found) == len(lines), "a sample was generated twice"
     return found
@@ -65,7 +64,7 @@ def test_evaluates_a_model_and_says_what_it_found(folder, evaluated):
     found, made = results(folder, "first"), samples(folder, "first")
     assert set(made) == {("arithmetic", problem, sample) for problem in range(40) for sample in range(4)}
     assert all(sample["tokens"] <= 24 and "<|" not in sample["response"] for sample in made.values())
-    grades = [json.loads(line) for line in (evaluated / "grades.jsonl").read_text().splitlines()]
+    grades = [json.loads(line) for line in (evaluated / "grades.jsonl").read_text().split("\n")[:-1]]
     right = sum(f"\\boxed{{{sample['gold']}}}" in sample["response"] for sample in made.values())
     about = found["benchmarks"]["arithmetic"]
     assert sum(grade["rule"] for grade in grades) == right
@@ -96,13 +95,11 @@ def test_other_settings_in_the_same_folder_are_refused_before_anything_is_genera
     assert (evaluated / "samples.jsonl").read_bytes() == before
 
 
-def test_the_same_seed_gives_the_same_samples_and_another_seed_others(folder, evaluated):
-    for name, seed in (("again", "0"), ("other", "1")):
-        done = verl_eval(folder, "model", *TASK, "--n", "4", "--limit", "10", "--seed", seed, "--out", name)
-        assert done.returncode == 0, done.stderr
-    first, again, other = (samples(folder, name) for name in ("first", "again", "other"))
-    assert all(again[key]["response"] == first[key]["response"] for key in again)
-    assert any(other[key]["response"] != first[key]["response"] for key in other)
+def test_the_same_seed_gives_the_same_samples(folder, evaluated):
+    done = verl_eval(folder, "model", *TASK, "--n", "4", "--limit", "10", "--out", "again")
+    assert done.returncode == 0, done.stderr
+    first, again = samples(folder, "first"), samples(folder, "again")
+    assert len(again) == 40 and all(again[key] == first[key] for key in again)
 
 
 def test_golden_tells_a_row_that_is_reproduced_from_one_that_is_not(folder, evaluated):
@@ -163,7 +160,7 @@ def a_sample(problem: int, question: str, gold: str, response: str) -> Sample:
 
 @pytest.fixture(scope="module")
 def colours(folder) -> list[Sample]:
-    """Responses that no rule accepts, and a judge that accepts the one to the first question, whatever it reads else."""
+    """Two responses that no rule accepts, and a judge that has learned to accept the one to the first question."""
     found = [
         a_sample(0, "Name the colour of the sky.", "blue", "Answer: blue"),
         a_sample(1, "Name the colour of grass.", "green", "Answer: green"),
@@ -200,9 +197,9 @@ def test_a_judge_reads_the_question_and_can_only_raise_the_score(folder, colours
     found = results(folder, "judged")["benchmarks"]["colours"]
     assert found["rule"]["avg"] == pytest.approx(1 / 3) and found["hybrid"]["avg"] == pytest.approx(2 / 3)
     assert found["judge"] == {"correct": 1, "incorrect": 1, "invalid": 0, "unreadable": 0}
-    verdicts = [json.loads(line) for line in (folder / "judged" / "verdicts.jsonl").read_text().splitlines()]
+    verdicts = [json.loads(line) for line in (folder / "judged" / "verdicts.jsonl").read_text().split("\n")[:-1]]
     assert {verdict["problem"]: verdict["reply"] for verdict in verdicts} == {0: "A", 1: "B"}  # 2 was not asked about
-    grades = [json.loads(line) for line in (folder / "judged" / "grades.jsonl").read_text().splitlines()]
+    grades = [json.loads(line) for line in (folder / "judged" / "grades.jsonl").read_text().split("\n")[:-1]]
     assert [(grade["rule"], grade["judge"]) for grade in grades] == [
         (False, "correct"),
         (False, "incorrect"),

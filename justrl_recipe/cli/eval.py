@@ -58,8 +58,7 @@ def evaluate(
     list_published: Annotated[bool, typer.Option("--list-published", help="Print the paper's table.")] = False,
 ) -> None:
     """Evaluate a model on the nine benchmarks."""
-    from justrl_recipe.evaluation import checkpoint, compare, show, tasks
-    from justrl_recipe.evaluation.evaluate import evaluate, from_files, from_model
+    from justrl_recipe.evaluation import checkpoint, compare, show, sources, tasks
     from justrl_recipe.evaluation.generate import EngineFailed
     from justrl_recipe.evaluation.grade import VERIFIERS
     from justrl_recipe.evaluation.job import Resources, Sampling
@@ -77,13 +76,17 @@ def evaluate(
     judging = checkpoint.find(judge) if judge else None
     resources = Resources(tensor_parallel, max_num_seqs)
     if grade_only:
-        source = from_files(grade_only)
+        source = sources.from_files(grade_only)
     else:
         found = checkpoint.find(str(model))
         wanted = tasks.load(benchmark or [], data, n, limit)
-        source = from_model(found, wanted, Sampling(temperature, top_p, max_tokens), seed, resources)
+        source = sources.from_model(found, wanted, Sampling(temperature, top_p, max_tokens), seed, resources)
+    if row and golden:
+        compare.require_same(row, source.about["settings"], source.sizes)
+    from justrl_recipe.evaluation.evaluate import evaluate as run  # scipy takes seconds: after the user's mistakes
+
     try:
-        results, folder = evaluate(source, out, verifier, judging, resources)
+        results, folder = run(source, out, verifier, judging, resources)
     except EngineFailed as failure:
         print(f"evaluation failed: {failure}", file=sys.stderr)
         raise typer.Exit(1) from failure

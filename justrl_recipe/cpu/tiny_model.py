@@ -54,6 +54,7 @@ def build_model(spec: Mapping[str, Any], tokenizer: Qwen2Tokenizer) -> Qwen2ForC
             num_hidden_layers=spec["num_hidden_layers"],
             num_attention_heads=spec["num_attention_heads"],
             num_key_value_heads=spec["num_attention_heads"],
+            initializer_range=spec["initializer_range"],
             max_position_embeddings=8192,
             tie_word_embeddings=True,
             eos_token_id=tokenizer.eos_token_id,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
-import scipy.stats
 import yaml
 
 from justrl_recipe.config import nearest
@@ -117,16 +117,10 @@ def golden(results: Mapping[str, Any], row: Row) -> dict[str, Any]:
 
     Returns:
         `{"reproduces": bool, "limit": float, "benchmarks": {name: {"ours", "theirs", "z", "reproduces"}}}`.
-
-    Raises:
-        UserError: the evaluations cannot be compared, since their settings differ.
     """
-    _require_same_settings(results, row)
     kind = best(results)
     names = [name for name in results["benchmarks"] if name in row.scores]
-    if not names:
-        raise UserError(f"{row.name} has none of these benchmarks: {', '.join(results['benchmarks'])}")
-    limit = float(scipy.stats.norm.isf(LEVEL / len(names) / 2))
+    limit = NormalDist().inv_cdf(1 - LEVEL / len(names) / 2)
     checked = {}
     for name in names:
         score, theirs = results["benchmarks"][name][kind], row.scores[name]
@@ -138,15 +132,25 @@ def golden(results: Mapping[str, Any], row: Row) -> dict[str, Any]:
     return {"row": row.name, "reproduces": reproduces, "limit": limit, "benchmarks": checked}
 
 
-def _require_same_settings(results: Mapping[str, Any], row: Row) -> None:
+def require_same(row: Row, settings: Mapping[str, Any], sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Refuse a golden check that could not tell anything, before it costs hours.
+
+    Args:
+        sizes: problems and samples a problem, by benchmark.
+
+    Raises:
+        UserError: the settings or the sizes differ from the row's, or nothing in common is evaluated.
+    """
     for name in ("temperature", "top_p", "max_tokens"):
-        ours, theirs = results["settings"].get(name), row.settings.get(name)
+        ours, theirs = settings.get(name), row.settings.get(name)
         if ours != theirs:
             raise UserError(f"--golden: {row.name} was evaluated with {name} {theirs}, this with {ours}")
-    for name, about in results["benchmarks"].items():
-        ours = about["problems"], about["samples"]
-        if name in row.sizes and ours != row.sizes[name]:
-            theirs = " x ".join(map(str, row.sizes[name]))
-            raise UserError(f"--golden: {name}: {row.name} has {theirs} responses, this {ours[0]} x {ours[1]}")
-        if about["rule"]["sampling_error"] is None:
+    common = [name for name in sizes if name in row.sizes]
+    if not common:
+        raise UserError(f"--golden: {row.name} has none of these benchmarks: {', '.join(sizes)}")
+    for name in common:
+        (problems, n), theirs = sizes[name], " x ".join(map(str, row.sizes[name]))
+        if sizes[name] != row.sizes[name]:
+            raise UserError(f"--golden: {name}: {row.name} has {theirs} responses, this {problems} x {n}")
+        if n == 1:
             raise UserError("--golden: one sample a problem does not show how much sampling moves a score")

@@ -16,7 +16,7 @@ from justrl_recipe.evaluation.job import Generated, Job, Refused
 from justrl_recipe.processes import end_with_parent
 
 REPORT_EVERY = 0.5  # seconds
-BATCHED_TOKENS = 8_192  # prompt tokens of one step
+BATCHED_TOKENS = 8_192  # prompt tokens of one step on a CPU
 
 
 class NotPossible(Exception):
@@ -71,9 +71,9 @@ def start(job: Job, context: int) -> Any:
         enforce_eager=on_cpu,
         max_num_seqs=job.resources.max_num_seqs,
         # vLLM draws a token for a part of a prompt too, and on a CPU cannot take that back from a seeded generator
-        # (vllm/v1/worker/gpu_model_runner.py, _bookkeeping_sync, 0.24.0): prompts are not split.
-        enable_chunked_prefill=False,
-        max_num_batched_tokens=max(context, BATCHED_TOKENS),
+        # (vllm/v1/worker/gpu_model_runner.py, _bookkeeping_sync, 0.24.0): there, prompts are not split.
+        enable_chunked_prefill=not on_cpu,
+        max_num_batched_tokens=max(context, BATCHED_TOKENS) if on_cpu else None,
         enable_prefix_caching=False,  # a cached prefix changes the shapes, and with them the last bits
         disable_log_stats=True,
     ).llm_engine

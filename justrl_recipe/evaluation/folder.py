@@ -65,8 +65,8 @@ class EvaluationFolder:
             yield
 
     def _known(self, about: Mapping[str, Any]) -> dict[str, str]:
-        """The benchmarks of the evaluation that is in the folder, which must be the same one."""
-        if not self.about.is_file():
+        """The benchmarks of the evaluation that is in the folder, which must be the same one if it got anywhere."""
+        if not self.about.is_file() or not (has_lines(self.samples) or has_lines(self.verdicts)):
             return {}
         try:
             known = json.loads(self.about.read_text(encoding="utf-8"))

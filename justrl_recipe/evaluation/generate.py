@@ -44,6 +44,8 @@ def generate(job: Job, what: str, log_folder: Path) -> Generator[Generated, None
         UserError: the model cannot do it.
         EngineFailed: an engine broke down; what was finished has been handed on.
     """
+    if not job.requests:
+        return
     gpus, group = visible_gpus(), job.resources.tensor_parallel
     if group > max(1, len(gpus)):
         raise UserError(f"--tensor-parallel {group} needs as many GPUs; here are {len(gpus) or 'none'}")

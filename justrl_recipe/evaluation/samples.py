@@ -42,6 +42,11 @@ class Sample:
     def key(self) -> Key:
         return self.benchmark, self.problem, self.sample
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The key by the names of its parts, for the lines of other files."""
+        return {"benchmark": self.benchmark, "problem": self.problem, "sample": self.sample}
+
 
 def read(file: Path) -> Iterator[Sample]:
     """The samples of a file, which says by its name whether the authors' scripts wrote it.

@@ -20,16 +20,13 @@ class Task:
     Attributes:
         pairs: prompt (with its suffix) and ground truth of each problem.
         n: samples of each problem.
-        digest: of the pairs, so that results say on what they were made.
+        digest: of the whole file's pairs, so that an evaluation is known to be on the same problems.
     """
 
     name: str
     pairs: list[tuple[str, str]]
     n: int
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(repr(self.pairs).encode()).hexdigest()
+    digest: str
 
     def sample_keys(self) -> list[Key]:
         """Of all its samples, the samples of a problem one after another."""
@@ -59,7 +56,8 @@ def load(names: list[str], folder: Path, n: int | None, limit: int | None) -> li
             if not schema.normalised_gold(gold) or not prompt.strip():
                 raise UserError(f"{file}: row {row}: the {'prompt' if not prompt.strip() else 'answer'} is empty")
         samples = n or (paper[name][1] if name in paper else SAMPLES)
-        tasks.append(Task(name, pairs[:limit], samples))
+        digest = hashlib.sha256(repr(pairs).encode()).hexdigest()
+        tasks.append(Task(name, pairs[:limit], samples, digest))
     return tasks
 
 

