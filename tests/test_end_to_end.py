@@ -83,6 +83,17 @@ def test_trains_with_the_overlong_penalty_and_says_what_it_did(folder):
     assert wait_until_gone(folder / "penalty", 0) == []
 
 
+def test_what_was_trained_is_evaluated_by_its_run_folder(folder):
+    wanted = ("--benchmark", "data/tiny/validation.parquet", "--max-tokens", "24", "--n", "2")
+    done = subprocess.run([VERL, "eval", "penalty", *wanted], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "merging global_step_3" in done.stderr
+    checkpoint = folder / "penalty" / "checkpoints" / "global_step_3"
+    assert sorted(path.name for path in checkpoint.iterdir() if path.name.startswith((".", "merged"))) == ["merged"]
+    found = json.loads((folder / "evals" / "penalty-global_step_3" / "results.json").read_text())
+    assert found["benchmarks"]["validation"]["responses"] == 32 and "validation" in done.stdout
+
+
 def test_trains_the_papers_second_arm_with_the_verifier_as_its_reward(folder):
     flags = ("--ablation", "overlong_penalty", "--ablation", "robust_verifier")
     process = start(folder, "--out", "both", *flags)

@@ -1,6 +1,7 @@
 """`verl eval` with vLLM's own CPU engine: from a model to results, again, after kills, with a judge."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from justrl_recipe.evaluation import judge
 from justrl_recipe.evaluation.samples import Sample
 
 VERL = Path(sys.executable).with_name("verl")
+KILLS = int(os.environ.get("KILLS", "3"))
 TASK = ("--benchmark", "arithmetic.parquet", "--max-tokens", "24")
 
 pytestmark = pytest.mark.slow
@@ -120,7 +122,7 @@ def test_killed_at_any_moment_it_goes_on_without_losing_or_doubling_a_sample(fol
     whole = verl_eval(folder, *one_at_a_time, "--out", "whole")
     assert whole.returncode == 0, whole.stderr
     rng, file = random.Random(0), folder / "killed" / "samples.jsonl"
-    for _ in range(3):
+    for _ in range(KILLS):
         process = subprocess.Popen(
             [VERL, "eval", *one_at_a_time, "--out", "killed"], cwd=folder, stderr=subprocess.PIPE
         )

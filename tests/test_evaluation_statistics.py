@@ -88,7 +88,9 @@ def test_the_sampling_error_is_what_two_evaluations_of_one_model_differ_by():
     assert statistics.sampling_error([1, 1], [0, 1]) is None
 
 
-def test_diversity_counts_runs_of_four_words_over_all_responses():
-    assert statistics.distinct_4(["a b c d e", "a b c d f"]) == 3 / 4
-    assert statistics.distinct_4(["x x x x x x x"]) == 1 / 4
-    assert statistics.distinct_4(["a b c", ""]) is None
+@given(
+    st.lists(st.lists(st.sampled_from("abé"), max_size=12).map(lambda words: " \n".join(["", *words])), max_size=4)
+)
+def test_diversity_is_the_share_of_different_runs_of_four_words_over_all_responses(responses):
+    runs = [tuple(words[start : start + 4]) for words in map(str.split, responses) for start in range(len(words) - 3)]
+    assert statistics.distinct_4(responses) == (len(set(runs)) / len(runs) if runs else None)

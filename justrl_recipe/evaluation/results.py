@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy
@@ -91,7 +92,8 @@ def _about(graded: Graded) -> dict[str, Any]:
     counts = [len(group) for group in responses]
     lengths = [sample.tokens for sample in samples if sample.tokens is not None]
     reasons = [sample.finish_reason for sample in samples]
-    diversity = [share for share in map(statistics.distinct_4, responses) if share is not None]
+    with ThreadPoolExecutor() as pool:
+        diversity = [share for share in pool.map(statistics.distinct_4, responses) if share is not None]
     return {
         "problems": len(counts),
         "samples": min(counts),
