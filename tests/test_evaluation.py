@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import threading
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -111,7 +110,7 @@ def test_a_sample_that_stands_in_two_files_is_refused(tmp_path):
     write_samples(tmp_path / "one.jsonl", [sample(0, 0, "a")])
     write_samples(tmp_path / "two.jsonl", [sample(0, 0, "b")])
     done = verl_eval(tmp_path, "--grade-only", "one.jsonl", "--grade-only", "two.jsonl")
-    assert done.returncode == 2 and "sample 0 of AIME24 0 occurs twice" in done.stderr
+    assert done.returncode == 2 and "sample 1 of AIME24 problem 1 occurs twice" in done.stderr
 
 
 # --- grading
@@ -134,11 +133,11 @@ def test_grading_gives_each_sample_the_verifiers_own_verdict(endings, gold):
             assert (graded.pred, graded.correct) == (direct["pred"], direct["acc"])
 
 
-def test_equal_answers_vote_together_and_right_ones_with_the_ground_truth():
-    responses = ["\\boxed{\\frac{1}{2}}", "\\boxed{0.5}", "\\boxed{\\dfrac12}", "\\boxed{3}", "\\boxed{ 3 }", "none"]
-    graded = grade.grade([sample(0, number, text, "1/2") for number, text in enumerate(responses)], "robust_verifier")
-    assert [one.correct for one in graded] == [True, True, True, False, False, False]
-    assert list(Counter(one.vote for one in graded).values()) == [3, 2, 1] and graded[-1].vote is None
+def test_equal_answers_vote_together():
+    responses = ["\\boxed{\\frac{1}{2}}", "\\boxed{\\dfrac12}", "\\boxed{3}", "\\boxed{ 3 }", "none", "\\boxed{}"]
+    graded = grade.grade([sample(0, number, text, "7") for number, text in enumerate(responses)], "robust_verifier")
+    votes = [one.vote for one in graded]
+    assert votes[0] == votes[1] != votes[2] == votes[3] and votes[4:] == [None, None]
 
 
 def test_the_strict_verifier_wants_the_box_at_the_end_and_letter_by_letter():
@@ -164,7 +163,10 @@ def test_the_judge_reads_problem_reference_and_what_follows_the_thinking():
         ("**B**: it differs", Verdict.INCORRECT),
         ("(C)", Verdict.INVALID),
         ("C.", Verdict.INVALID),
+        ("B\nbecause", Verdict.INCORRECT),
         ("As the answer agrees", Verdict.UNREADABLE),
+        ("A final answer is missing", Verdict.UNREADABLE),
+        ("A correct answer would be 5, the response says 4", Verdict.UNREADABLE),
         ("correct", Verdict.UNREADABLE),
         ("", Verdict.UNREADABLE),
     ],
@@ -184,7 +186,18 @@ def summary(right: dict[int, int], n: int = 8, benchmark: str = "AIME24") -> dic
         for number in range(n)
     ]
     settings = {"settings": {"temperature": 0.7, "top_p": 0.9, "max_tokens": 31_744}, "model": "ours"}
-    return settings | results.summarise(found, grade.grade(found, "robust_verifier"))
+    about = settings | {"verifier": "robust_verifier"}
+    return about | results.summarise(found, grade.grade(found, "robust_verifier"))
+
+
+def test_a_judge_gives_its_votes_to_the_right_answer():
+    """Two are right by the rule, three by the judge, and four agree on something wrong."""
+    texts = ["\\boxed{34}"] * 2 + ["thirty-four", "\\boxed{XXXIV}", "\\boxed{34 or so}"] + ["\\boxed{5}"] * 4
+    found = [sample(0, number, text) for number, text in enumerate(texts)]
+    verdicts = {one.key: Verdict.CORRECT if one.sample < 5 else Verdict.INCORRECT for one in found[2:]}
+    made = results.summarise(found, grade.grade(found, "robust_verifier"), verdicts)["benchmarks"]["AIME24"]
+    assert (made["rule"]["maj"], made["hybrid"]["maj"]) == (0, 1)
+    assert made["hybrid"]["avg"] == pytest.approx(5 / 9) and made["judge"]["incorrect"] == 4
 
 
 def test_problems_of_different_numbers_of_samples_weigh_the_same():
@@ -213,7 +226,7 @@ def test_the_published_rows_are_the_papers():
 
 
 def row(score: float, problems: int = 30, n: int = 8) -> compare.Row:
-    return compare.Row("theirs", {"AIME24": score}, {"AIME24": (problems, n)}, PAPERS)
+    return compare.Row("theirs", {"AIME24": score}, {"AIME24": (problems, n)}, PAPERS, "rule", None)
 
 
 def test_the_verdict_says_where_ours_is():
@@ -248,14 +261,27 @@ PAPERS = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 31_744}
         (PAPERS, {"AIME24": (30, 4)}, row(0.5), "theirs has 30 x 8 responses, this 30 x 4"),
         (PAPERS, {"AIME24": (30, 1)}, row(0.5, n=1), "one sample a problem"),
         (PAPERS, {"arithmetic": (30, 8)}, row(0.5), "theirs has none of these benchmarks: arithmetic"),
+        (PAPERS, {"AMC23": (40, 32)}, compare.published()["BroRL"], "give --judge"),
         (PAPERS | {"top_p": 1.0}, {"AIME24": (30, 8)}, row(0.5), "evaluated with top_p 0.9, this with 1.0"),
         ({}, {"AIME24": (30, 8)}, row(0.5), "evaluated with temperature 0.7, this with None"),
     ],
 )
 def test_golden_refuses_what_cannot_be_compared(settings, sizes, theirs, says):
-    compare.require_same(row(0.5), PAPERS, {"AIME24": (30, 8), "arithmetic": (5, 1)})
+    compare.require_same(row(0.5), PAPERS, {"AIME24": (30, 8), "arithmetic": (5, 1)}, "robust_verifier", False)
     with pytest.raises(UserError, match=re.escape(says)):
-        compare.require_same(theirs, settings, sizes)
+        compare.require_same(theirs, settings, sizes, "robust_verifier", False)
+
+
+def test_golden_compares_scores_of_one_kind_only():
+    sizes, paper = {"AMC23": (40, 32)}, compare.published()
+    compare.require_same(paper["JustRL-DeepSeek-1.5B"], PAPERS, sizes, "robust_verifier", True)
+    for theirs, verifier, asked, says in (
+        (paper["BroRL"], "robust_verifier", True, "BroRL has none of these benchmarks: AMC23"),
+        (paper["JustRL-DeepSeek-1.5B"], "rule_based", True, "this by rule_based"),
+        (row(0.5), "robust_verifier", True, "evaluated without a judge, this with one"),
+    ):
+        with pytest.raises(UserError, match=re.escape(says)):
+            compare.require_same(theirs, PAPERS, sizes, verifier, asked)
 
 
 def test_a_results_file_is_a_row_to_compare_with(tmp_path):
@@ -380,6 +406,10 @@ def test_the_paper_is_printed_whole_on_a_narrow_terminal(tmp_path):
     ("arguments", "says"),
     [
         ((), "give either a MODEL or --grade-only FILE"),
+        (("--grade-only", "x.jsonl", "--golden"), "--golden needs --against NAME"),
+        (("--grade-only", "x.jsonl", "--limit", "5"), "--limit is for what is generated"),
+        (("model", "--benchmark", "bare.parquet"), "bare.parquet: row 1: the prompt does not ask for \\boxed{}"),
+        (("model", "--benchmark", "boxed.parquet"), "boxed.parquet: row 1: the answer is in \\boxed{}"),
         (("model", "--grade-only", "x.jsonl"), "give either a MODEL or --grade-only FILE"),
         (("nowhere",), "no folder nowhere, and no name of a model on the hub"),
         (("some/model",), "cannot download some/model"),
@@ -413,6 +443,8 @@ def test_wrong_input_is_one_line_and_leaves_nothing_behind(tmp_path, arguments, 
     (tmp_path / "model" / "tokenizer.json").write_text("{}")
     benchmark_file(tmp_path / "p.parquet", 2)
     benchmark_file(tmp_path / "goldless.parquet", 2, gold="$ $")
+    benchmark_file(tmp_path / "boxed.parquet", 2, gold="\\boxed{204}")
+    schema.write_parquet(tmp_path / "bare.parquet", [schema.row("bare", 0, "test", "What is 1 + 1?", "2")])
     before = sorted(tmp_path.rglob("*"))
     done = verl_eval(tmp_path, *arguments)
     assert done.returncode == 2 and says in done.stderr, done.stderr

@@ -64,12 +64,17 @@ def test_the_interval_of_an_average_over_benchmarks_is_narrower_than_each():
     assert high - low < min(statistics.interval(means)[1] - statistics.interval(means)[0] for means in benchmarks)
 
 
-@pytest.mark.parametrize(("score", "bounds"), [(0.0, (0.0, 0.1157)), (1.0, (0.8843, 1.0))])
+@pytest.mark.parametrize(("score", "bounds"), [(0.0, (0.0, 0.1157)), (1.0, (0.8843, 1.0)), (0.5, (0.4421, 0.5579))])
 def test_thirty_equal_problems_are_no_proof_of_certainty(score, bounds):
     assert statistics.interval([score] * 30) == pytest.approx(bounds, abs=1e-4)
 
 
-@given(st.lists(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=2, max_size=12), min_size=1, max_size=3))
+def test_a_benchmark_of_equal_problems_shifts_an_average_and_narrows_it():
+    low, high = statistics.interval([0.1, 0.9, 0.4, 0.6])
+    assert statistics.interval([0.1, 0.9, 0.4, 0.6], [1.0]) == pytest.approx(((low + 1) / 2, (high + 1) / 2))
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=12), min_size=1, max_size=3))
 def test_an_interval_holds_the_score_and_stays_in_range(benchmarks):
     low, high = statistics.interval(*benchmarks)
     centre = float(numpy.mean([numpy.mean(means) for means in benchmarks]))

@@ -14,6 +14,7 @@ EXAMPLE = (
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[
         str | None, typer.Argument(help="A model folder, a run folder, a veRL checkpoint, or a name on the hub.")
     ] = None,
@@ -71,45 +72,66 @@ def evaluate(
     if verifier not in VERIFIERS:
         raise UserError(f"no verifier {verifier!r}: there are {', '.join(VERIFIERS)}")
     if golden and against is None:
-        against = Path(model or "").name
+        if model is None:
+            raise UserError("--golden needs --against NAME")
+        against = Path(model).resolve().name
     row = compare.find(against) if against else None
-    judging = checkpoint.find(judge) if judge else None
-    resources = Resources(tensor_parallel, max_num_seqs)
-    if grade_only:
-        source = sources.from_files(grade_only)
-    else:
-        found = checkpoint.find(str(model))
-        wanted = tasks.load(benchmark or [], data, n, limit)
-        source = sources.from_model(found, wanted, Sampling(temperature, top_p, max_tokens), seed, resources)
-    if row and golden:
-        compare.require_same(row, source.about["settings"], source.sizes)
-    from justrl_recipe.evaluation.evaluate import evaluate as run  # scipy takes seconds: after the user's mistakes
-
     try:
+        judging = checkpoint.find(judge) if judge else None
+        resources = Resources(tensor_parallel, max_num_seqs)
+        if grade_only:
+            refuse_generation_options(context)
+            source = sources.from_files(grade_only)
+        else:
+            found = checkpoint.find(str(model))
+            wanted = tasks.load(benchmark or [], data, n, limit)
+            source = sources.from_model(found, wanted, Sampling(temperature, top_p, max_tokens), seed, resources)
+        if row and golden:
+            compare.require_same(row, source.about["settings"], source.sizes, verifier, judge is not None)
+
+        from justrl_recipe.evaluation.evaluate import evaluate as run  # scipy takes seconds: after what may be wrong
+
         results, folder = run(source, out, verifier, judging, resources)
+        if row:
+            results["against"] = {"row": row.name, "kind": row.kind, "benchmarks": compare.compare(results, row)}
+        if row and golden:
+            results["golden"] = compare.golden(results, row)
+        show.write(results, row, folder)
     except EngineFailed as failure:
         print(f"evaluation failed: {failure}", file=sys.stderr)
-        raise typer.Exit(1) from failure
+        raise typer.Exit(2 if golden else 1) from failure  # a golden check that failed to check is no verdict
     except KeyboardInterrupt as interrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         raise typer.Exit(130) from interrupt
-    if row:
-        results["against"] = {"row": row.name, "benchmarks": compare.compare(results, row)}
-    if row and golden:
-        results["golden"] = compare.golden(results, row)
-    show.write(results, row, folder)
+    except OSError as error:
+        raise UserError(f"cannot read or write {error.filename}: {error.strerror}") from error
+
     show.print_table(*show.cells(results))
+    if row and row.kind != compare.best(results):
+        print(f"{row.name} is a {row.kind} score, ours are by {compare.best(results)}")
     print(f"kept in {folder.path}: results.json, results.md, results.png, grades.jsonl")
-    if golden and not told(results["golden"]):
-        raise typer.Exit(1)
+    if golden:
+        report_golden(results["golden"])
+        raise typer.Exit(0 if results["golden"]["reproduces"] else 1)
 
 
-def told(golden: dict[str, Any]) -> bool:
-    """Print whether the installation reproduces the row, and where not; return it."""
+def refuse_generation_options(context: typer.Context) -> None:
+    """Options that would be without effect when nothing is generated are a misunderstanding.
+
+    Raises:
+        UserError: one was given.
+    """
+    for name in ("benchmark", "data", "n", "limit", "temperature", "top_p", "max_tokens", "seed"):
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE":
+            option = name.replace("_", "-")
+            raise UserError(f"--{option} is for what is generated: it does not go with --grade-only")
+
+
+def report_golden(golden: dict[str, Any]) -> None:
+    """Print whether the installation reproduces the row, and where not."""
     for name, check in golden["benchmarks"].items():
         if not check["reproduces"]:
             z = "no spread" if check["z"] is None else f"z {check['z']:.1f}, limit {golden['limit']:.1f}"
             print(f"{name}: {100 * check['ours']:.2f}, {golden['row']} has {100 * check['theirs']:.2f} ({z})")
     verdict = "reproduces" if golden["reproduces"] else "does not reproduce"
     print(f"this installation {verdict} {golden['row']} on {', '.join(golden['benchmarks'])}")
-    return golden["reproduces"]

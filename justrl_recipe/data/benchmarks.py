@@ -14,25 +14,27 @@ from justrl_recipe.reward_fns.justrl import VALIDATION_SOURCES as VALIDATION
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark: how many problems it has, and where it is published (a data set of the Hugging Face hub)."""
+    """A benchmark: how many problems it has, how many samples of each the paper takes, and where it is published (a
+    data set of the Hugging Face hub)."""
 
     name: str
     rows: int
+    samples: int
     repository: str
     split: str = "test"
     columns: tuple[str, str] = ("question", "answer")
 
 
 BENCHMARKS = (
-    Benchmark("AIME24", 30, "math-ai/aime24", columns=("problem", "solution")),
-    Benchmark("AIME25", 30, "math-ai/aime25", columns=("problem", "answer")),
-    Benchmark("AMC23", 40, "math-ai/amc23"),  # other editions hold 83
-    Benchmark("MATH-500", 500, "HuggingFaceH4/MATH-500", columns=("problem", "answer")),
-    Benchmark("Minerva", 272, "math-ai/minervamath"),
-    Benchmark("OlympiadBench", 674, "math-ai/olympiadbench", columns=("question", "final_answer")),
-    Benchmark("HMMT25", 30, "MathArena/hmmt_feb_2025", "train", ("problem", "answer")),
-    Benchmark("BRUMO25", 30, "MathArena/brumo_2025", "train", ("problem", "answer")),
-    Benchmark("CMIMC25", 40, "MathArena/cmimc_2025", "train", ("problem", "answer")),
+    Benchmark("AIME24", 30, 32, "math-ai/aime24", columns=("problem", "solution")),
+    Benchmark("AIME25", 30, 32, "math-ai/aime25", columns=("problem", "answer")),
+    Benchmark("AMC23", 40, 32, "math-ai/amc23"),  # other editions hold 83
+    Benchmark("MATH-500", 500, 4, "HuggingFaceH4/MATH-500", columns=("problem", "answer")),
+    Benchmark("Minerva", 272, 4, "math-ai/minervamath"),
+    Benchmark("OlympiadBench", 674, 4, "math-ai/olympiadbench", columns=("question", "final_answer")),
+    Benchmark("HMMT25", 30, 32, "MathArena/hmmt_feb_2025", "train", ("problem", "answer")),
+    Benchmark("BRUMO25", 30, 32, "MathArena/brumo_2025", "train", ("problem", "answer")),
+    Benchmark("CMIMC25", 40, 32, "MathArena/cmimc_2025", "train", ("problem", "answer")),
 )
 Pair = tuple[str, str]
 

@@ -73,7 +73,7 @@ def _parquet(file: Path) -> pyarrow.parquet.ParquetFile:
     try:
         return pyarrow.parquet.ParquetFile(file)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file} is no whole parquet file: {_first_line(error)}") from error
+        raise UserError(f"{file} is no whole parquet file: {first_line(error)}") from error
 
 
 def _read_parquet(file: Path) -> Iterator[Batch]:
@@ -85,7 +85,7 @@ def _read_parquet(file: Path) -> Iterator[Batch]:
             yield _distinct(file, columns, batch, done)
             done += batch.num_rows
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file} is no whole parquet file: {_first_line(error)}") from error
+        raise UserError(f"{file} is no whole parquet file: {first_line(error)}") from error
     if not done:
         raise UserError(f"{file} has no rows")
 
@@ -147,7 +147,7 @@ def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
                     raise UserError(f"{file}: row {number} is no JSON object")
                 yield entry
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} is no JSON (an array or a line per row): {_first_line(error)}") from error
+            raise UserError(f"{file} is no JSON (an array or a line per row): {first_line(error)}") from error
 
 
 def text_of(file: Path, column: str, row: int, value: Any) -> str:
@@ -155,8 +155,9 @@ def text_of(file: Path, column: str, row: int, value: Any) -> str:
     if isinstance(value, dict):
         column, value = f"{column}.ground_truth", value.get("ground_truth")
     if isinstance(value, list) and value and all(isinstance(message, dict) for message in value):
-        questions = [message.get("content") for message in value if message.get("role") == "user"]
-        column, value = f"{column}[].content", questions[-1] if questions else None
+        if [message.get("role") for message in value] != ["user"]:
+            raise UserError(f"{file}: row {row + 1}: column {column} is no single message of a user")
+        column, value = f"{column}[].content", value[0].get("content")
     elif isinstance(value, list) and value and all(isinstance(part, str) for part in value):
         value = ", ".join(value)  # a gold of several parts
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -168,5 +169,5 @@ def text_of(file: Path, column: str, row: int, value: Any) -> str:
     return value
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -107,7 +106,11 @@ def merged(checkpoint: Path) -> Path:
         if done.returncode != 0:
             found = errors(log) or [f"exit code {done.returncode}"]
             raise UserError(f"veRL cannot merge {checkpoint}: {found[-1]}")
-        shutil.move(f"{scratch}/{MERGED}", target)
+        try:
+            Path(scratch, MERGED).rename(target)
+        except OSError:
+            if not target.is_dir():  # else another evaluation has been faster
+                raise
     return target
 
 

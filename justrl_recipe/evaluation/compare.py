@@ -17,6 +17,7 @@ from justrl_recipe.data.benchmarks import BENCHMARKS
 from justrl_recipe.errors import UserError
 
 AVERAGE = "Average"
+ROBUST = "robust_verifier"
 LEVEL = 0.05  # that a faithful installation fails the golden check, over all its benchmarks together
 ROUNDING = 0.00005  # published scores have two decimals of a percent
 
@@ -27,29 +28,34 @@ class Row:
 
     Attributes:
         sizes: problems and samples a problem, by benchmark.
+        kind: "hybrid" where a judge was asked about what the rule rejects, else "rule".
+        verifier: the rule; None for the paper's, which is another one.
     """
 
     name: str
     scores: dict[str, float]
     sizes: dict[str, tuple[int, int]]
     settings: dict[str, Any]
+    kind: str
+    verifier: str | None
 
 
 @cache
 def published() -> dict[str, Row]:
     """The rows of the paper's table by name."""
     content = yaml.safe_load(resources.files(__package__).joinpath("published.yaml").read_text())
-    columns, samples = content["columns"], content["samples"]
-    sizes = {benchmark.name: (benchmark.rows, samples[benchmark.name]) for benchmark in BENCHMARKS}
-    return {
-        name: Row(
-            name,
-            {column: value / 100 for column, value in zip(columns, values, strict=True) if value is not None},
-            sizes,
-            content["settings"],
-        )
-        for name, values in content["rows"].items()
-    }
+    rows = {}
+    for name, values in content["rows"].items():
+        scores = {
+            column: value / 100 for column, value in zip(content["columns"], values, strict=True) if value is not None
+        }
+        sizes = {
+            benchmark.name: (benchmark.rows, benchmark.samples)
+            for benchmark in BENCHMARKS
+            if benchmark.name in scores
+        }
+        rows[name] = Row(name, scores, sizes, content["settings"], "hybrid", None)
+    return rows
 
 
 def find(name: str) -> Row:
@@ -70,10 +76,10 @@ def find(name: str) -> Row:
         scores = {benchmark: about[kind]["avg"] for benchmark, about in benchmarks.items()}
         scores[AVERAGE] = content["average"][kind]["avg"]
         sizes = {benchmark: (about["problems"], about["samples"]) for benchmark, about in benchmarks.items()}
-        return Row(content["model"], scores, sizes, content["settings"])
+        return Row(content["model"], scores, sizes, content["settings"], kind, content["verifier"])
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no results.json of `verl eval`") from error
 
 
@@ -132,19 +138,29 @@ def golden(results: Mapping[str, Any], row: Row) -> dict[str, Any]:
     return {"row": row.name, "reproduces": reproduces, "limit": limit, "benchmarks": checked}
 
 
-def require_same(row: Row, settings: Mapping[str, Any], sizes: Mapping[str, tuple[int, int]]) -> None:
+def require_same(
+    row: Row, settings: Mapping[str, Any], sizes: Mapping[str, tuple[int, int]], verifier: str, judge: bool
+) -> None:
     """Refuse a golden check that could not tell anything, before it costs hours.
 
     Args:
         sizes: problems and samples a problem, by benchmark.
+        judge: whether one will be asked.
 
     Raises:
-        UserError: the settings or the sizes differ from the row's, or nothing in common is evaluated.
+        UserError: settings, sizes or verdicts come about otherwise than the row's, or nothing in common is evaluated.
     """
     for name in ("temperature", "top_p", "max_tokens"):
         ours, theirs = settings.get(name), row.settings.get(name)
         if ours != theirs:
             raise UserError(f"--golden: {row.name} was evaluated with {name} {theirs}, this with {ours}")
+    if judge != (row.kind == "hybrid"):
+        how = "with a judge, this without: give --judge" if row.kind == "hybrid" else "without a judge, this with one"
+        raise UserError(f"--golden: {row.name} was evaluated {how}")
+    if verifier != (row.verifier or ROBUST):
+        raise UserError(
+            f"--golden: {row.name} was graded by {row.verifier or 'a robust verifier'}, this by {verifier}"
+        )
     common = [name for name in sizes if name in row.sizes]
     if not common:
         raise UserError(f"--golden: {row.name} has none of these benchmarks: {', '.join(sizes)}")

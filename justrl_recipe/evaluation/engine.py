@@ -1,8 +1,8 @@
 """One vLLM engine in a process of its own: `python -m justrl_recipe.evaluation.engine DESCRIPTOR PARENT`.
 
 Over the connection it receives a Job, and sends a Generated per request, the number of tokens so far (twice a second
-at most), and at the end None; or instead a Refused. A process of its own, so that the caller never imports torch, an
-engine's memory is free again when it is done, and each GPU has one.
+at most), and at the end None; or instead a Refused. A process of its own, so that an engine's memory is free again
+when it is done, and each GPU has one.
 """
 
 import os
@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from multiprocessing.connection import Connection
 from typing import Any
 
+from justrl_recipe.data.problems import first_line
 from justrl_recipe.evaluation.job import Generated, Job, Refused
 from justrl_recipe.processes import end_with_parent
 
@@ -24,7 +25,7 @@ class NotPossible(Exception):
 
 
 def prompt_ids(job: Job) -> tuple[list[list[int]], int]:
-    """Each request's prompt in the model's chat template, as token ids, and the context that they need.
+    """Each prompt in the model's chat template, as token ids, and the context that the longest needs.
 
     Raises:
         NotPossible: no tokenizer, no chat template, or more tokens than the model's context holds.
@@ -35,18 +36,16 @@ def prompt_ids(job: Job) -> tuple[list[list[int]], int]:
         context = AutoConfig.from_pretrained(job.model).max_position_embeddings
         tokenizer = AutoTokenizer.from_pretrained(job.model)
     except (OSError, ValueError, AttributeError) as error:
-        raise NotPossible(f"cannot read the model {job.model}: {str(error).strip().splitlines()[0]}") from error
+        raise NotPossible(f"cannot read the model {job.model}: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise NotPossible(f"{job.model}: the tokenizer has no chat template")
-    room = context - job.sampling.max_tokens
-    prompts = []
-    for request in job.requests:
-        message = {"role": "user", "content": request.prompt}
-        ids = tokenizer.apply_chat_template([message], add_generation_prompt=True, return_dict=False)
-        if len(ids) > room:
-            raise NotPossible(_too_long(request.name, len(ids), job, context))
-        prompts.append(ids)
-    return prompts, max(map(len, prompts)) + job.sampling.max_tokens
+    ids = []
+    for prompt in job.prompts:
+        message = {"role": "user", "content": prompt.text}
+        ids.append(tokenizer.apply_chat_template([message], add_generation_prompt=True, return_dict=False))
+        if len(ids[-1]) + job.sampling.max_tokens > context:
+            raise NotPossible(_too_long(prompt.name, len(ids[-1]), job, context))
+    return ids, max(map(len, ids)) + job.sampling.max_tokens
 
 
 def _too_long(name: str, tokens: int, job: Job, context: int) -> str:
@@ -86,7 +85,7 @@ def generate(job: Job, connection: Connection) -> None:
     from vllm import SamplingParams, TokensPrompt
     from vllm.sampling_params import RequestOutputKind
 
-    for index, (request, ids) in enumerate(zip(job.requests, prompts, strict=True)):
+    for index, request in enumerate(job.requests):
         parameters = SamplingParams(
             temperature=job.sampling.temperature,
             top_p=job.sampling.top_p,
@@ -94,7 +93,7 @@ def generate(job: Job, connection: Connection) -> None:
             seed=request.seed,  # of its own: what a response is does not depend on what else is asked for
             output_kind=RequestOutputKind.DELTA,  # else every step copies all tokens of every response
         )
-        engine.add_request(str(index), TokensPrompt(prompt_token_ids=ids), parameters)
+        engine.add_request(str(index), TokensPrompt(prompt_token_ids=prompts[request.prompt]), parameters)
     texts: dict[str, list[str]] = defaultdict(list)
     tokens: Counter[str] = Counter()
     reported = 0.0

@@ -56,22 +56,23 @@ class EvaluationFolder:
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 raise UserError(f"{self.path} is in use by another evaluation: choose another --out") from error
+            benchmarks = {**self._known(about), **about["benchmarks"]}
             keep_whole_lines(self.samples)
             keep_whole_lines(self.verdicts)
-            benchmarks = {**self._known(about), **about["benchmarks"]}
             schema.write_json(self.about, {**about, "benchmarks": benchmarks})
             yield
 
     def _known(self, about: Mapping[str, Any]) -> dict[str, str]:
         """The benchmarks of the evaluation that is in the folder, which must be the same one if it got anywhere."""
-        if not self.about.is_file() or not (has_lines(self.samples) or has_lines(self.verdicts)):
+        if not any(map(has_content, (self.samples, self.verdicts, self.results))):
             return {}
         try:
             known = json.loads(self.about.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{self.about} is damaged: choose another --out") from error
+            digests = dict(known["benchmarks"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{self.about} is missing or damaged, so what is beside it could be anything") from error
         for name in {**about, **known}:
             if name != "benchmarks" and known.get(name) != about.get(name):
                 before, now = json.dumps(known.get(name)), json.dumps(about.get(name))
@@ -79,9 +80,9 @@ class EvaluationFolder:
                     f"{self.path} holds another evaluation ({name} {before}, now {now}): choose another --out"
                 )
         for name, digest in about["benchmarks"].items():
-            if known["benchmarks"].get(name, digest) != digest:
+            if digests.get(name, digest) != digest:
                 raise UserError(f"{self.path} was made with other problems of {name}: choose another --out")
-        return known["benchmarks"]
+        return digests
 
 
 def keep_whole_lines(file: Path) -> None:
@@ -101,7 +102,7 @@ def keep_whole_lines(file: Path) -> None:
         opened.truncate(0)
 
 
-def has_lines(file: Path) -> bool:
+def has_content(file: Path) -> bool:
     return file.is_file() and file.stat().st_size > 0
 
 
@@ -110,15 +111,21 @@ def appending(file: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A function that adds one JSON line to a file at once: what it has returned from, a kill cannot take away.
 
     Raises:
-        UserError: the disk is full; what is in the file stays whole.
+        UserError: the file cannot be written or the disk is full; the lines before stay whole.
     """
     try:
-        with file.open("a", encoding="utf-8", newline="\n") as opened:
-
-            def append(entry: Mapping[str, Any]) -> None:
-                opened.write(json.dumps(entry, ensure_ascii=False) + "\n")
-                opened.flush()
-
-            yield append
+        opened = file.open("ab", buffering=0)
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror}") from error
+
+    def append(entry: Mapping[str, Any]) -> None:
+        line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+        try:
+            written = opened.write(line)
+        except OSError as error:
+            raise UserError(f"cannot write {file}: {error.strerror}") from error
+        if written != len(line):
+            raise UserError(f"cannot write {file}: the disk is full")
+
+    with opened:
+        yield append

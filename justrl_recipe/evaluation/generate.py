@@ -19,7 +19,12 @@ from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation.job import Generated, Job, Refused
 from justrl_recipe.watch import duration, errors
 
-ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
+# What vLLM has to be told on a CPU; the user's environment goes first.
+ON_CPU = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "TORCHDYNAMO_DISABLE": "1",
+}
 
 
 class EngineFailed(Exception):
@@ -56,7 +61,7 @@ def generate(job: Job, what: str, log_folder: Path) -> Generator[Generated, None
         for rank in range(engines):
             share = replace(job, requests=job.requests[rank::engines])
             devices = gpus[rank * group : (rank + 1) * group]
-            log = log_folder / f"engine-{rank}.log"
+            log = log_folder / f"{what}-{rank}.log"
             running[_start(share, devices, stack, log)] = rank, log
         while running:
             for connection in wait(list(running)):
@@ -77,7 +82,7 @@ def generate(job: Job, what: str, log_folder: Path) -> Generator[Generated, None
 def _start(job: Job, devices: list[str], stack: ExitStack, log_file: Path) -> Connection:
     ours, theirs = socket.socketpair()
     connection = stack.enter_context(Connection(ours.detach()))
-    where = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else ON_CPU
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else ON_CPU | os.environ
     with theirs, log_file.open("wb") as log:
         module = "justrl_recipe.evaluation.engine"
         process = subprocess.Popen(
@@ -85,12 +90,13 @@ def _start(job: Job, devices: list[str], stack: ExitStack, log_file: Path) -> Co
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **where},  # 0: deterministic scheduling
+            env={**env, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},  # deterministic scheduling
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # Ctrl-C comes to this process alone, and it ends them
         )
     stack.callback(_end, process)
-    connection.send(job)
+    with suppress(BrokenPipeError):  # an engine that has ended already is found so when it does not answer
+        connection.send(job)
     return connection
 
 

@@ -19,7 +19,7 @@ class Grade:
     Attributes:
         pred: the text in the box; None without one.
         correct: the rule's verdict.
-        vote: what equal answers share, for maj@N: one spelling, the ground truth's where it is correct.
+        vote: `pred` in the one spelling that equal answers share, for maj@N; None without an answer.
     """
 
     pred: str | None
@@ -42,7 +42,7 @@ def grade(samples: Sequence[Sample], verifier: str) -> list[Grade]:
     with ThreadPoolExecutor(4 * (os.cpu_count() or 1)) as pool:  # they wait for the verifier's own processes
         scores = pool.map(lambda end: score("", *end), distinct)
         grades = {
-            end: Grade(found["pred"], found["acc"], _vote(found["pred"], end[1] if found["acc"] else None))
+            end: Grade(found["pred"], found["acc"], _vote(found["pred"]))
             for end, found in zip(distinct, scores, strict=True)
         }
     return [grades[end] for end in ends]
@@ -53,8 +53,7 @@ def _end(response: str) -> str:
     return response[start:] if start >= 0 else ""
 
 
-def _vote(pred: str | None, gold: str | None) -> str | None:
-    answer = gold or pred
-    if answer is None or len(answer) > robust_verifier.MAX_CHARACTERS:
-        return answer
-    return key(spelling(answer))
+def _vote(pred: str | None) -> str | None:
+    if pred is None or len(pred) > robust_verifier.MAX_CHARACTERS:
+        return pred
+    return key(spelling(pred)) or None

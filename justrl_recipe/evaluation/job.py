@@ -4,11 +4,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Request:
-    """A prompt, before the chat template, and the seed of its sampling; `name` is for error messages."""
+class Prompt:
+    """What the user says to the model, before the chat template; `name` is for error messages."""
 
     name: str
-    prompt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One response wanted: to the Job's prompt number `prompt`, drawn with this seed."""
+
+    prompt: int
     seed: int
 
 
@@ -31,9 +38,15 @@ class Resources:
 
 @dataclass(frozen=True)
 class Job:
-    """What one engine has to do; `model` is a Hugging Face folder."""
+    """What one engine has to do.
+
+    Attributes:
+        model: a Hugging Face folder.
+        prompts: also those that no request asks for: the engine's context is made for the longest.
+    """
 
     model: str
+    prompts: list[Prompt]
     requests: list[Request]
     sampling: Sampling
     resources: Resources

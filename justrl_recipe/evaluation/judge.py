@@ -1,20 +1,24 @@
 """A model's verdict on what the rule rejects. It can only raise a score, so both scores are reported."""
 
+import hashlib
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from enum import Enum
 
+from justrl_recipe.data.training import problem_of
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import samples
 from justrl_recipe.evaluation.checkpoint import Checkpoint
-from justrl_recipe.evaluation.folder import EvaluationFolder, appending, has_lines
+from justrl_recipe.evaluation.folder import EvaluationFolder, appending, has_content
 from justrl_recipe.evaluation.generate import generate
-from justrl_recipe.evaluation.job import Job, Request, Resources, Sampling
+from justrl_recipe.evaluation.job import Job, Prompt, Request, Resources, Sampling
 from justrl_recipe.evaluation.samples import Key, Sample
 
 SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=16)
 THINKING_ENDS = "</think>"
+MANY = 20  # replies that cannot all be unreadable by accident
 ANSWER_CHARACTERS = 6_000  # of the response's end, which holds the final answer
 
 
@@ -52,35 +56,42 @@ Your verdict (A, B or C):"""
 def prompt(sample: Sample) -> str:
     """What the judge reads: the problem, the reference answer and what the response says after its thinking."""
     answer = sample.response.rpartition(THINKING_ENDS)[2].strip()[-ANSWER_CHARACTERS:]
-    return PROMPT.format(problem=sample.prompt, reference=sample.gold, response=answer)
+    return PROMPT.format(problem=problem_of(sample.prompt), reference=sample.gold, response=answer)
 
 
 def verdict(reply: str) -> Verdict:
-    """The letter that a reply starts with, bare, in a box, in brackets or in bold."""
-    match = re.match(r"\s*(?:\\boxed\{|[*\[(\"'])*\s*([ABC])(?![A-Za-z])", reply)
+    """The letter that a reply starts with, bare, in a box, in brackets or in bold; a sentence's article is none."""
+    match = re.match(r"\s*(?:\\boxed\{|[*\[(\"'])*\s*([ABC])(?=\s*(?:[\n.,:;)\]}*\"'-]|$))", reply)
     return LETTERS[match[1]] if match else Verdict.UNREADABLE
 
 
 def ask(
     checkpoint: Checkpoint, rejected: Sequence[Sample], folder: EvaluationFolder, resources: Resources
 ) -> dict[Key, Verdict]:
-    """The judge's verdict on each sample; those that the folder has of the same judge are not asked for again."""
+    """The judge's verdict on each sample; what the folder has of the same judge on the same text is not asked again.
+
+    Raises:
+        UserError: none of many replies can be read.
+        EngineFailed: vLLM broke down; the same call goes on from there.
+    """
     name = f"{checkpoint.name} {checkpoint.fingerprint()[:16]}"
-    lines = [entry for _, entry in samples.entries(folder.verdicts)] if has_lines(folder.verdicts) else []
-    known = {(line["benchmark"], line["problem"], line["sample"]): line for line in lines if line["judge"] == name}
-    missing = [sample for sample in rejected if sample.key not in known]
-    requests = [Request(f"{sample.benchmark} problem {sample.problem + 1}", prompt(sample), 0) for sample in missing]
-    job = Job(str(checkpoint.folder), requests, SAMPLING, resources)
+    prompts = [Prompt(f"{sample.benchmark} problem {sample.problem + 1}", prompt(sample)) for sample in rejected]
+    digests = [hashlib.sha256(f"{name}\n{asked.text}".encode()).hexdigest() for asked in prompts]
+    lines = [line for _, line in samples.entries(folder.verdicts)] if has_content(folder.verdicts) else []
+    replies = {line.get("asked"): line.get("reply") for line in lines}
+    missing = [number for number, digest in enumerate(digests) if digest not in replies]
+    job = Job(str(checkpoint.folder), prompts, [Request(number, 0) for number in missing], SAMPLING, resources)
     with appending(folder.verdicts) as append, closing(generate(job, "judging", folder.path)) as finished:
         for response in finished:
-            sample = missing[response.index]
-            found = verdict(response.text).value
-            known[sample.key] = {**sample.identity, "judge": name, "reply": response.text, "verdict": found}
-            append(known[sample.key])
-    verdicts = {sample.key: Verdict(known[sample.key]["verdict"]) for sample in rejected}
-    if verdicts and set(verdicts.values()) == {Verdict.UNREADABLE}:
-        reply = known[rejected[0].key]["reply"]
-        raise UserError(
-            f"{checkpoint.name} is no judge: of {len(verdicts):,} replies none is A, B or C, as in {reply!r}"
-        )
+            number = missing[response.index]
+            found = {"judge": name, "asked": digests[number], "reply": response.text}
+            append({**rejected[number].identity, **found, "verdict": verdict(response.text).value})
+            replies[digests[number]] = response.text
+    verdicts = {sample.key: verdict(replies[digest]) for sample, digest in zip(rejected, digests, strict=True)}
+    unreadable = list(verdicts.values()).count(Verdict.UNREADABLE)
+    if unreadable:
+        said = f"{unreadable:,} of {len(verdicts):,} replies of {checkpoint.name} are none of A, B and C"
+        if unreadable == len(verdicts) >= MANY:
+            raise UserError(f"{said}, so it is no judge: {folder.verdicts} has them")
+        print(f"{said}: counted as rejected ({folder.verdicts})", file=sys.stderr)
     return verdicts

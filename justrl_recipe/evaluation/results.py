@@ -67,7 +67,9 @@ def _by_problem(graded: Graded, values: Sequence[Any]) -> list[list[Any]]:
 def _score(graded: Graded, correct: Sequence[bool]) -> tuple[dict[str, Any], list[float]]:
     """What is made of the verdicts, and the mean of each problem."""
     verdicts = _by_problem(graded, correct)
-    votes = _by_problem(graded, [grade.vote for _, grade in graded])
+    votes = _by_problem(
+        graded, [True if right else grade.vote for (_, grade), right in zip(graded, correct, strict=True)]
+    )
     n, c = [len(group) for group in verdicts], [sum(group) for group in verdicts]
     means = [right / total for right, total in zip(c, n, strict=True)]
     majorities = [statistics.majority(*group) for group in zip(votes, verdicts, strict=True)]

@@ -14,7 +14,9 @@ from justrl_recipe.data.schema import normalised_gold
 from justrl_recipe.errors import UserError
 
 # {task}_t{T}_p{P}_n{N}-MNT{max}.jsonl, which thunlp/JustRL's evaluation writes per benchmark
-AUTHORS_NAME = re.compile(r"(?P<task>.+)_t(?P<t>[\d.]+)_p(?P<p>[\d.]+)_n(?P<n>\d+)-MNT(?P<max>\d+)\.jsonl")
+AUTHORS_NAME = re.compile(
+    r"(?P<task>.+)_t(?P<t>\d+(?:\.\d+)?)_p(?P<p>\d+(?:\.\d+)?)_n(?P<n>\d+)-MNT(?P<max>\d+)\.jsonl"
+)
 Key = tuple[str, int, int]
 
 
@@ -57,13 +59,18 @@ def read(file: Path) -> Iterator[Sample]:
     require_file(file)
     authors = AUTHORS_NAME.fullmatch(file.name)
     made = _by_authors(authors["task"]) if authors else _by_us
+    counts: Counter[int] = Counter()
     for number, entry in entries(file):
         try:
             sample = made(entry)
             _require_types(sample)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, UnicodeError) as error:
             raise UserError(f"{file}: line {number} is no sample: {_what(error)}") from error
+        counts[sample.problem] += 1
         yield sample
+    for problem, count in counts.items():
+        if authors and count != int(authors["n"]):
+            raise UserError(f"{file}: {count} samples of example_id {problem}, by its name there are {authors['n']}")
 
 
 def settings(file: Path) -> dict[str, Any]:
@@ -84,7 +91,8 @@ def entries(file: Path) -> Iterator[tuple[int, Any]]:
     with file.open(encoding="utf-8") as lines:
         try:
             for number, line in enumerate(lines, 1):
-                yield number, json.loads(line)
+                if line.strip():
+                    yield number, json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{file}: line {number} is cut or no JSON: mend it or take it out") from error
         except UnicodeDecodeError as error:
@@ -113,9 +121,12 @@ def _require_types(sample: Sample) -> None:
     for name in ("benchmark", "prompt", "gold", "response"):
         if not isinstance(getattr(sample, name), str):
             raise TypeError(f"{name} is no text")
+        getattr(sample, name).encode()  # half a surrogate pair is no text either, and could not be written
     for name in ("problem", "sample"):
         if type(getattr(sample, name)) is not int:
             raise TypeError(f"{name} is no whole number")
+    if sample.tokens is not None and type(sample.tokens) is not int:
+        raise TypeError("tokens is no whole number")
 
 
 def _what(error: Exception) -> str:

@@ -12,18 +12,8 @@ from justrl_recipe.evaluation.compare import AVERAGE, Row, best, published
 from justrl_recipe.evaluation.folder import EvaluationFolder
 
 Cells = list[list[str]]
-HEADER = [
-    "benchmark",
-    "responses",
-    "avg@N",
-    "95% interval",
-    "pass@N",
-    "maj@N",
-    "truncated",
-    "no box",
-    "length",
-    "distinct-4",
-]
+HEADER = ["benchmark", "responses", "avg@N", "95% interval", "pass@N", "maj@N"]
+HEADER += ["truncated", "no box", "length", "distinct-4"]
 
 
 def cells(results: Mapping[str, Any]) -> tuple[list[str], Cells]:
@@ -114,8 +104,8 @@ def picture(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 1.4 + 0.36 * len(names)), layout="constrained")
     ours = [100 * score["avg"] for score in scores.values()]
     reach = [
-        [100 * (score["avg"] - score["interval"][0]) for score in scores.values()],
-        [100 * (score["interval"][1] - score["avg"]) for score in scores.values()],
+        [max(0, 100 * (score["avg"] - score["interval"][0])) for score in scores.values()],
+        [max(0, 100 * (score["interval"][1] - score["avg"])) for score in scores.values()],
     ]
     axes.errorbar(ours, places, xerr=reach, fmt="o", color="#1f5aa6", capsize=3, label=f"{results['model']}, 95%")
     if row:

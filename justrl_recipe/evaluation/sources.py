@@ -13,9 +13,9 @@ from justrl_recipe.data import schema
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import samples
 from justrl_recipe.evaluation.checkpoint import Checkpoint
-from justrl_recipe.evaluation.folder import EvaluationFolder, appending, has_lines
+from justrl_recipe.evaluation.folder import EvaluationFolder, appending, has_content
 from justrl_recipe.evaluation.generate import generate
-from justrl_recipe.evaluation.job import Job, Request, Resources, Sampling
+from justrl_recipe.evaluation.job import Job, Prompt, Request, Resources, Sampling
 from justrl_recipe.evaluation.samples import Key, Sample
 from justrl_recipe.evaluation.tasks import Task, seed_of
 
@@ -67,12 +67,13 @@ def from_files(files: Sequence[Path]) -> Source:
     for file in files:
         for sample in samples.read(file):
             if found.setdefault(sample.key, sample) is not sample:
-                raise UserError(f"{file}: sample {sample.sample} of {sample.benchmark} {sample.problem} occurs twice")
+                which = f"sample {sample.sample + 1} of {sample.benchmark} problem {sample.problem + 1}"
+                raise UserError(f"{file}: {which} occurs twice")
     settings = {json.dumps(samples.settings(file)) for file in files}
     if len(settings) > 1:
         raise UserError(f"the files were made with different settings: {' and '.join(sorted(settings))}")
     about = {
-        "model": files[0].resolve().parent.name,
+        "model": f"{files[0].resolve().parent.name}-graded",
         "fingerprint": [schema.sha256(file) for file in files],
         "engine": None,
         "settings": json.loads(settings.pop()),
@@ -104,15 +105,14 @@ def _sample(
     resources: Resources,
 ) -> list[Sample]:
     """The tasks' samples in their order: those that the folder has, and the rest generated into it."""
-    known = {sample.key: sample for sample in samples.read(folder.samples)} if has_lines(folder.samples) else {}
+    known = {sample.key: sample for sample in samples.read(folder.samples)} if has_content(folder.samples) else {}
     pairs = {(task.name, number): pair for task in tasks for number, pair in enumerate(task.pairs)}
+    prompts = [Prompt(f"{name} problem {problem + 1}", prompt) for (name, problem), (prompt, _) in pairs.items()]
+    places = {place: index for index, place in enumerate(pairs)}
     wanted = [key for task in tasks for key in task.sample_keys()]
     missing = [key for key in wanted if key not in known]
-    requests = [
-        Request(f"{name} problem {problem + 1}", pairs[name, problem][0], seed_of((name, problem, number), seed))
-        for name, problem, number in missing
-    ]
-    job = Job(str(checkpoint.folder), requests, sampling, resources)
+    requests = [Request(places[key[:2]], seed_of(key, seed)) for key in missing]
+    job = Job(str(checkpoint.folder), prompts, requests, sampling, resources)
     with appending(folder.samples) as append, closing(generate(job, "generating", folder.path)) as finished:
         for response in finished:
             key = missing[response.index]

@@ -1,7 +1,7 @@
 """The estimators: avg@N with its interval, pass@k, maj@N, diversity. Pure functions of numbers and texts."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy
 import pyarrow
@@ -19,18 +19,25 @@ def interval(*means: Sequence[float]) -> Interval:
 
     A bias-corrected bootstrap over problems: a problem goes with all its samples, since they are no independent
     evidence. It says how much another draw of such problems would move the score. Its coverage is measured in
-    benchmarks/evaluation.py. Where each benchmark has one value throughout, the bootstrap knows no spread; the exact
-    binomial interval of that many equal problems stands in, which is the wider one.
+    benchmarks/evaluation.py. A benchmark whose problems all score the same has nothing to resample: it counts as
+    certain beside others; alone, by the share of problems that may be otherwise and have not been seen (`_unseen`).
 
     Args:
         means: per benchmark the mean score of each problem, in 0..1.
     """
-    if all(min(scores) == max(scores) for scores in means):
-        bounds = [_exact(len(scores), scores[0]) for scores in means]
-        return float(numpy.mean([low for low, _ in bounds])), float(numpy.mean([high for _, high in bounds]))
+    varied = [numpy.asarray(scores, dtype=float) for scores in means if min(scores) < max(scores)]
+    constant = sum(scores[0] for scores in means if min(scores) == max(scores))
+    if not varied:
+        share = float(numpy.mean([_unseen(len(scores)) for scores in means]))
+        score = constant / len(means)
+        return (1 - share) * score, (1 - share) * score + share
+
+    def average(*resampled: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
+        return (constant + sum(scores.mean(axis=axis) for scores in resampled)) / len(means)
+
     found = scipy.stats.bootstrap(
-        [numpy.asarray(scores, dtype=float) for scores in means],
-        _average,
+        varied,
+        average,
         n_resamples=RESAMPLES,
         confidence_level=CONFIDENCE,
         vectorized=True,
@@ -40,13 +47,9 @@ def interval(*means: Sequence[float]) -> Interval:
     return float(found.low), float(found.high)
 
 
-def _average(*means: numpy.ndarray, axis: int = -1) -> numpy.ndarray:
-    return numpy.mean([scores.mean(axis=axis) for scores in means], axis=0)
-
-
-def _exact(problems: int, score: float) -> Interval:
-    found = scipy.stats.binomtest(problems, problems).proportion_ci(CONFIDENCE)
-    return max(0.0, score - (1 - found.low)), min(1.0, score + (1 - found.low))
+def _unseen(problems: int) -> float:
+    """The largest share of other problems that so many would not have shown one of, at 97.5% confidence."""
+    return 1 - float(scipy.stats.binomtest(problems, problems).proportion_ci(CONFIDENCE).low)
 
 
 def sampling_error(samples: Sequence[int], correct: Sequence[int]) -> float | None:
@@ -72,7 +75,7 @@ def pass_at_k(samples: Sequence[int], correct: Sequence[int], k: int) -> float:
     return float(numpy.mean(scipy.stats.hypergeom.sf(0, samples, correct, k)))
 
 
-def majority(answers: Sequence[str | None], correct: Sequence[bool]) -> float:
+def majority(answers: Sequence[Hashable | None], correct: Sequence[bool]) -> float:
     """maj@N of one problem: whether the most frequent answer is correct; a tie counts by its correct share.
 
     Args:

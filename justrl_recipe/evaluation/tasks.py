@@ -4,10 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from justrl_recipe.data import problems, schema
+from justrl_recipe.data import check, schema
 from justrl_recipe.data.benchmarks import BENCHMARKS, by_name
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation.compare import published
 from justrl_recipe.evaluation.samples import Key
 
 SAMPLES = 4  # of a problem of the user's own file, where --n does not say otherwise
@@ -45,20 +44,31 @@ def load(names: list[str], folder: Path, n: int | None, limit: int | None) -> li
     Raises:
         UserError: no such benchmark or file, or one without ground truths.
     """
-    files = [_file(name, folder) for name in names or [benchmark.name for benchmark in BENCHMARKS]]
-    paper = next(iter(published().values())).sizes
     tasks: list[Task] = []
-    for name, file in files:
+    for name, file in [_file(name, folder) for name in names or [benchmark.name for benchmark in BENCHMARKS]]:
         if name in [task.name for task in tasks]:
             raise UserError(f"--benchmark: {name} is given twice")
-        pairs = [pair for batch in problems.read(file) for pair in zip(batch.problems, batch.golds, strict=True)]
-        for row, (prompt, gold) in enumerate(pairs, 1):
-            if not schema.normalised_gold(gold) or not prompt.strip():
-                raise UserError(f"{file}: row {row}: the {'prompt' if not prompt.strip() else 'answer'} is empty")
-        samples = n or (paper[name][1] if name in paper else SAMPLES)
+        pairs = _pairs(file)
+        benchmark = by_name(name)
+        samples = n or (benchmark.samples if benchmark else SAMPLES)
         digest = hashlib.sha256(repr(pairs).encode()).hexdigest()
         tasks.append(Task(name, pairs[:limit], samples, digest))
     return tasks
+
+
+def _pairs(file: Path) -> list[tuple[str, str]]:
+    """Prompt and ground truth of each row; a file that is not prepared would be scored near zero without a word."""
+    pairs = []
+    for number, row in enumerate(check.read(file), 1):
+        where = f"{file}: row {number}:"
+        if not row.gold.strip() or not schema.normalised_gold(row.gold):
+            raise UserError(f"{where} the answer is empty")
+        if row.gold != schema.normalised_gold(row.gold) or schema.INSTRUCTION not in row.prompt:
+            wrong = "the prompt does not ask for" if schema.INSTRUCTION not in row.prompt else "the answer is in"
+            mend = "`verl data benchmarks --source FOLDER` or `verl data train --source FILE` prepares it"
+            raise UserError(f"{where} {wrong} \\boxed{{}}: {mend}")
+        pairs.append((row.prompt, row.gold))
+    return pairs
 
 
 def _file(name: str, folder: Path) -> tuple[str, Path]:
