@@ -2,7 +2,6 @@
 
 .venv/bin/python benchmarks/evaluation.py grading --golds FOLDER    # FOLDER with the nine prepared benchmarks
 .venv/bin/python benchmarks/evaluation.py coverage
-.venv/bin/python benchmarks/evaluation.py kills
 """
 
 import argparse
@@ -36,7 +35,7 @@ def response(rng: random.Random, words: list[str], gold: str) -> str:
         [50, 15, 20, 10, 5],
     )[0]
     text = " ".join(rng.choices(words, k=CHARACTERS // 6))
-    return text[: CHARACTERS - len(ending) - 1] + " " + ending
+    return "√" + text[: CHARACTERS - len(ending) - 2] + " " + ending  # one such character doubles a text in memory
 
 
 def grading(golds: Path) -> None:

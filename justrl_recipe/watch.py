@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 POLL = 0.2  # seconds
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-RAY_PREFIX = re.compile(r"^\((?:[\w:]+ )?pid=\d+(?:, ip=[\w.:]+)?\) ?")
+PREFIX = re.compile(r"^(?:\((?:[\w:]+ )?pid=\d+(?:, ip=[\w.:]+)?\) ?|\[rank\d+\]: ?)")  # Ray's, torch's
 ERROR_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*(\w*(?:Error|Exception|Exit|Interrupt))\b(?::.*)?$")
 RAY_WRAPPERS = {"RayTaskError", "ActorDiedError", "RayActorError", "WorkerCrashedError", "ActorUnavailableError"}
 VALIDATION = re.compile(r"^val-core/(?P<source>.+)/(?P<name>acc|reward)/mean@(?P<n>\d+)$")
@@ -61,7 +61,7 @@ def errors(log: Path) -> list[str]:
     """The distinct errors in a log, first to last: those that say more than that Ray passed one on, if any do."""
     found: dict[str, bool] = {}
     for raw in log.read_text(errors="replace").splitlines():
-        line = RAY_PREFIX.sub("", ANSI.sub("", raw)).strip()
+        line = PREFIX.sub("", ANSI.sub("", raw)).strip()
         match = ERROR_LINE.match(line)
         if match:
             found[line] = match[1] not in RAY_WRAPPERS

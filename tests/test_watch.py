@@ -58,6 +58,7 @@ def test_durations(seconds, text):
         ("KeyError: 'x'\nagain\nKeyError: 'x'\nValueError: then this\n", ["KeyError: 'x'", "ValueError: then this"]),
         ("ray.exceptions.ActorDiedError: The actor died\n", ["ray.exceptions.ActorDiedError: The actor died"]),
         ("(WorkerDict pid=7, ip=10.0.0.1) AssertionError\n", ["AssertionError"]),
+        ("[rank0]: ModuleNotFoundError: No module named 'x'", ["ModuleNotFoundError: No module named 'x'"]),
     ],
 )
 def test_the_errors_that_mean_something(tmp_path, log, found):
