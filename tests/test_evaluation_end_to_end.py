@@ -127,7 +127,7 @@ def test_killed_at_any_moment_it_goes_on_without_losing_or_doubling_a_sample(fol
             [VERL, "eval", *one_at_a_time, "--out", "killed"], cwd=folder, stderr=subprocess.PIPE
         )
         before = file.read_bytes() if file.is_file() else b""
-        wanted = before.count(b"\n") + rng.randint(1, 20)
+        wanted = before.count(b"\n") + rng.randint(1, 80 // (KILLS + 1))
         while process.poll() is None and (not file.is_file() or file.read_bytes().count(b"\n") < wanted):
             time.sleep(0.005)
         engines = psutil.Process(process.pid).children(recursive=True)
@@ -211,9 +211,12 @@ def test_a_judge_reads_the_question_and_can_only_raise_the_score(folder, colours
 
 
 def test_a_judge_that_answers_nonsense_is_refused_and_its_replies_are_kept(folder, colours):
-    done = verl_eval(folder, "--grade-only", "colours.jsonl", "--judge", "nonsense", "--out", "unjudged")
-    assert done.returncode == 2 and "nonsense is no judge: of 2 replies none is A, B or C" in done.stderr
-    assert len((folder / "unjudged" / "verdicts.jsonl").read_text().splitlines()) == 2
+    lines = [json.dumps(vars(colours[0]) | {"sample": number}) + "\n" for number in range(20)]
+    (folder / "many.jsonl").write_text("".join(lines))
+    done = verl_eval(folder, "--grade-only", "many.jsonl", "--judge", "nonsense", "--out", "unjudged")
+    assert done.returncode == 2
+    assert "20 of 20 replies of nonsense are none of A, B and C, so it is no judge" in done.stderr
+    assert len((folder / "unjudged" / "verdicts.jsonl").read_text().split("\n")[:-1]) == 20
     assert not (folder / "unjudged" / "results.json").exists()
 
 

@@ -113,7 +113,7 @@ def picture(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
         axes.plot(theirs, places, "D", color="#c8501e", markerfacecolor="none", markersize=8, label=row.name)
     axes.set_yticks(list(places), names)
     axes.set_ylim(0.3, len(names) + 0.7)
-    axes.set_xlim(0, 100)
+    axes.set_xlim(-2, 102)
     axes.set_xlabel("accuracy, %")
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
