@@ -78,6 +78,9 @@ def test_the_authors_files_are_read_by_their_names(tmp_path):
     ]
     assert {one.gold for one in found} == {"204"}
     assert samples.settings(file) == {"temperature": 0.7, "top_p": 0.9, "max_tokens": 31_744}
+    file.write_text(file.read_text().rpartition('{"example_id"')[0])
+    with pytest.raises(UserError, match="1 samples of example_id 1, by its name there are 2"):
+        list(samples.read(file))
 
 
 @pytest.mark.parametrize(
@@ -92,6 +95,14 @@ def test_the_authors_files_are_read_by_their_names(tmp_path):
         (
             lambda text: text.replace('"response": "a"', '"response": null', 1),
             "line 1 is no sample: response is no text",
+        ),
+        (
+            lambda text: text.replace('"tokens": 1', '"tokens": "1"', 1),
+            "line 1 is no sample: tokens is no whole number",
+        ),
+        (
+            lambda text: text.replace('"response": "a"', '"response": "\\ud83d"', 1),
+            "line 1 is no sample: 'utf-8' codec",
         ),
         (lambda text: "[]\n" + text, "line 1 is no sample"),
         (lambda text: text + "\x00\n", "line 4 is cut or no JSON"),

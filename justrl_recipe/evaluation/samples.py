@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,15 +58,13 @@ def read(file: Path) -> Iterator[Sample]:
     """
     require_file(file)
     authors = AUTHORS_NAME.fullmatch(file.name)
-    made = _by_authors(authors["task"]) if authors else _by_us
-    counts: Counter[int] = Counter()
+    counts: Counter[int] = Counter()  # of the authors' samples, by problem
     for number, entry in entries(file):
         try:
-            sample = made(entry)
+            sample = _by_authors(authors["task"], entry, counts) if authors else Sample(**entry)
             _require_types(sample)
         except (KeyError, TypeError, AttributeError, UnicodeError) as error:
             raise UserError(f"{file}: line {number} is no sample: {_what(error)}") from error
-        counts[sample.problem] += 1
         yield sample
     for problem, count in counts.items():
         if authors and count != int(authors["n"]):
@@ -99,22 +97,12 @@ def entries(file: Path) -> Iterator[tuple[int, Any]]:
             raise UserError(f"{file}: line {number + 1} is no UTF-8 text") from error
 
 
-def _by_us(entry: dict[str, Any]) -> Sample:
-    return Sample(**entry)
-
-
-def _by_authors(task: str) -> Callable[[dict[str, Any]], Sample]:
-    """How a line of the authors' format becomes a sample: its number is the how-manieth it is of its problem."""
-    found = by_name(task)
-    counts: Counter[int] = Counter()
-
-    def made(entry: dict[str, Any]) -> Sample:
-        problem, gold = entry["example_id"], normalised_gold(entry["answer"])
-        counts[problem] += 1
-        name = found.name if found else task
-        return Sample(name, problem, counts[problem] - 1, entry["prompt"], gold, entry["response"])
-
-    return made
+def _by_authors(task: str, entry: dict[str, Any], counts: Counter[int]) -> Sample:
+    """A line of the authors' format as a sample, numbered by how many of its problem `counts` has seen."""
+    found, problem, gold = by_name(task), entry["example_id"], normalised_gold(entry["answer"])
+    counts[problem] += 1
+    name = found.name if found else task
+    return Sample(name, problem, counts[problem] - 1, entry["prompt"], gold, entry["response"])
 
 
 def _require_types(sample: Sample) -> None:
