@@ -1,0 +1,178 @@
+"""veRL's training engine alone, with a recipe's settings: memory, time and gradient of one mini-batch.
+
+    python benchmarks/engine.py justrl_deepseek --system h200x1 --model MODEL [--length 3072] [KEY=VALUE ...]
+    torchrun --nproc-per-node 2 benchmarks/engine.py ...       # the same, sharded over two GPUs
+
+What a run spends between two rollouts, without Ray, vLLM and their minutes of start: the worker is veRL's own
+(verl/workers/engine_workers.py, as `ActorRolloutRefWorker` makes it), the batch is made up: `--sequences` prompts of
+64 tokens with responses of `--length`, random tokens and advantages, the same for every setting of one seed. The
+log-prob pass gives the old log-probs of the update, so the update's ratio is 1 but for the two passes' difference.
+Prints one JSON line: seconds are of the second of two passes, memory in GiB is the peak of both.
+"""
+
+import argparse
+import json
+import os
+import time
+from functools import partial
+
+PROMPT = 64  # tokens
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--system")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--sequences", type=int, default=32, help="of one mini-batch, over all GPUs")
+    parser.add_argument("--length", type=int, default=3072, help="tokens of each response")
+    parser.add_argument("--name", default="", help="for the output")
+    return parser.parse_intermixed_args()
+
+
+def main(asked: argparse.Namespace) -> None:
+    from justrl_recipe.config import Request, load
+
+    overrides = (f"actor_rollout_ref.model.path={asked.model}", *asked.overrides)
+    config = load(Request(asked.recipe, asked.system, overrides=overrides)).values
+    if config["trainer"]["device"] == "cpu":
+        os.environ["VERL_PLATFORM"] = "cpu"  # before veRL is imported
+    for key, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}.items():
+        os.environ.setdefault(key, value)
+    import torch
+    from verl.utils.device import get_torch_device
+
+    device = get_torch_device()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    worker = make_worker(config)
+    resident = device.memory_allocated()
+    data = make_batch(asked, worker.engine.get_data_parallel_size(), config)
+    seconds = {}
+    for _ in range(2):
+        start = time.time()
+        old = log_probs(worker, data.clone(), config)
+        seconds["log_prob_s"] = time.time() - start
+        after_log_probs = device.max_memory_allocated()
+        start = time.time()
+        metrics = update(worker, data.clone(), old, config)
+        seconds["update_s"] = time.time() - start
+    if int(os.environ["RANK"]) == 0:
+        found = {
+            "name": asked.name,
+            "gpus": int(os.environ["WORLD_SIZE"]),
+            "tokens": asked.sequences * (PROMPT + asked.length),
+            "overrides": asked.overrides,
+            **{name: round(value, 2) for name, value in seconds.items()},
+            "mfu": metrics["mfu"],
+            "loss": metrics["loss"],
+            "grad_norm": metrics["grad_norm"],
+            "peak_gib": round(device.max_memory_allocated() / 2**30, 2),
+            "first_log_prob_gib": round(after_log_probs / 2**30, 2),
+            "reserved_gib": round(device.max_memory_reserved() / 2**30, 2),
+            "start_gib": round(resident / 2**30, 2),
+        }
+        print(json.dumps(found), flush=True)
+
+
+def make_worker(config):
+    """The actor's worker, as verl/workers/engine_workers.py makes it from `actor_rollout_ref`."""
+    from omegaconf import OmegaConf
+    from verl.utils.config import omega_conf_to_dataclass
+    from verl.workers.config import HFModelConfig, TrainingWorkerConfig
+    from verl.workers.engine_workers import TrainingWorker
+    from verl.workers.utils.losses import ppo_loss
+
+    section = OmegaConf.create(config["actor_rollout_ref"])
+    model: HFModelConfig = omega_conf_to_dataclass(section.model)
+    actor = omega_conf_to_dataclass(section.actor)
+    actor.model_config = model
+    engine = actor.engine
+    engine.use_dynamic_bsz = section.actor.use_dynamic_bsz
+    engine.max_token_len_per_gpu = section.actor.ppo_max_token_len_per_gpu
+    engine.infer_max_token_len_per_gpu = section.rollout.log_prob_max_token_len_per_gpu
+    engine.use_remove_padding = model.use_remove_padding
+    worker = TrainingWorker(
+        TrainingWorkerConfig(
+            model_type="language_model",
+            model_config=model,
+            engine_config=engine,
+            optimizer_config=actor.optim,
+            checkpoint_config=actor.checkpoint,
+            profiler_config=None,
+        )
+    )
+    worker.reset()
+    worker.set_loss_fn(partial(ppo_loss, config=actor))
+    return worker
+
+
+def make_batch(asked: argparse.Namespace, ranks: int, config):
+    """This rank's sequences: nested tensors by the names that veRL's agent loop gives them."""
+    import torch
+    from tensordict import TensorDict
+    from transformers import AutoConfig
+
+    vocabulary = AutoConfig.from_pretrained(asked.model).vocab_size
+    generator = torch.Generator().manual_seed(config["seed"])
+    tokens = torch.randint(vocabulary, (asked.sequences, PROMPT + asked.length), generator=generator)
+    advantages = torch.randn(asked.sequences, generator=generator)
+    rank = int(os.environ["RANK"])
+    share = slice(rank, None, ranks)
+
+    def nested(rows):
+        return torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
+
+    ids = tokens[share]
+    ones = torch.ones(len(ids), asked.length, dtype=torch.int64)
+    return TensorDict(
+        {
+            "input_ids": nested(ids),
+            "position_ids": nested(torch.arange(ids.shape[1]).expand_as(ids).clone()),
+            "prompts": nested(ids[:, :PROMPT]),
+            "responses": nested(ids[:, PROMPT:]),
+            "response_mask": nested(ones),
+            "loss_mask": nested(ones.clone()),
+            "advantages": nested(advantages[share, None].expand(-1, asked.length).clone()),
+        },
+        batch_size=len(ids),
+    )
+
+
+def log_probs(worker, data, config):
+    """The old log-probs of the responses, as verl/trainer/ppo/v1/trainer_base.py asks for them."""
+    from verl.utils import tensordict_utils as tu
+    from verl.workers.utils.padding import response_from_nested
+
+    temperature = config["actor_rollout_ref"]["rollout"]["temperature"]
+    tu.assign_non_tensor(data, calculate_entropy=True, compute_loss=False, temperature=temperature)
+    mask = data["response_mask"]
+    output = worker.infer_batch(data)
+    return response_from_nested(output["log_probs"], mask)
+
+
+def update(worker, data, old, config) -> dict:
+    """One mini-batch of the update; its metrics."""
+    from verl.utils import tensordict_utils as tu
+
+    data["old_log_probs"] = old
+    size = len(data) * worker.engine.get_data_parallel_size()
+    tu.assign_non_tensor(
+        data,
+        calculate_entropy=False,
+        distillation_use_topk=False,
+        distillation_only=False,
+        global_batch_size=size,
+        mini_batch_size=size,
+        epochs=1,
+        seed=config["seed"],
+        dataloader_kwargs={"shuffle": False},
+        temperature=config["actor_rollout_ref"]["rollout"]["temperature"],
+    )
+    metrics = tu.get(worker.train_mini_batch(data), "metrics")
+    return {name: value[0] if isinstance(value, list) else value for name, value in metrics.items()}
+
+
+if __name__ == "__main__":
+    main(arguments())

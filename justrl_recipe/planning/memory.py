@@ -1,0 +1,100 @@
+"""What one GPU holds at the two peaks of a step: a formula per row, checked against measurements in docs/planning.md.
+
+A step has two phases that do not overlap: vLLM generates while the trainer's state waits, then vLLM sleeps while
+the trainer computes log-probs and updates. Bytes; T is the number of tokens of one micro-batch on one GPU, P the
+number of parameters, G the number of GPUs that they are sharded over.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from justrl_recipe.planning.shape import Shape
+
+GIB = 2**30
+CONTEXT = 1.2 * GIB  # CUDA context, NCCL and cuBLAS workspaces of the trainer; measured on an H200
+ASLEEP = 2.7 * GIB  # what vLLM 0.24.0 keeps while it sleeps, mostly CUDA graphs; measured on an H200
+CHUNK = 512  # tokens whose logits veRL's fused kernel holds at a time (utils/experimental/torch_functional.py)
+BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing in memory: bytes per GPU while the trainer updates, and while vLLM generates."""
+
+    name: str
+    update: float = 0.0
+    rollout: float = 0.0
+
+
+def tokens_of_micro_batch(config: Mapping[str, Any]) -> int:
+    """The most tokens of one micro-batch on one GPU: the budget, or all that a GPU gets where that is less."""
+    actor, data, trainer = config["actor_rollout_ref"]["actor"], config["data"], config["trainer"]
+    longest = data["max_prompt_length"] + data["max_response_length"]
+    responses = actor["ppo_mini_batch_size"] * config["actor_rollout_ref"]["rollout"]["n"]
+    share = responses * longest / (trainer["nnodes"] * trainer["n_gpus_per_node"])
+    return int(min(actor["ppo_max_token_len_per_gpu"], max(share, longest / actor["ulysses_sequence_parallel_size"])))
+
+
+def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int) -> list[Row]:
+    """What one GPU holds.
+
+    Args:
+        config: a resolved config.
+        memory: of one GPU, in bytes.
+        tokens: of one micro-batch.
+    """
+    section = config["actor_rollout_ref"]
+    fsdp, rollout = section["actor"]["fsdp_config"], section["rollout"]
+    gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
+    shards = fsdp["fsdp_size"] if 0 < fsdp["fsdp_size"] < gpus else gpus
+    stored = BYTES[fsdp["model_dtype"]] * shape.parameters / shards
+    moments = 2 * stored
+    offloads = fsdp["param_offload"], fsdp["optimizer_offload"]
+    return [
+        Row(f"weights, {fsdp['model_dtype']}, over {shards} GPUs", stored, 0 if offloads[0] else stored),
+        Row("gradients", stored),
+        Row("Adam's two moments", moments, 0 if offloads[1] else moments),
+        Row("weights and gradients in use, gathered", _gathered(shape, config)),
+        Row(f"activations kept of {tokens:,} tokens", _kept(shape, config, tokens)),
+        Row("activations of one layer, or logits", max(_layer(shape, config, tokens), _logits(shape, config, tokens))),
+        Row("vLLM: weights, KV cache, work space", ASLEEP, rollout["gpu_memory_utilization"] * memory),
+        Row("CUDA and NCCL", CONTEXT, CONTEXT),
+    ]
+
+
+def _width(config: Mapping[str, Any]) -> int:
+    """Bytes of one element in the forward pass: bfloat16 unless mixed_precision says otherwise."""
+    precision = config["actor_rollout_ref"]["actor"]["fsdp_config"].get("mixed_precision") or {}
+    return BYTES[precision.get("param_dtype", "bf16")]
+
+
+def _gathered(shape: Shape, config: Mapping[str, Any]) -> float:
+    """FSDP holds the embedding and the output matrix whole, and a layer beside the one it fetches; and gradients."""
+    return 2 * _width(config) * (shape.outer_parameters + 2 * shape.layer_parameters)
+
+
+def _per_token_of_layer(shape: Shape, width: int) -> float:
+    """What one layer's backward pass needs per token: norms in float32, attention, and the MLP's four products."""
+    attention = (2 * shape.heads + 4 * shape.kv_heads) * shape.head_size
+    return 16 * shape.hidden + width * (attention + 3 * shape.hidden + 4 * shape.intermediate)
+
+
+def _kept(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
+    """With gradient checkpointing each layer's input; without, all that the backward pass needs."""
+    width = _width(config)
+    if config["actor_rollout_ref"]["model"]["enable_gradient_checkpointing"]:
+        return tokens * shape.layers * shape.hidden * width
+    return tokens * shape.layers * _per_token_of_layer(shape, width)
+
+
+def _layer(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
+    """The layer in its backward pass: what it needs and half as much again for its gradients."""
+    return 1.5 * tokens * _per_token_of_layer(shape, _width(config))
+
+
+def _logits(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
+    """Logits, their log-softmax and its gradient; the fused kernel has these for a chunk at a time, in float32."""
+    if config["actor_rollout_ref"]["model"]["use_fused_kernels"]:
+        return CHUNK * shape.vocabulary * 22 + _width(config) * shape.vocabulary * shape.hidden
+    return 3 * _width(config) * tokens * shape.vocabulary

@@ -1,0 +1,97 @@
+"""The shape of a language model, from its config.json: what its memory and its context depend on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from justrl_recipe.errors import UserError
+
+KNOWN = Path(__file__).with_name("shapes.yaml")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder with gated MLPs, such as Qwen2 or Llama. Sizes are numbers of features, `vocabulary` of tokens."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    tied: bool
+    attention_bias: bool
+    context: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Shape":
+        """From the content of a config.json.
+
+        Raises:
+            KeyError: it is no such model's.
+        """
+        hidden, heads = config["hidden_size"], config["num_attention_heads"]
+        return cls(
+            layers=config["num_hidden_layers"],
+            hidden=hidden,
+            intermediate=config["intermediate_size"],
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_size=config.get("head_dim") or hidden // heads,
+            vocabulary=config["vocab_size"],
+            tied=config.get("tie_word_embeddings", False),
+            attention_bias=config.get("attention_bias", config.get("model_type") == "qwen2"),
+            context=config["max_position_embeddings"],
+        )
+
+    @property
+    def layer_parameters(self) -> int:
+        """Of one layer: attention, MLP and its two norms."""
+        queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
+        attention = self.hidden * (2 * queries + 2 * keys) + self.attention_bias * (queries + 2 * keys)
+        return attention + 3 * self.hidden * self.intermediate + 2 * self.hidden
+
+    @property
+    def outer_parameters(self) -> int:
+        """Of what stands outside the layers: embedding, output matrix and the last norm."""
+        return self.vocabulary * self.hidden * (1 if self.tied else 2) + self.hidden
+
+    @property
+    def parameters(self) -> int:
+        return self.layers * self.layer_parameters + self.outer_parameters
+
+    @property
+    def kv_elements(self) -> int:
+        """Keys and values that one token leaves in the cache."""
+        return 2 * self.layers * self.kv_heads * self.head_size
+
+
+def find(model: str) -> Shape | None:
+    """The shape of a model folder, of a model that the recipes name, or of one that the hub's cache holds.
+
+    Returns None for a model on the hub that was not downloaded yet.
+
+    Raises:
+        UserError: a folder without a config.json that can be read.
+    """
+    if Path(model).is_dir():
+        return _read(Path(model) / "config.json")
+    known = yaml.safe_load(KNOWN.read_text())
+    if model in known:
+        return Shape.of(known[model])
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(model, "config.json") if model.count("/") == 1 else None
+    return _read(Path(cached)) if isinstance(cached, str) else None
+
+
+def _read(file: Path) -> Shape:
+    try:
+        return Shape.of(json.loads(file.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: no config.json of a decoder: {type(error).__name__}: {error}") from error
