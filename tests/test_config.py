@@ -4,13 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from justrl_recipe import checks, fixed
+from justrl_recipe import fixed
 from justrl_recipe.config import Request, find_recipe, leaves, load, load_base
 from justrl_recipe.errors import UserError
-
-
-def problems(*overrides: str, recipe: str = "justrl_deepseek") -> list[str]:
-    return checks.problems(load(Request(recipe, overrides=overrides)).values, load_base().values)
 
 
 def test_a_recipe_is_found_by_name_and_by_path(tmp_path, monkeypatch):
@@ -70,70 +66,6 @@ def test_a_broken_yaml_is_one_line_with_the_file(tmp_path):
     (tmp_path / "mine.yaml").write_text("defaults: [justrl_tiny\n  x: {")
     with pytest.raises(UserError, match=r"mine\.yaml"):
         load(Request(str(tmp_path / "mine.yaml")))
-
-
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        (["reward_model.reward_manager=dapo"], "legacy"),
-        (["reward_model.enable=true"], "legacy"),
-        (["custom_reward_function.path=x.py"], "legacy"),
-        (["actor_rollout_ref.actor.grad_clip=0.5"], "actor_rollout_ref.actor.optim.clip_grad"),
-        (["+data.use_boxed_suffix_prompt=true"], "no key 'data.use_boxed_suffix_prompt'"),
-        (["+actor_rollout_ref.rollout.val_kwargs.max_new_tokens=9"], "no key"),
-        (["+actor_rollout_ref.actor.clip_ratio_hihg=0.3"], "clip_ratio_high"),
-        (["data.train_batch_size=abc"], "whole number"),
-        (["data.train_batch_size=2.5"], "whole number"),
-        (["data.shuffle=maybe"], "boolean"),
-        (["actor_rollout_ref.actor.optim.lr=fast"], "number"),
-        (["data.train_batch_size=100"], "no multiple"),
-        (["actor_rollout_ref.actor.ppo_mini_batch_size=1", "trainer.nnodes=5"], "divide over 40 GPUs"),
-        (["algorithm.filter_groups.enable=true"], "no effect"),
-        (["actor_rollout_ref.model.path=null"], "no value"),
-        (["data.train_files=null"], "no value"),
-        (["trainer.nnodes=null"], "above 0"),
-    ],
-)
-def test_what_verl_would_ignore_or_trip_over_is_refused(overrides, says):
-    assert any(says in problem for problem in problems(*overrides)), problems(*overrides)
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "actor_rollout_ref.actor.optim.lr=2e-6",
-        "actor_rollout_ref.actor.entropy_coeff=0.001",
-        "data.train_files=[a.parquet,b.parquet]",
-        "+actor_rollout_ref.rollout.enable_sleep_mode=false",  # a field of veRL's dataclass that no YAML names
-        "+actor_rollout_ref.model.override_config.attn_implementation=sdpa",
-        "+ray_kwargs.ray_init.num_gpus=1",
-        "+reward.custom_reward_function.reward_kwargs.strict=true",
-        "trainer.max_actor_ckpt_to_keep=2",
-        "algorithm.gamma=1",
-    ],
-)
-def test_what_verl_takes_is_accepted(override):
-    assert problems(override) == []
-
-
-@pytest.mark.parametrize(
-    ("code", "says"),
-    [
-        (None, "no file"),
-        ("def score(): ...", "defines compute_score()"),
-        ("def compute_score(:", "no Python file"),
-        ("def compute_score(*a, **k): ...", None),
-        ("from mine import compute_score", None),
-    ],
-)
-def test_a_reward_file_is_looked_at_before_the_start_and_not_run(tmp_path, code, says):
-    file = tmp_path / "my_reward.py"
-    if code is not None:
-        file.write_text(f"{code}\n" + ("" if code[-1] == ":" else "raise SystemExit\n"))
-    override = f"reward.custom_reward_function.path={file}"
-    found = checks.missing_files(load(Request("justrl_tiny", overrides=(override,))).values)
-    about_it = [problem for problem in found if "custom_reward_function" in problem]
-    assert len(about_it) == (says is not None) and (says is None or says in about_it[0])
 
 
 def test_an_override_of_the_recipe_is_a_deviation_and_a_system_or_a_seed_is_none():

@@ -144,7 +144,7 @@ def test_vllm_keeps_a_weight_that_it_does_not_pack():
 def test_the_sampler_is_built_as_verl_builds_it_and_reports_the_reward():
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-    from justrl_recipe.reward_metrics import RewardMetricsReplayBuffer, mean_rewards
+    from justrl_recipe.reward_metrics import RewardMetricsReplayBuffer, group_shares, mean_rewards
 
     sampler = RewardMetricsReplayBuffer(
         trainer_mode="sync",
@@ -155,13 +155,14 @@ def test_the_sampler_is_built_as_verl_builds_it_and_reports_the_reward():
         refill_fn=None,
     )
     assert isinstance(sampler, ReplayBuffer) and sampler.poll_interval == 0.05
-    infos = [
-        {"reward_extra_info": {"acc": True, "overlong": False}},
-        {"reward_extra_info": {"acc": False, "overlong": True}},
-        {},
-    ]
+    infos = [{"acc": True, "overlong": False}, {"acc": False, "overlong": True}, {}]
     assert mean_rewards(infos) == {"reward/acc": 0.5, "reward/overlong": 0.5}
     assert mean_rewards([{}]) == {}
+    verdicts = {"a": [True, True], "b": [False, False], "c": [True, False], "d": [False, False]}
+    keys = [f"{prompt}_{session}_0" for session in range(2) for prompt in verdicts]
+    infos = [{"acc": verdicts[key[0]][int(key[2])]} for key in keys]
+    assert group_shares(keys, infos) == {"reward/all_right": 0.25, "reward/all_wrong": 0.5}
+    assert group_shares(["a_0_0"], [{}]) == {}
 
 
 @pytest.mark.slow

@@ -136,8 +136,8 @@ def test_a_system_says_where_and_never_what_is_learned(recipe, system):
 @pytest.mark.parametrize("recipe", recipe_names())
 @pytest.mark.parametrize("ablation", [None, *names(ABLATIONS)])
 def test_every_recipe_and_ablation_composes_without_problems(recipe, ablation):
-    config = load(Request(recipe, ablations=(ablation,) if ablation else ())).values
-    assert checks.problems(config, load_base().values) == []
+    config = load(Request(recipe, ablations=(ablation,) if ablation else ()))
+    assert checks.of_config(config, load_base()) == []
 
 
 def test_the_overlong_penalty_is_one_key():

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from justrl_recipe.cli import cat, cp, data, eval, ls, run
+from justrl_recipe.cli import cat, cp, data, doctor, eval, ls, report, run, validate
 from justrl_recipe.errors import UserError
 
 app = typer.Typer(
@@ -16,6 +16,9 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("eval", epilog=eval.EXAMPLE)(eval.evaluate)
+app.command("validate", epilog=validate.EXAMPLE)(validate.validate)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
+app.command("report", epilog=report.EXAMPLE)(report.report)
 app.command("ls", epilog=ls.EXAMPLE)(ls.ls)
 app.command("cat", epilog=cat.EXAMPLE)(cat.cat)
 app.command("cp", epilog=cp.EXAMPLE)(cp.cp)

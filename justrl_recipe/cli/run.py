@@ -13,6 +13,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from justrl_recipe import checks, config, fixed
+from justrl_recipe.checks import Problem
+from justrl_recipe.cli import options
 from justrl_recipe.config import Config, Request
 from justrl_recipe.errors import UserError
 
@@ -20,14 +22,10 @@ EXAMPLE = "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalt
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe by path or bare name; `verl ls` lists them.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides of single keys.")
-    ] = None,
-    ablation: Annotated[
-        list[str] | None, typer.Option("--ablation", metavar="NAME", help="An ablation; may be given several times.")
-    ] = None,
-    system: Annotated[str | None, typer.Option(metavar="NAME", help="Where it runs; never what it learns.")] = None,
+    recipe: options.Recipe,
+    overrides: options.Overrides = None,
+    ablation: options.Ablation = None,
+    system: options.System = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The run folder, a new one; default runs/RECIPE-TIME.")
     ] = None,
@@ -35,72 +33,52 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show veRL's own log as well.")] = False,
 ) -> None:
     """Train a model with a recipe."""
-    request = Request(recipe, system, tuple(ablation or ()), tuple(check_overrides(overrides or [])))
+    request = options.request(recipe, overrides, ablation, system)
     composed = config.load(request)
-    resolved = composed.values
-    refuse(checks.problems(resolved, config.load_base().values))
+    refuse(checks.of_config(composed, config.load_base()))
     about = describe(request, composed)
     notice(about)
     if dry_run:
-        yaml.safe_dump(resolved, sys.stdout, sort_keys=False)
+        yaml.safe_dump(composed.values, sys.stdout, sort_keys=False)
         return
 
     try:
-        train(resolved, config.find_recipe(recipe).stem, out, about, verbose)
+        train(composed, config.find_recipe(recipe).stem, out, about, verbose)
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(130) from interrupt
 
 
-def train(resolved: dict[str, Any], name: str, out: Path | None, about: dict[str, Any], verbose: bool) -> None:
+def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], verbose: bool) -> None:
     """Make what is missing, then train in a new run folder."""
     from justrl_recipe import launch
+    from justrl_recipe.checks import files
 
-    if "tiny_model" in resolved:
-        make_embedded(resolved)
-    refuse(checks.missing_files(resolved))
-    refuse(unfit_data(resolved))
+    if "tiny_model" in composed.values:
+        make_embedded(composed.values)
+    problems, unchecked = files.problems(composed, out or launch.RUNS)
+    refuse(problems)
+    for line in unchecked:
+        print(f"not checked: {line}", file=sys.stderr)
     folder = launch.new_run_folder(name, out)
     print(f"run folder: {folder.path}")
     try:
-        launch.run(resolved, folder, about, verbose)
+        launch.run(composed.values, folder, about, verbose)
     except launch.TrainingFailed as failure:
         print(f"training failed: {failure}", file=sys.stderr)
         raise typer.Exit(1) from failure
     print(f"done: {folder.path}")
 
 
-def unfit_data(resolved: dict[str, Any]) -> list[str]:
-    """What in the data files would spoil a run with the recipe's own rewards; another reward may want other data."""
-    from justrl_recipe.data.check import before_a_run
-
-    if not str(resolved["reward"]["custom_reward_function"]["path"]).startswith("pkg://justrl_recipe.reward_fns."):
-        return []
-    files = [file for _, file in checks.data_files(resolved) if file.endswith(".parquet")]
-    return [problem for file in files for problem in before_a_run(Path(file))]
-
-
-def check_overrides(overrides: list[str]) -> list[str]:
-    """The overrides, each a KEY=VALUE.
-
-    Raises:
-        UserError: one is something else.
-    """
-    for override in overrides:
-        if "=" not in override and not override.startswith("~"):
-            raise UserError(f"{override!r} is no KEY=VALUE: overrides look like trainer.total_training_steps=10")
-    return overrides
-
-
-def refuse(problems: list[str]) -> None:
+def refuse(problems: list[Problem]) -> None:
     """Stop at a config that has problems.
 
     Raises:
         UserError: the first of them, and how many more there are.
     """
     if problems:
-        more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
-        raise UserError(problems[0] + more)
+        more = f" (and {len(problems) - 1} more: `verl validate` lists them)" if len(problems) > 1 else ""
+        raise UserError(f"{problems[0]}{more}")
 
 
 def describe(request: Request, composed: Config) -> dict[str, Any]:

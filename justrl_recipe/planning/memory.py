@@ -50,6 +50,7 @@ def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int) ->
     shards = fsdp["fsdp_size"] if 0 < fsdp["fsdp_size"] < gpus else gpus
     stored = BYTES[fsdp["model_dtype"]] * shape.parameters / shards
     moments = 2 * stored
+    layer, logits = _layer(shape, config, tokens), _logits(shape, config, tokens)
     offloads = fsdp["param_offload"], fsdp["optimizer_offload"]
     return [
         Row(f"weights, {fsdp['model_dtype']}, over {shards} GPUs", stored, 0 if offloads[0] else stored),
@@ -57,7 +58,7 @@ def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int) ->
         Row("Adam's two moments", moments, 0 if offloads[1] else moments),
         Row("weights and gradients in use, gathered", _gathered(shape, config)),
         Row(f"activations kept of {tokens:,} tokens", _kept(shape, config, tokens)),
-        Row("activations of one layer, or logits", max(_layer(shape, config, tokens), _logits(shape, config, tokens))),
+        Row("activations of one layer, or logits", max(layer, logits)),
         Row("vLLM: weights, KV cache, work space", ASLEEP, rollout["gpu_memory_utilization"] * memory),
         Row("CUDA and NCCL", CONTEXT, CONTEXT),
     ]

@@ -1,0 +1,110 @@
+"""`verl report` on runs of the paper's length: 4,380 steps with 100 metrics each.
+
+    .venv/bin/python benchmarks/report.py
+
+Makes three such runs in a temporary folder (curves like the paper's, with noise, spikes and a few nulls), reports one
+and all three, and prints seconds, CPU seconds and the size of the page.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+STEPS, METRICS = 4_380, 100
+BATCH = 256 * 8
+PHASES = {"gen": 210.0, "old_log_prob": 22.0, "adv": 0.4, "update_actor": 70.0, "update_weights": 2.5}
+
+
+def write_run(folder: Path, seed: int, ablations: tuple[str, ...] = ()) -> Path:
+    """A run folder of the full recipe as `verl run` leaves it; the arms differ as the paper's do."""
+    folder.mkdir()
+    about = {"recipe": "justrl_deepseek", "system": "a800x32", "ablations": ablations, "overrides": [], "scaled": []}
+    changed = [{"key": f"reward.{name}", "recipe": False, "yours": True} for name in ablations]
+    about |= {"deviations": changed, "is_justrl": not changed, "seed": seed, "command": "verl run justrl_deepseek"}
+    about |= {"versions": {"verl": "0.9.1"}, "host": "node17", "started": "2026-01-01T00:00:00+00:00"}
+    about |= {"ended": "2026-01-16T00:00:00+00:00", "status": "finished"}
+    (folder / "manifest.json").write_text(json.dumps(about))
+    (folder / "config.yaml").write_text(
+        "data: {max_response_length: 15360}\ntrainer: {nnodes: 4, n_gpus_per_node: 8}\n"
+    )
+    columns = metrics(np.random.default_rng(seed), len(ablations))
+    with (folder / "metrics.jsonl").open("w") as file:
+        for step in range(1, STEPS + 1):
+            data = {
+                name: values[step - 1] for name, values in columns.items() if step % 50 == 0 or "val-" not in name
+            }
+            file.write(json.dumps({"step": step, "data": data}) + "\n")
+    return folder
+
+
+def metrics(chance: np.random.Generator, arm: int) -> dict[str, list[float | None]]:
+    """100 metrics, [STEPS] each."""
+    at = np.arange(STEPS)
+
+    def noisy(values: np.ndarray, noise: float) -> np.ndarray:
+        return values + noise * chance.standard_normal(STEPS)
+
+    rise = 1 - np.exp(-at / 900)
+    end, entropy = (0.40, 0.30, 0.22)[arm], (1.3, 0.55, 0.5)[arm]
+    length = 4_400 + 3_600 * np.exp(-at / 300)
+    spikes = np.where(chance.random(STEPS) < 0.002, 8.0, 1.0)
+    found = {
+        "critic/score/mean": noisy(-0.6 + (end + 0.6) * rise, 0.05),
+        "reward/acc": noisy(0.2 + (end + 0.6) / 2 * rise, 0.025),
+        "reward/all_right": np.clip(noisy(0.08 + 0.3 * rise, 0.03), 0, 1),
+        "reward/all_wrong": np.clip(noisy(0.45 - 0.25 * rise, 0.03), 0, 1),
+        "actor/entropy": noisy(entropy + (1.25 - entropy) * np.exp(-at / 500) + 0.08 * np.sin(at / 400), 0.03),
+        "actor/grad_norm": np.abs(noisy(np.full(STEPS, 0.12), 0.02)) * spikes,
+        "actor/pg_clipfrac": np.abs(noisy(np.full(STEPS, 0.004), 0.0008)),
+        "actor/pg_clipfrac_lower": np.abs(noisy(np.zeros(STEPS), 1e-6)),
+        "actor/ppo_kl": noisy(np.full(STEPS, 2e-4), 3e-4),
+        "rollout_corr/kl": np.abs(noisy(np.full(STEPS, 8e-4), 1e-4)),
+        "training/rollout_probs_diff_mean": np.abs(noisy(np.full(STEPS, 3e-3), 2e-4)),
+        "training/rollout_actor_probs_pearson_corr": 0.999 - np.abs(noisy(np.zeros(STEPS), 2e-4)),
+        "response_length/mean": noisy(length, 150),
+        "response_length/max": np.full(STEPS, 15_360.0),
+        "response_length/clip_ratio": np.clip(np.round(BATCH * noisy(length / 60_000, 0.01)) / BATCH, 0, 1),
+        "perf/throughput": np.abs(noisy(np.full(STEPS, 1_150.0), 60)),
+        "perf/mfu/actor": np.abs(noisy(np.full(STEPS, 0.31), 0.01)),
+    }
+    for source, start, gain in (("AIME24", 0.29, 0.27), ("AIME25", 0.23, 0.14), ("AMC23", 0.64, 0.24)):
+        found[f"val-core/{source}/acc/mean@32"] = noisy(start + gain * rise * (1, 0.8, 0.6)[arm], 0.012)
+    for phase, seconds in PHASES.items():
+        found[f"timing_s/{phase}"] = np.abs(noisy(seconds * length / 6_000, 0.05 * seconds))
+    found["timing_s/step"] = sum(found[f"timing_s/{phase}"] for phase in PHASES)
+    for number in range(METRICS - len(found)):
+        found[f"other/metric_{number}"] = noisy(np.full(STEPS, 1.0), 0.1)
+    columns: dict[str, list[float | None]] = {name: values.tolist() for name, values in found.items()}
+    columns["other/metric_0"][2_000] = None
+    return columns
+
+
+def measure(verl: Path, runs: list[Path], out: Path) -> None:
+    started, before = time.monotonic(), os.times()
+    subprocess.run([verl, "report", *runs, "--out", out], check=True, stdout=subprocess.DEVNULL)
+    seconds, after = time.monotonic() - started, os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    size = (out / "report.html").stat().st_size / 2**20
+    print(f"runs: {len(runs)}  time: {seconds:.1f} s  CPU: {cpu:.1f} s  page: {size:.2f} MiB")
+
+
+def main() -> None:
+    verl = Path(sys.executable).with_name("verl")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        arms = [(), ("overlong_penalty",), ("overlong_penalty", "robust_verifier")]
+        runs = [write_run(folder / f"run{number}", number, arm) for number, arm in enumerate(arms)]
+        lines = (runs[0] / "metrics.jsonl").read_text().splitlines()
+        print(f"{len(lines):,} steps, {len(json.loads(lines[49])['data'])} metrics a run")
+        measure(verl, runs[:1], folder / "one")
+        measure(verl, runs, folder / "three")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Sizes that do not fit: batches over GPUs, sequences into budgets and into the model's context."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from justrl_recipe.checks.problem import Problem, flat
+from justrl_recipe.config import Config
+from justrl_recipe.planning.shape import Shape
+
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+COUNTS = (
+    "data.train_batch_size",
+    "data.max_prompt_length",
+    "data.max_response_length",
+    f"{ACTOR}.ppo_mini_batch_size",
+    f"{ACTOR}.ulysses_sequence_parallel_size",
+    f"{ROLLOUT}.n",
+    f"{ROLLOUT}.tensor_model_parallel_size",
+    "trainer.nnodes",
+    "trainer.n_gpus_per_node",
+    "trainer.total_training_steps",
+)
+
+
+def problems(config: Config) -> list[Problem]:
+    """What is wrong with the sizes without knowing the model."""
+    values = flat(config.values)
+    found = [
+        Problem(key, f"{values[key]!r} is no count", "give a whole number above 0")
+        for key in COUNTS
+        if not isinstance(values[key], int) or isinstance(values[key], bool) or values[key] <= 0
+    ]
+    return found or [*_batches(values), *_parallel(values), *_budgets(values)]
+
+
+def of_model(config: Config, shape: Shape) -> list[Problem]:
+    """What is wrong with the sizes for a model of this shape."""
+    return [*_context(flat(config.values), shape), *_heads(flat(config.values), shape)]
+
+
+def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:
+    train, mini, n = values["data.train_batch_size"], values[f"{ACTOR}.ppo_mini_batch_size"], values[f"{ROLLOUT}.n"]
+    gpus = values["trainer.nnodes"] * values["trainer.n_gpus_per_node"]
+    ranks = max(1, gpus // values[f"{ACTOR}.ulysses_sequence_parallel_size"])
+    generated = values.get("data.gen_batch_size") or train
+    if train % mini:
+        mend = f"give a multiple, such as {mini * max(1, round(train / mini))}"
+        yield Problem("data.train_batch_size", f"{train} is no multiple of {ACTOR}.ppo_mini_batch_size={mini}", mend)
+    if mini * n % ranks:
+        where = f"{gpus} GPUs" if ranks == gpus else f"{ranks} groups of GPUs"
+        why = f"{mini} x rollout.n={n} responses do not divide over {where}"
+        yield Problem(f"{ACTOR}.ppo_mini_batch_size", why, f"make {mini * n} a multiple of {ranks}")
+    if train % generated:
+        yield Problem(
+            "data.gen_batch_size", f"{generated} does not divide data.train_batch_size={train}", "take it out"
+        )
+    if values[f"{ACTOR}.use_dynamic_bsz"] != values[f"{ROLLOUT}.log_prob_use_dynamic_bsz"]:
+        why = f"it is not {ACTOR}.use_dynamic_bsz, and veRL wants them alike"
+        yield Problem(f"{ROLLOUT}.log_prob_use_dynamic_bsz", why, "set both alike")
+
+
+def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
+    a_node = values["trainer.n_gpus_per_node"]
+    gpus = values["trainer.nnodes"] * a_node
+    tensor = f"{ROLLOUT}.tensor_model_parallel_size"
+    kinds = ("tensor_model", "data", "pipeline_model")
+    size = math.prod(values[f"{ROLLOUT}.{kind}_parallel_size"] for kind in kinds)
+    if gpus % size or (size < a_node and a_node % size):
+        mend = f"give a divisor of {a_node}"
+        yield Problem(tensor, f"replicas of {size} GPUs do not divide over {gpus} GPUs, {a_node} a node", mend)
+    ulysses = f"{ACTOR}.ulysses_sequence_parallel_size"
+    if gpus % values[ulysses]:
+        yield Problem(ulysses, f"{values[ulysses]} does not divide {gpus} GPUs", f"give a divisor of {gpus}")
+    if values[ulysses] > 1 and not values["actor_rollout_ref.model.use_remove_padding"]:
+        mend = "set actor_rollout_ref.model.use_remove_padding=true"
+        yield Problem(ulysses, "sequences are split over GPUs only when they are packed", mend)
+
+
+def _budgets(values: Mapping[str, Any]) -> Iterator[Problem]:
+    longest = values["data.max_prompt_length"] + values["data.max_response_length"]
+    split = values[f"{ACTOR}.ulysses_sequence_parallel_size"]
+    for switch, budget in (
+        (f"{ACTOR}.use_dynamic_bsz", f"{ACTOR}.ppo_max_token_len_per_gpu"),
+        (f"{ROLLOUT}.log_prob_use_dynamic_bsz", f"{ROLLOUT}.log_prob_max_token_len_per_gpu"),
+    ):
+        if values[switch] and values[budget] * split < longest:
+            times = f" x {split} GPUs a sequence" if split > 1 else ""
+            why = f"{values[budget]} tokens{times} do not hold prompt and response of {longest}"
+            yield Problem(
+                budget, why, f"give at least {-(-longest // split)}: veRL would stop at the first that long"
+            )
+    window = values[f"{ROLLOUT}.max_model_len"]
+    if window is not None and window < longest:
+        why = f"{window} tokens do not hold prompt and response of {longest}: vLLM would cut responses without a word"
+        yield Problem(f"{ROLLOUT}.max_model_len", why, f"give at least {longest}, or null")
+
+
+def _context(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
+    longest = values["data.max_prompt_length"] + values["data.max_response_length"]
+    if longest > shape.context:
+        why = f"prompt and response of {longest} tokens go beyond the model's context of {shape.context}"
+        most = shape.context - values["data.max_prompt_length"]
+        yield Problem("data.max_response_length", why, f"give at most {most}, or take a model with a longer context")
+
+
+def _heads(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
+    for key in (f"{ROLLOUT}.tensor_model_parallel_size", f"{ACTOR}.ulysses_sequence_parallel_size"):
+        if shape.heads % values[key]:
+            yield Problem(key, f"{values[key]} does not divide the model's {shape.heads} heads", "give a divisor")

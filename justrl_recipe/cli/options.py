@@ -1,0 +1,29 @@
+"""What names a run on the command line: the same for every verb that takes a recipe."""
+
+from typing import Annotated
+
+import typer
+
+from justrl_recipe.config import Request
+from justrl_recipe.errors import UserError
+
+Recipe = Annotated[str, typer.Argument(help="A recipe by path or bare name; `verl ls` lists them.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides of single keys.")
+]
+Ablation = Annotated[
+    list[str] | None, typer.Option("--ablation", metavar="NAME", help="An ablation; may be given several times.")
+]
+System = Annotated[str | None, typer.Option(metavar="NAME", help="Where it runs; never what it learns.")]
+
+
+def request(recipe: str, overrides: list[str] | None, ablation: list[str] | None, system: str | None) -> Request:
+    """The request that the arguments make.
+
+    Raises:
+        UserError: an override is no KEY=VALUE.
+    """
+    for override in overrides or []:
+        if "=" not in override and not override.startswith("~"):
+            raise UserError(f"{override!r} is no KEY=VALUE: overrides look like trainer.total_training_steps=10")
+    return Request(recipe, system, tuple(ablation or ()), tuple(overrides or ()))

@@ -1,0 +1,185 @@
+"""Panels -> SVG for the page, PNG for papers. The only file that draws."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from justrl_recipe.data.schema import replacing
+from justrl_recipe.dynamics.logs import FloatArray, Series
+from justrl_recipe.dynamics.panels import Curve, Panel
+from justrl_recipe.dynamics.smooth import COLUMNS, smoothed, span, thinned, thinned_average
+
+STYLE: dict[Any, Any] = {
+    "font.size": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # where it stands anyway: finding the place takes a fifth of the time
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.xmargin": 0.01,
+    "grid.color": "0.9",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "path.simplify_threshold": 0.5,  # pixels
+    "text.parse_math": False,  # a dollar in a label is a dollar
+    "svg.hashsalt": "justrl",  # the same metrics give the same bytes
+}
+NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+WIDTH, HEIGHT, LEGEND_LINE = 4.2, 2.6, 0.17  # inches; a phone shows a panel at about nine tenths of it
+LEFT, RIGHT, TOP, BOTTOM = (
+    0.62,
+    0.12,
+    0.30,
+    0.46,
+)  # margins of a panel: the same in all, so that a grid of them is even
+LETTER, LONGEST_LABEL = 0.068, 60  # inches of a letter in the legend; letters
+FRAME = (0.5, 99.5)  # percentiles of the raw values that a frame shows of a long run, so one spike hides nothing
+FRAME_FROM = 200  # values; of fewer it shows all
+LEAST_SPAN = 1e-3  # of the value: a frame is no narrower on either side, or it would show rounding
+FRAME_EXPLANATION = (
+    f"A frame shows every bold line whole and, of {FRAME_FROM} raw values or more, at least the middle "
+    f"{FRAME[1] - FRAME[0]:g}%: a faint line that leaves it goes on beyond."
+)
+IDS = re.compile(r'(\bid="|href="#|url\(#)')
+
+
+def figure(panels: Sequence[Panel]) -> Figure:
+    """Panels side by side under one legend."""
+    with matplotlib.rc_context(STYLE):
+        made = Figure((WIDTH * len(panels), HEIGHT))
+        handles: dict[str, Artist] = {}
+        for axes, panel in zip(np.atleast_1d(made.subplots(1, len(panels))), panels, strict=True):
+            draw(axes, panel)
+            handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+        arrange(made, handles if len(handles) > 1 else {}, len(panels))
+        return made
+
+
+def arrange(made: Figure, handles: Mapping[str, Artist], panels: int) -> None:
+    """Give a figure its legend at the top and its margins, in inches whatever its size."""
+    widest = max(map(len, handles), default=0) * LETTER + 0.5
+    columns = max(1, int((WIDTH * panels - LEFT) / widest))
+    height = HEIGHT + LEGEND_LINE * -(-len(handles) // columns)
+    width = WIDTH * panels
+    made.set_size_inches(width, height)
+    inside = WIDTH - LEFT - RIGHT
+    made.subplots_adjust(
+        left=LEFT / width,
+        right=1 - RIGHT / width,
+        bottom=BOTTOM / height,
+        top=(HEIGHT - TOP) / height,
+        wspace=(LEFT + RIGHT) / inside,
+    )
+    if handles:
+        made.legend(
+            list(handles.values()),
+            list(handles),
+            loc="upper left",
+            bbox_to_anchor=(LEFT / width, 1 - 0.03 / height),
+            ncols=columns,
+            borderaxespad=0,
+            borderpad=0,
+            handlelength=2.2,
+        )
+
+
+def draw(axes: Axes, panel: Panel) -> None:
+    """One panel: the paper's band, the raw values, the averages over them."""
+    last = max(curve.series.steps[-1] for curve in panel.curves)
+    if panel.band:
+        corners = [*panel.band.corners, (max(last, 1), *panel.band.corners[-1][1:])]
+        steps, low, high = (np.array(side) for side in zip(*corners, strict=True))
+        axes.fill_between(steps, low, high, color="0.87", linewidth=0, zorder=0)
+        axes.set_title("grey: paper", loc="right", fontsize=8, color="0.4")
+    faint = 0.35 if len(panel.curves) == 1 else 0.2
+    for curve in panel.curves:
+        draw_points(axes, curve) if curve.points else draw_curve(axes, curve, faint)
+        mark_non_finite(axes, curve)
+    axes.set_title(panel.title)
+    axes.set_xlabel(shorten(f"step of {panel.run}" if panel.run else "step", LONGEST_LABEL, placeholder=" …"))
+    first = min(curve.series.steps[0] for curve in panel.curves)
+    margin = max(0.01 * (last - first), 0.5)
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    if panel.log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    else:
+        frame(axes, panel)
+
+
+def draw_curve(axes: Axes, curve: Curve, faint: float) -> None:
+    steps, values = curve.series
+    average = thinned_average(Series(steps, smoothed(values, span(len(values)))))
+    axes.plot(*thinned(curve.series), color=curve.colour, alpha=faint, linewidth=0.6)
+    axes.plot(*average, color=curve.colour, linestyle=curve.style, linewidth=1.6, label=curve.label, zorder=3)
+
+
+def draw_points(axes: Axes, curve: Curve) -> None:
+    look: dict[str, Any] = {"color": curve.colour, "linestyle": curve.style, "linewidth": 1.2, "label": curve.label}
+    axes.plot(*thinned(curve.series), marker="o", markersize=3 if len(curve.series.steps) < 50 else 1.5, **look)
+
+
+def mark_non_finite(axes: Axes, curve: Curve) -> None:
+    """Crosses at the bottom where a value is not finite."""
+    steps = curve.series.steps[~np.isfinite(curve.series.values)]
+    if len(steps):
+        shown = steps[:: -(-len(steps) // COLUMNS)]
+        bottom = np.full(len(shown), 0.02)
+        look: dict[str, Any] = {
+            "color": "#D00000",
+            "marker": "x",
+            "markersize": 4,
+            "linestyle": "none",
+            "label": "not finite",
+        }
+        axes.plot(shown, bottom, transform=axes.get_xaxis_transform(), clip_on=False, **look)
+
+
+def frame(axes: Axes, panel: Panel) -> None:
+    """Limits of the vertical axis: see FRAME_EXPLANATION; the paper's band stays in sight."""
+    parts: list[FloatArray] = (
+        [np.array(corner[1:], dtype=float) for corner in panel.band.corners] if panel.band else []
+    )
+    for curve in panel.curves:
+        finite = curve.series.finite
+        if curve.points or len(finite) < FRAME_FROM:
+            parts.append(finite)
+        else:
+            average = smoothed(finite, span(len(curve.series.values)))
+            parts += [np.array(np.percentile(finite, FRAME)), average]
+    shown = np.concatenate(parts)
+    if len(shown):
+        low, high = shown.min(), shown.max()
+        margin = max(0.06 * (high - low), LEAST_SPAN * abs(high)) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if high >= 1_000 else "{x:.6g}"))
+
+
+def svg(drawn: Figure, prefix: str) -> str:
+    """A figure as an <svg> element for a page that holds several: `prefix` keeps their ids apart."""
+    file = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        drawn.savefig(file, format="svg", metadata=NO_METADATA, transparent=True)
+    text = file.getvalue()
+    element = re.sub(r"<!--.*?-->", "", text[text.index("<svg") :], flags=re.DOTALL)
+    return IDS.sub(rf"\g<1>{prefix}-", element)
+
+
+def write_png(drawn: Figure, file: Path) -> None:
+    """A figure as a PNG, whole or not at all."""
+    with matplotlib.rc_context(STYLE), replacing(file) as scratch:
+        drawn.savefig(scratch, format="png", dpi=150)

@@ -1,0 +1,224 @@
+"""A run as the report sees it: its metrics, what its manifest says of it, and what it is called."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+
+from justrl_recipe.dynamics import logs
+from justrl_recipe.dynamics.logs import Metrics, Series
+from justrl_recipe.errors import UserError
+
+METRICS, LOG, MANIFEST, CONFIG = "metrics.jsonl", "train.log", "manifest.json", "config.yaml"
+REQUIRED = ("recipe", "ablations", "overrides", "scaled", "deviations", "is_justrl", "ended")  # of a manifest
+FULL_RECIPES = ("justrl_deepseek", "justrl_nemotron")
+LENGTH, LONGEST = "response_length/mean", "response_length/max"
+CLIP_RATIO, CLIPPED = "response_length/clip_ratio", "response_length/clipped"  # the second is made here
+
+# A path from the root, or an address; not what follows a word, as in `actor/entropy`, nor the package's `pkg://`.
+ABSOLUTE = re.compile(r"(?<![\w.~/:<-])(?:(?!pkg:)[a-z][a-z0-9+]*:/{1,2})?/[^\s/'\",;=]+(?:/[^\s/'\",;=]*)*")
+
+
+class NoStepYet(UserError):
+    """A run that has logged nothing: not wrong, but nothing to report."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    arm: what it shares with other seeds of the same experiment.
+    label: unlike that of every other run of a report.
+    manifest: None where there is only a log.
+    gpus: veRL logs tokens/s per GPU; None where no config.yaml says how many there were.
+    limit: the longest response in tokens that the run allows; where no config.yaml says it, the longest that
+        was seen.
+    """
+
+    path: Path
+    arm: str
+    label: str
+    metrics: Metrics
+    manifest: dict[str, Any] | None
+    gpus: int | None
+    limit: float
+
+    @property
+    def full(self) -> bool:
+        """Whether it is the paper's own size: a full recipe, or an ablation of it, with nothing scaled."""
+        about = self.manifest or {}
+        return about.get("recipe") in FULL_RECIPES and not about.get("scaled")
+
+    @property
+    def last_step(self) -> int:
+        return int(max(series.steps[-1] for series in self.metrics.values()))
+
+
+def source(path: Path) -> Path:
+    """The log of a run that is given by its folder or by a log.
+
+    Raises:
+        UserError: there is nothing, or a folder that is no run.
+        NoStepYet: a run that has no log.
+    """
+    if not path.exists():
+        raise UserError(f"no such file or folder: {path}")
+    if not path.is_dir():
+        return path
+    if (path / METRICS).is_file():
+        return path / METRICS
+    if next(path.rglob(logs.EVENT_FILES), None):
+        return path
+    if (path / LOG).is_file():
+        return path / LOG
+    if (path / MANIFEST).is_file():
+        raise NoStepYet(f"{path} has logged no step yet")
+    raise UserError(f"{path} is no run: it has no {METRICS}, {LOG} or {logs.EVENT_FILES}")
+
+
+def nothing_in(path: Path) -> UserError:
+    """Why a log without metrics has none."""
+    if path.is_dir() or path.suffix == ".jsonl" or path.stat().st_size == 0:
+        return NoStepYet(f"{path} has logged no step yet")
+    return UserError(
+        f"{path} is no veRL log: it has no line like `step:1 - actor/entropy:0.5`; give a run folder, its {METRICS} "
+        f"or {LOG}, or TensorBoard's {logs.EVENT_FILES}"
+    )
+
+
+def files(path: Path) -> list[Path]:
+    """What grows or changes while a run goes on."""
+    if path.is_file():
+        return [path]
+    return [file for name in (METRICS, LOG, MANIFEST, f"**/{logs.EVENT_FILES}") for file in path.glob(name)]
+
+
+def ended(path: Path) -> bool:
+    """Whether a run's manifest says that it is over; a bare log may always go on."""
+    manifest = read_manifest(path / MANIFEST)
+    return manifest is not None and manifest["ended"] is not None
+
+
+def load(path: Path) -> Run:
+    """Read one run.
+
+    Raises:
+        UserError: there is none at `path`, or its files are broken.
+        NoStepYet: it has logged nothing.
+    """
+    metrics = logs.read(source(path))
+    if not metrics:
+        raise nothing_in(path)
+    manifest, size = read_manifest(path / MANIFEST), read_size(path / CONFIG)
+    longest = metrics[LONGEST].finite if LONGEST in metrics else np.array([])
+    limit = size.limit if size else longest.max(initial=0)
+    arm = arm_name(manifest) if manifest else bare_name(path)
+    return Run(
+        path=path,
+        arm=arm,
+        label=arm,
+        metrics=metrics | clipped(metrics, limit),
+        manifest=manifest,
+        gpus=size.gpus if size else None,
+        limit=float(limit),
+    )
+
+
+def read_manifest(file: Path) -> dict[str, Any] | None:
+    """What a run says of itself, or None where there is no such file.
+
+    Raises:
+        UserError: it is broken.
+    """
+    if not file.is_file():
+        return None
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        missing = [key for key in REQUIRED if key not in manifest]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{file} is broken ({error}): remove it to report the metrics alone") from error
+    if missing:
+        raise UserError(f"{file} does not say {', '.join(missing)}: remove it to report the metrics alone")
+    return manifest
+
+
+class Size(NamedTuple):
+    """What a config says that the metrics do not: the longest response in tokens, and the GPUs."""
+
+    limit: int
+    gpus: int
+
+
+def read_size(file: Path) -> Size | None:
+    """From a run's resolved config, or None where there is no such file.
+
+    Raises:
+        UserError: it is broken.
+    """
+    if not file.is_file():
+        return None
+    try:
+        config = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        trainer = config["trainer"]
+        return Size(config["data"]["max_response_length"], trainer["nnodes"] * trainer["n_gpus_per_node"])
+    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is no resolved config: remove it to report the metrics alone") from error
+
+
+def clipped(metrics: Metrics, limit: float) -> Metrics:
+    """The share of responses that were cut off at `limit` tokens, in [0, 1].
+
+    veRL's `response_length/clip_ratio` is the share that is as long as the batch's longest one, which says
+    nothing of a batch that stays below the limit: there it is 0.
+    """
+    if CLIP_RATIO not in metrics or LONGEST not in metrics:
+        return {}
+    steps, shares = metrics[CLIP_RATIO]
+    longest = dict(zip(*metrics[LONGEST], strict=True))
+    reached = np.array([longest.get(step, np.nan) for step in steps]) >= limit
+    return {CLIPPED: Series(steps, np.where(reached, shares, 0 * shares))}
+
+
+def arm_name(manifest: dict[str, Any]) -> str:
+    """Recipe, ablations, and the overrides that make it another experiment: `justrl_tiny + overlong_penalty`."""
+    recipe = str(manifest["recipe"])
+    deviating = {deviation["key"] for deviation in manifest["deviations"]}
+    changes = [
+        text.rpartition(".")[2] for text in manifest["overrides"] if text.split("=")[0].lstrip("+~") in deviating
+    ]
+    more = [f"{len(changes) - 2} more"] if len(changes) > 2 else []
+    name = Path(recipe).stem if recipe.endswith(".yaml") else recipe
+    return " + ".join([name, *manifest["ablations"], *changes[:2], *more])
+
+
+def bare_name(path: Path) -> str:
+    """The name of a log: its file's, or its folder's where every file is called like that."""
+    usual = path.name in (METRICS, LOG) or path.match(logs.EVENT_FILES)
+    return path.absolute().parent.name if usual else path.absolute().name if path.is_dir() else path.stem
+
+
+def with_labels(runs: Sequence[Run]) -> list[Run]:
+    """The runs, told apart: where arms repeat, by seed, then by folder or file, then by number."""
+
+    def tell_apart(runs: list[Run], extra: list[str]) -> list[Run]:
+        count = Counter(run.label for run in runs)
+        return [
+            replace(run, label=f"{run.label} {text}") if count[run.label] > 1 and text else run
+            for run, text in zip(runs, extra, strict=True)
+        ]
+
+    seeds = [(run.manifest or {}).get("seed") for run in runs]
+    told = tell_apart(list(runs), ["" if seed is None else f"seed {seed}" for seed in seeds])
+    told = tell_apart(told, [f"({run.path.absolute().name})" for run in told])
+    return tell_apart(told, [f"#{number}" for number in range(1, len(told) + 1)])
+
+
+def without_paths(text: str) -> str:
+    """A text with the folders of absolute paths and of addresses left out: they name a machine."""
+    return ABSOLUTE.sub(lambda match: f"…/{match[0].rstrip('/').rpartition('/')[2]}", text)

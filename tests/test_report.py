@@ -1,0 +1,612 @@
+"""`verl report`: logs -> runs -> health, figures, page."""
+
+import html
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from justrl_recipe.dynamics import health, logs, paper, runs, smooth
+from justrl_recipe.dynamics.logs import Series
+from justrl_recipe.dynamics.panels import headline, panels
+from justrl_recipe.errors import UserError
+
+VERL = Path(sys.executable).with_name("verl")
+TINY = Path(__file__).parents[1] / "benchmarks" / "tiny"
+H200 = TINY.parent / "h200" / "metrics.jsonl"
+MANIFEST = {
+    "recipe": "justrl_deepseek",
+    "system": "h200x1",
+    "ablations": [],
+    "overrides": [],
+    "is_justrl": True,
+    "scaled": [],
+    "deviations": [],
+    "seed": 1,
+    "command": "verl run justrl_deepseek",
+    "versions": {"verl": "0.9.1"},
+    "git_commit": "abc",
+    "host": "secret-host",
+    "started": "2026-01-01T00:00:00+00:00",
+    "ended": "2026-01-02T00:00:00+00:00",
+    "status": "finished",
+}
+STEPS = 40
+
+
+def report(*arguments: str | Path, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess:
+    return subprocess.run([VERL, "report", *arguments], capture_output=True, text=True, cwd=cwd, timeout=timeout)
+
+
+def healthy(steps: int = STEPS) -> dict[str, np.ndarray]:
+    """Metrics of a run that no rule objects to, also at the full recipe's size."""
+    at = np.arange(steps)
+    wave = 0.01 * np.sin(2.0 * at)
+    return {
+        "actor/entropy": 1.3 + wave,
+        "actor/grad_norm": 0.1 + wave,
+        "critic/score/mean": -0.6 + 1.0 * at / steps + wave,
+        "response_length/mean": 8_000 - 3_000 * at / steps,
+        "response_length/max": np.full(steps, 15_360.0),
+        "response_length/clip_ratio": 0.05 + wave,
+        "rollout_corr/kl": 1e-3 + 0 * wave,
+        "training/rollout_probs_diff_mean": 1e-3 + 0 * wave,
+        "training/rollout_actor_probs_pearson_corr": 0.999 + 0 * wave,
+        "reward/all_right": 0.2 + wave,
+        "reward/all_wrong": 0.3 + wave,
+        "timing_s/gen": 10 + wave,
+        "timing_s/step": 12 + wave,
+        "perf/throughput": 1_000 + wave,
+    }
+
+
+def write_run(folder: Path, metrics: dict[str, np.ndarray] | None = None, **about) -> Path:
+    """A run folder; NaN and infinities as veRL's file logger writes them."""
+    folder.mkdir(parents=True)
+    columns = healthy() if metrics is None else metrics
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST | about))
+    (folder / "config.yaml").write_text(
+        "data: {max_response_length: 15360}\ntrainer: {nnodes: 4, n_gpus_per_node: 8}\n"
+    )
+    steps = max(map(len, columns.values()))
+    with (folder / "metrics.jsonl").open("w") as file:
+        for at in range(steps):
+            data = {name: float(values[at]) if np.isfinite(values[at]) else None for name, values in columns.items()}
+            if at % 10 == 0:
+                data["val-core/AIME24/acc/mean@32"] = 0.3 + at / 1_000
+                data["val-core/AMC23/acc/mean@32"] = 0.6 + at / 1_000
+            file.write(json.dumps({"step": at + 1, "data": data}) + "\n")
+    return folder
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    """The verdict of every rule by the rule's name."""
+    return {re.split("[:,]", one.rule)[0]: one.verdict for one in health.findings(runs.load(folder))}
+
+
+def same(left: logs.Metrics, right: logs.Metrics, rtol: float = 0) -> None:
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name].steps, right[name].steps)
+        np.testing.assert_allclose(left[name].values, right[name].values, rtol=rtol)
+
+
+# Logs
+
+
+@pytest.fixture(scope="module")
+def entries() -> list[dict]:
+    return [json.loads(line) for line in (TINY / "seed0.jsonl").read_text().splitlines()]
+
+
+def console_lines(entries: list[dict]) -> list[str]:
+    """As verl/utils/logger/aggregate_logger.py formats them, with numpy 2's numbers."""
+    return [
+        " - ".join(
+            [f"step:{entry['step']}", *(f"{key}:np.float64({value!r})" for key, value in entry["data"].items())]
+        )
+        for entry in entries
+    ]
+
+
+def test_console_and_file_log_give_the_same_series(tmp_path, entries):
+    noise = ["(WorkerDict pid=7) global_step:3 - nothing", "Training Progress:  4%|1/24 [00:09<03:25]", "a - b:1 - c"]
+    log = tmp_path / "train.log"
+    prefix = "\x1b[36m(TaskRunnerV1 pid=123)\x1b[0m "
+    log.write_text("".join("\n".join([*noise, prefix + line, ""]) for line in console_lines(entries)))
+    same(logs.read(log), logs.read(TINY / "seed0.jsonl"))
+
+
+@pytest.mark.slow
+def test_verl_s_own_console_format_is_read(tmp_path, entries):
+    from verl.utils.logger.aggregate_logger import concat_dict_to_str
+
+    metrics = {key: np.float64(value) for key, value in entries[1]["data"].items()}
+    metrics |= {
+        "a/nan": float("nan"),
+        "a/inf": -np.inf,
+        "a/int": np.int64(3),
+        "a/tiny": 1e-05,
+        "a/single": np.float32(0.1),
+    }
+    log = tmp_path / "train.log"
+    log.write_text(concat_dict_to_str(metrics, step=7) + "\n")
+    read = logs.read(log)
+    assert read.keys() == metrics.keys()
+    for name, value in metrics.items():
+        np.testing.assert_allclose(read[name].values, [float(value)], rtol=1e-6)
+        assert read[name].steps == [7]
+
+
+def test_tensorboard_gives_the_same_series(tmp_path, entries):
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+    from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter  # type: ignore[import-untyped]
+
+    writer = EventFileWriter(str(tmp_path / "tb"))
+    for entry in entries:
+        for name, value in entry["data"].items():
+            summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+            writer.add_event(Event(step=entry["step"], summary=summary))
+    writer.close()
+    same(logs.read(tmp_path / "tb"), logs.read(TINY / "seed0.jsonl"), rtol=1e-6)
+    (file,) = (tmp_path / "tb").iterdir()
+    same(logs.read(file), logs.read(tmp_path / "tb"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-5])  # the last event is still being written
+    assert len(logs.read(file)) >= len(logs.read(TINY / "seed0.jsonl")) - 1
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]+(/[a-z@0-9_-]+)+", fullmatch=True), st.floats(), min_size=1))
+def test_what_the_console_prints_comes_back(metrics):
+    line = " - ".join(["step:5", *(f"{name}:{value!r}" for name, value in metrics.items())])
+    assert all(step == 5 for step, _, _ in logs.from_console_line(line))
+    read = {name: value for _, name, value in logs.from_console_line(f"(T pid=1) {line}\n")}
+    assert read.keys() == metrics.keys()
+    np.testing.assert_array_equal(list(read.values()), list(metrics.values()))
+
+
+def test_a_number_that_another_process_broke_off_does_not_count():
+    line = "step:5 - a/b:1.5 - a/c:0.1(WorkerDict pid=3) WARNING - a/d:2.0\n"
+    assert list(logs.from_console_line(line)) == [(5, "a/b", 1.5), (5, "a/d", 2.0)]
+
+
+def test_null_is_a_value_that_is_not_finite(tmp_path):
+    metrics = healthy()
+    metrics["actor/entropy"][3] = np.nan
+    metrics["actor/grad_norm"][5] = np.inf
+    run = runs.load(write_run(tmp_path / "run", metrics))
+    assert len(run.metrics["actor/entropy"].values) == STEPS and len(run.metrics["actor/entropy"].finite) == STEPS - 1
+    finding = health.non_finite(run)
+    assert finding.verdict == health.BAD
+    assert "1 in actor/entropy" in finding.seen and "1 in actor/grad_norm" in finding.seen
+
+
+def test_a_resumed_run_counts_as_logged_last(tmp_path):
+    log = tmp_path / "train.log"
+    log.write_text("step:1 - a/b:1\nstep:2 - a/b:2\nstep:3 - a/b:3\nstep:2 - a/b:20\n")
+    np.testing.assert_array_equal(logs.read(log)["a/b"].values, [1, 20, 3])
+
+
+# Smoothing
+
+
+@given(
+    npst.arrays(float, st.integers(1, 300), elements=st.floats(-1e6, 1e6) | st.sampled_from([np.nan, np.inf])),
+    st.integers(2, 100),
+)
+def test_an_average_stays_within_its_values(values, span):
+    average = smooth.smoothed(values, span)
+    finite = values[np.isfinite(values)]
+    first = np.argmax(np.isfinite(values)) if len(finite) else len(values)
+    assert np.isnan(average[:first]).all() and np.isfinite(average[first:]).all()
+    if len(finite):
+        slack = 1e-9 * max(1, np.abs(finite).max())
+        assert average[first:].min() >= finite.min() - slack and average[first:].max() <= finite.max() + slack
+
+
+@given(st.floats(-1e6, 1e6), st.integers(1, 200), st.integers(1, 100))
+def test_a_constant_stays_constant(value, count, span):
+    np.testing.assert_allclose(smooth.smoothed(np.full(count, value), span), value, rtol=1e-9, atol=1e-12)
+
+
+def test_the_average_is_the_one_that_the_page_explains():
+    decay = 1 - 2 / (5 + 1)
+    expected = (1 * decay**2 + 2 * decay + 4) / (decay**2 + decay + 1)
+    assert smooth.smoothed(np.array([1.0, 2.0, 4.0]), 5)[-1] == pytest.approx(expected)
+
+
+@given(npst.arrays(float, st.integers(1, 3_000), elements=st.floats(-1e6, 1e6)))
+def test_thinning_loses_no_peak(values):
+    thin = smooth.thinned(Series(np.arange(len(values), dtype=float), values))
+    assert len(thin.steps) == len(thin.values) <= 2 * smooth.COLUMNS
+    assert (thin.values.min(), thin.values.max()) == (values.min(), values.max())
+    assert (np.diff(thin.steps) >= 0).all()
+
+
+# Health
+
+
+def test_a_healthy_run_is_ok_by_every_rule(tmp_path):
+    assert set(verdicts(write_run(tmp_path / "run")).values()) == {health.OK}
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "verdict"),
+    [
+        ("Entropy collapse", {"actor/entropy": np.linspace(1.3, 0.9, STEPS)}, "look"),
+        ("Entropy collapse", {"actor/entropy": np.linspace(1.3, 2.0, STEPS)}, "look"),
+        ("Entropy collapse", {"actor/entropy": np.linspace(1.3, 0.5, STEPS)}, "bad"),
+        ("Length explosion", {"response_length/mean": np.linspace(4_000, 7_000, STEPS)}, "look"),
+        ("Length explosion", {"response_length/mean": np.linspace(4_000, 12_000, STEPS)}, "bad"),
+        ("Clipping", {"response_length/clip_ratio": np.full(STEPS, 0.2)}, "look"),
+        ("Clipping", {"response_length/clip_ratio": np.full(STEPS, 0.6)}, "bad"),
+        (
+            "Clipping",
+            {"response_length/clip_ratio": np.full(STEPS, 0.6), "response_length/max": np.full(STEPS, 900.0)},
+            "ok",
+        ),
+        ("Reward plateau", {"critic/score/mean": -0.5 + 0.05 * np.sin(2.0 * np.arange(STEPS))}, "bad"),
+        ("Reward plateau", {"critic/score/mean": np.linspace(0.4, -0.6, STEPS)}, "bad"),
+        ("Reward plateau", {"critic/score/mean": np.full(STEPS, 1.0)}, "ok"),
+        ("Rollout/trainer mismatch", {"training/rollout_probs_diff_mean": np.full(STEPS, 0.01)}, "look"),
+        ("Rollout/trainer mismatch", {"training/rollout_probs_diff_mean": np.full(STEPS, 0.1)}, "bad"),
+        ("Rollout/trainer mismatch", {"training/rollout_actor_probs_pearson_corr": np.full(STEPS, 0.95)}, "look"),
+        ("Rollout/trainer mismatch", {"training/rollout_actor_probs_pearson_corr": np.full(STEPS, 0.5)}, "bad"),
+        ("Rollout/trainer mismatch", {"rollout_corr/kl": np.full(STEPS, -0.05)}, "look"),
+        ("Rollout/trainer mismatch", {"rollout_corr/kl": np.full(STEPS, 6.0)}, "bad"),
+        ("No gradient", {"reward/all_right": np.full(STEPS, 0.5)}, "look"),
+        ("No gradient", {"reward/all_wrong": np.full(STEPS, 0.79)}, "bad"),
+        ("Values that are not finite", {"actor/grad_norm": np.array([np.nan] + [0.1] * (STEPS - 1))}, "bad"),
+        ("Values that are not finite", {"perf/throughput": np.array([np.nan] + [1.0] * (STEPS - 1))}, "look"),
+    ],
+)
+def test_each_rule_sees_what_it_is_for_and_the_others_do_not(tmp_path, rule, changes, verdict):
+    found = verdicts(write_run(tmp_path / "run", healthy() | changes))
+    assert found.pop(rule) == verdict
+    assert set(found.values()) == {health.OK}
+
+
+def test_a_plateau_after_a_rise_is_worth_a_look(tmp_path):
+    at = np.arange(400)
+    reward = np.minimum(-0.6 + at / 100, 0.4) + 0.02 * np.sin(2.0 * at)
+    found = verdicts(write_run(tmp_path / "run", healthy(400) | {"critic/score/mean": reward}))
+    assert found["Reward plateau"] == "look"
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.1])
+def test_collapse_is_relative_where_the_recipe_is_scaled(tmp_path, factor):
+    scaled = {"scaled": [{"key": "data.train_batch_size", "recipe": 256, "yours": 16}], "is_justrl": False}
+    small = {"actor/entropy": 0.06 * np.linspace(1, factor, STEPS)}
+    assert (
+        verdicts(write_run(tmp_path / "run", healthy() | small, **scaled))["Entropy collapse"]
+        == {
+            0.4: "look",
+            0.1: "bad",
+        }[factor]
+    )
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "rule"),
+    [
+        (("actor/entropy",), "Entropy collapse"),
+        (("response_length/mean",), "Length explosion"),
+        (("response_length/clip_ratio",), "Clipping"),
+        (("critic/score",), "Reward plateau"),
+        (("rollout_corr/", "training/rollout"), "Rollout/trainer mismatch"),
+        (("reward/all_right",), "No gradient"),
+    ],
+)
+def test_what_is_not_logged_is_never_ok(tmp_path, prefixes, rule):
+    rest = {name: values for name, values in healthy().items() if not name.startswith(prefixes)}
+    assert verdicts(write_run(tmp_path / "run", rest))[rule] == health.NOT_LOGGED
+
+
+def test_a_trend_of_a_few_steps_is_none(tmp_path):
+    found = verdicts(write_run(tmp_path / "run", healthy(6)))
+    assert [found[rule] for rule in ("Entropy collapse", "Length explosion", "Reward plateau")] == ["too early"] * 3
+
+
+def test_the_tiny_runs_are_healthy_and_the_control_stands_still():
+    for seed in range(3):
+        found = verdicts(TINY / f"seed{seed}.jsonl")
+        assert set(found.values()) <= {health.OK, health.NOT_LOGGED}, seed
+    assert verdicts(TINY / "control.jsonl")["Reward plateau"] == health.BAD
+
+
+def test_the_share_that_is_cut_off_is_not_the_share_as_long_as_the_longest():
+    run = runs.load(TINY / "control.jsonl")
+    assert run.metrics[runs.CLIP_RATIO].values.max() > 0.8  # a batch of short responses, many of the same length
+    assert run.metrics[runs.CLIPPED].values.max() < 0.1
+
+
+# Labels, looks, bands, layout
+
+
+def test_runs_are_told_apart_by_ablation_override_seed_and_name(tmp_path):
+    lr = "actor_rollout_ref.actor.optim.lr"
+    folders = [
+        write_run(tmp_path / "a"),
+        write_run(tmp_path / "b", seed=2),
+        write_run(tmp_path / "c", seed=2),
+        write_run(tmp_path / "d", ablations=["overlong_penalty"], is_justrl=False),
+        write_run(
+            tmp_path / "e", overrides=[f"{lr}=0", "seed=3"], deviations=[{"key": lr, "recipe": 1e-6, "yours": 0}]
+        ),
+    ]
+    loaded = runs.with_labels([runs.load(folder) for folder in folders])
+    assert [run.label for run in loaded] == [
+        "justrl_deepseek seed 1",
+        "justrl_deepseek seed 2 (b)",
+        "justrl_deepseek seed 2 (c)",
+        "justrl_deepseek + overlong_penalty",
+        "justrl_deepseek + lr=0",
+    ]
+    entropy = next(panel for panel in panels(loaded) if panel.metric == "actor/entropy")
+    looks = [(curve.colour, curve.style) for curve in entropy.curves]
+    assert looks[0] == looks[1] == looks[2] and len(set(looks)) == 3
+
+
+def test_several_runs_have_the_ablation_figure_and_one_has_its_dynamics(tmp_path):
+    one = runs.with_labels([runs.load(write_run(tmp_path / "a"))])
+    several = runs.with_labels([*one, runs.load(write_run(tmp_path / "b", ablations=["overlong_penalty"]))])
+    ours = headline(panels(several), True)
+    assert [panel.metric for panel in ours] == ["val-core/AIME24/acc/mean@32", "actor/entropy"]
+    assert all(len(panel.curves) == 2 for panel in ours)
+    alone = headline(panels(one), False)
+    assert [panel.metric for panel in alone] == ["actor/entropy", "critic/score/mean", "response_length/mean"]
+
+
+def test_every_quantity_has_its_panel(tmp_path):
+    run = runs.load(write_run(tmp_path / "a"))
+    drawn = {panel.metric for panel in panels([run])}
+    left_out = {"response_length/max", "response_length/clip_ratio", "timing_s/gen", "timing_s/step"}
+    assert drawn >= set(healthy()) - left_out | {"timing_s/*", runs.CLIPPED, "val-core/AMC23/acc/mean@32"}
+
+
+def test_the_paper_s_bands_are_for_the_full_recipe_alone(tmp_path):
+    scaled = [{"key": "data.train_batch_size", "recipe": 256, "yours": 16}]
+    full = runs.load(write_run(tmp_path / "full"))
+    tiny = runs.load(write_run(tmp_path / "tiny", recipe="justrl_tiny", scaled=scaled))
+    small = runs.load(write_run(tmp_path / "small", scaled=scaled))
+    bare = runs.load(TINY / "seed0.jsonl")
+    banded = {panel.metric: panel.band for panel in panels([full]) if panel.band}
+    assert banded == paper.BANDS
+    for other in (tiny, small, bare):
+        assert not any(panel.band for panel in panels([other]))
+
+
+def test_tokens_per_second_are_of_all_gpus_where_their_number_is_known(tmp_path):
+    folder = write_run(tmp_path / "a")
+    panel = next(panel for panel in panels([runs.load(folder)]) if panel.metric == "perf/throughput")
+    assert panel.title == "Tokens/s, all GPUs" and panel.curves[0].series.values[0] == pytest.approx(32_000)
+    (folder / "config.yaml").unlink()
+    panel = next(panel for panel in panels([runs.load(folder)]) if panel.metric == "perf/throughput")
+    assert panel.title == "Tokens/s per GPU" and panel.curves[0].series.values[0] == pytest.approx(1_000)
+
+
+# The page
+
+
+class Page(HTMLParser):
+    """What a page loads, runs and says."""
+
+    def __init__(self, source: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        about = dict(attrs)
+        self.tags.append(tag)
+        self.links += [about[name] for name in ("src", "href", "xlink:href", "srcset", "data") if name in about]
+        self.ids += [about["id"]] if "id" in about else []
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_a_report_is_a_page_and_pictures(tmp_path):
+    folder = write_run(tmp_path / "run")
+    result = report(folder, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    page = Page((folder / "report.html").read_text())
+    assert "Yes: every key that changes what is learned" in page.text and "script" not in page.tags
+    assert all(link.startswith("#") for link in page.links) and len(page.ids) == len(set(page.ids))
+    pictures = {file.name for file in (folder / "report").iterdir()}
+    assert {"dynamics.png", "policy_entropy.png", "mean_reward.png", "aime24_accuracy_avg_32.png"} <= pictures
+    assert all((folder / "report" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    assert "secret-host" not in page.text and str(tmp_path) not in (folder / "report.html").read_text()
+
+
+def test_several_runs_go_to_a_folder_of_their_own(tmp_path):
+    folders = [write_run(tmp_path / "a"), write_run(tmp_path / "b", ablations=["overlong_penalty"], is_justrl=False)]
+    assert report(*folders, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "report" / "report" / "ablation.png").is_file()
+    text = Page((tmp_path / "report" / "report.html").read_text()).text
+    assert "justrl_deepseek + overlong_penalty" in text
+    assert not (tmp_path / "a" / "report.html").exists()
+
+
+def test_what_comes_from_a_run_stays_text_and_names_no_machine(tmp_path):
+    metrics = healthy() | {"<img src=x onerror=alert(1)>": np.ones(STEPS)}
+    folder = write_run(
+        tmp_path / "run",
+        metrics,
+        recipe="<script>alert($1)</script>",
+        is_justrl=False,
+        deviations=[{"key": "data.<b>", "recipe": "/mnt/secret/x.parquet", "yours": ["s3://bucket/secret/y&z"]}],
+        command="verl run /home/secret/mine.yaml --out=/data/secret/out",
+    )
+    assert report(folder, "--out", tmp_path / "out", cwd=tmp_path).returncode == 0
+    source = (tmp_path / "out" / "report.html").read_text()
+    page = Page(source)
+    assert "script" not in page.tags and "img" not in page.tags and "b" in page.tags
+    assert "<script>alert($1)</script>" in page.text and "<img src=x onerror=alert(1)>" in page.text
+    assert "secret" not in source
+    assert "…/mine.yaml" in page.text and "…/x.parquet" in page.text and "…/y&z" in page.text
+    assert html.escape("data.<b>") in source
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("actor/entropy and 1/2", "actor/entropy and 1/2"),
+        ("pkg://justrl_recipe.reward_fns.justrl", "pkg://justrl_recipe.reward_fns.justrl"),
+        ("data/train.parquet", "data/train.parquet"),
+        ("file:///root/a/b.txt", "…/b.txt"),
+        ('["/q/w.parquet", "/r.parquet"]', '["…/w.parquet", "…/r.parquet"]'),
+    ],
+)
+def test_absolute_paths_lose_their_folders(text, cleaned):
+    assert runs.without_paths(text) == cleaned
+
+
+def test_a_metric_that_is_never_finite_is_drawn_as_such(tmp_path):
+    folder = write_run(tmp_path / "run", healthy() | {name: np.full(STEPS, np.nan) for name in healthy()})
+    result = report(folder, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_log_without_anything_that_is_drawn_still_has_its_numbers(tmp_path):
+    (tmp_path / "other.jsonl").write_text('{"step": 1, "data": {"my/metric": 2.5}}\n')
+    assert report("other.jsonl", cwd=tmp_path).returncode == 0
+    assert "my/metric" in Page((tmp_path / "report" / "report.html").read_text()).text
+
+
+# What may be wrong
+
+
+def test_a_last_line_that_is_being_written_is_left_out(tmp_path):
+    folder = write_run(tmp_path / "run")
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 41, "data": {"actor/ent')
+    assert runs.load(folder).last_step == STEPS
+    log = tmp_path / "train.log"
+    log.write_text("step:1 - a/b:1.5\nstep:2 - a/b:0.")
+    assert runs.load(log).last_step == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: None, "no such file or folder"),
+        (lambda path: path.mkdir(), "is no run"),
+        (lambda path: path.touch(), "no step yet"),
+        (lambda path: path.write_text("hello\nstep: 1\n"), "is no veRL log"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 20), "is no veRL log"),
+        (
+            lambda path: path.write_text('{"step": 1, "data": {}}\n{"step": 2, "da\n{"step": 3, "data": {}}\n'),
+            "line 2",
+        ),
+        (lambda path: path.write_text('{"step": 1, "data": {"a": 1}}\n[1, 2]\n'), "line 2"),
+        (lambda path: path.write_text('{"model": "x"}\n'), "line 1"),
+        (lambda path: (write_run(path) / "metrics.jsonl").unlink(), "no step yet"),
+        (lambda path: (write_run(path) / "manifest.json").write_text("{"), "manifest.json"),
+        (lambda path: (write_run(path) / "manifest.json").write_text("{}"), "does not say recipe"),
+        (lambda path: (write_run(path) / "config.yaml").write_text("a: [1"), "config.yaml"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, make, says):
+    make(tmp_path / "it")
+    result = report("it", "--out", "out", cwd=tmp_path)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ") and says in line and "it" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_tensorboard_file_says_so(tmp_path):
+    file = tmp_path / "events.out.tfevents.1"
+    file.write_bytes(b"\x05" + bytes(7) + bytes(4) + b"\xff\xff\xff\xff\xff" + bytes(4))
+    with pytest.raises(UserError, match="no TensorBoard file"):
+        logs.read(file)
+
+
+def test_help_shows_an_example_and_imports_nothing_heavy():
+    code = "import sys; sys.argv = ['verl', 'report', '--help']\nfrom justrl_recipe.cli import main\n"
+    code += "try: main()\nexcept SystemExit as end: assert not end.code\n"
+    code += "print(*({'matplotlib', 'torch', 'tensorboard', 'verl'} & set(sys.modules)), file=sys.stderr)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "Example: verl report runs/" in result.stdout and result.stderr.strip() == ""
+
+
+# Watching
+
+
+def until(true, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def start_watching(folder: Path) -> subprocess.Popen:
+    pipe = subprocess.PIPE
+    return subprocess.Popen([VERL, "report", folder, "--watch"], stdout=pipe, stderr=pipe, text=True)
+
+
+def test_watching_follows_a_run_to_its_end(tmp_path):
+    folder = write_run(tmp_path / "run", ended=None, status="running")
+    page, metrics = folder / "report.html", folder / "metrics.jsonl"
+    whole = metrics.read_text()
+    metrics.unlink()
+    watcher = start_watching(folder)
+    try:
+        assert watcher.stdout is not None and "no step yet" in watcher.stdout.readline()
+        metrics.write_text(whole)
+        until(page.exists)
+        assert '<meta http-equiv="refresh"' in page.read_text()
+        with metrics.open("a") as file:
+            file.write('{"step": 99, "data": {"actor/entropy": 1.0}}\n')
+        (folder / "manifest.json").write_text(json.dumps(MANIFEST))
+        assert watcher.wait(60) == 0
+    finally:
+        watcher.kill()
+        watcher.communicate()
+    assert "refresh" not in page.read_text() and "99" in Page(page.read_text()).text
+
+
+def test_ctrl_c_ends_watching_and_leaves_nothing_half_written(tmp_path):
+    folder = write_run(tmp_path / "run", ended=None)
+    watcher = start_watching(folder)
+    try:
+        until((folder / "report.html").exists)
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(30) == 130
+    finally:
+        watcher.kill()
+        errors = watcher.communicate()[1]
+    assert errors == "interrupted\n"
+    assert not list(folder.rglob(".*"))
+
+
+# Speed and size
+
+
+@pytest.mark.slow
+def test_a_run_of_the_paper_s_length_takes_at_most_10_s_and_5_mb(tmp_path):
+    chance = np.random.default_rng(0)
+    names = [*healthy(), *(f"other/metric_{number}" for number in range(86))]
+    folder = write_run(tmp_path / "run", {name: np.abs(chance.standard_normal(4_380)) for name in names})
+    before = os.times()
+    assert report(folder, cwd=tmp_path).returncode == 0
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    assert cpu < 10  # seconds of CPU, since other processes share the machine
+    assert (folder / "report.html").stat().st_size < 5e6

@@ -1,0 +1,118 @@
+"""The report in a real browser: headless Chromium, without network."""
+
+import json
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from justrl_recipe.dynamics import report, runs
+
+TINY = Path(__file__).parents[1] / "benchmarks" / "tiny"
+POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+MEASURE = "<script>parent.postMessage([innerWidth, document.documentElement.scrollWidth], '*')</script>"
+QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@cache
+def chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    pytest.fail("no browser to look at the report with: apt-get install -y chromium")
+
+
+def browse(page: Path, *options: str) -> subprocess.CompletedProcess:
+    """Open a page; what it logs on its console is on standard error."""
+    profile = page.parent / "profile"
+    command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *QUIET]
+    command += [f"--user-data-dir={profile}", "--enable-logging=stderr", *options, page.absolute().as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+def in_a_frame(page: Path, width: int, height: int) -> Path:
+    """A page that shows another one at the width of a phone, which is narrower than a window may be."""
+    outer = page.with_name(f"frame-{page.name}")
+    frame = f'<iframe src="{page.name}" style="border:0;width:{width}px;height:{height}px"></iframe>'
+    script = "<script>onmessage = event => document.body.append(`measured ${event.data}`)</script>"
+    outer.write_text(f'<body style="margin:0">{script}{frame}</body>')
+    return outer
+
+
+def console(result: subprocess.CompletedProcess) -> list[str]:
+    return [line for line in result.stderr.splitlines() if ":CONSOLE" in line]
+
+
+def requests(page: Path) -> list[str]:
+    """The addresses that a page asked for while it was shown; what the browser asks by itself has no origin."""
+    log = page.with_name("net.json")
+    browse(page, f"--log-net-log={log}", "--dump-dom", "--virtual-time-budget=3000")
+    found = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    return sorted(about["url"] for about in found if about.get("initiator", "not an origin") != "not an origin")
+
+
+@pytest.fixture(scope="module", params=["one", "several"])
+def page(request, tmp_path_factory) -> Path:
+    logs = [TINY / "seed0.jsonl"] if request.param == "one" else sorted(TINY.glob("*.jsonl"))
+    loaded = runs.with_labels([runs.load(log) for log in logs])
+    return report.write(loaded, tmp_path_factory.mktemp("report"), None)
+
+
+def test_nothing_is_loaded_and_nothing_is_wrong(page):
+    assert requests(page) == []
+    result = browse(page, "--dump-dom")
+    assert console(result) == [] and result.stdout.count("<svg") >= 10
+
+
+def test_this_test_would_see_a_request_and_an_error(tmp_path):
+    page = tmp_path / "bad.html"
+    page.write_text('<img src="http://127.0.0.1:9/picture.png"><script>nothing.here()</script>')
+    assert requests(page) == ["http://127.0.0.1:9/picture.png"]
+    assert "nothing is not defined" in "".join(console(browse(page, "--dump-dom")))
+
+
+def test_the_policy_forbids_what_the_page_does_not_need(page):
+    intruder = page.with_name("intruder.html")
+    intruder.write_text(
+        page.read_text().replace(
+            "</body>", '<img src="http://127.0.0.1:9/a.png"><script>nothing.here()</script></body>'
+        )
+    )
+    assert requests(intruder) == []
+    assert "nothing is not defined" not in "".join(console(browse(intruder, "--dump-dom")))
+
+
+@pytest.mark.parametrize("width", [360, 390, 1280])
+def test_a_page_never_scrolls_sideways(page, width):
+    copy = page.with_name("measured.html")
+    source, count = POLICY.subn("", page.read_text())
+    assert count == 1
+    source = source.replace("<details", "<details open")
+    copy.write_text(source.replace("</body>", f"{MEASURE}</body>"))
+    result = browse(in_a_frame(copy, width, 800), "--dump-dom", "--virtual-time-budget=3000")
+    measured = re.search(r"measured (\d+),(\d+)", result.stdout)
+    assert measured is not None and measured.groups() == (str(width), str(width))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_screenshot_shows_curves(page, width, scheme):
+    picture = page.with_name(f"{width}-{scheme}.png")
+    dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
+    browse(in_a_frame(page, width, 3_000), *dark, f"--screenshot={picture}", f"--window-size={max(width, 500)},3000")
+    pixels = np.asarray(Image.open(picture).convert("RGB"))[:, :width].reshape(-1, 3)
+    assert (pixels == (0x00, 0x72, 0xB2)).all(axis=1).sum() > 200  # the first curve's colour
+    corner = pixels[0].mean()
+    assert corner < 60 if scheme == "dark" else corner > 200
+
+
+def test_it_prints(page):
+    pdf = page.with_name("page.pdf")
+    browse(page, f"--print-to-pdf={pdf}", "--no-pdf-header-footer")
+    content = pdf.read_bytes()
+    assert content.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", content)) in range(2, 12)
