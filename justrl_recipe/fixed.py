@@ -11,6 +11,7 @@ from justrl_recipe.config import Config, leaves
 
 # Where a run happens. System files may set these keys and no others.
 SYSTEM_KEYS = (
+    "machine.*",
     "ray_kwargs.*",
     "transfer_queue.*",
     "reward.num_workers",
@@ -20,7 +21,6 @@ SYSTEM_KEYS = (
     "trainer.nnodes",
     "trainer.n_gpus_per_node",
     "trainer.v1.sampler.sampler_kwargs.poll_interval",
-    "actor_rollout_ref.nccl_timeout",
     "actor_rollout_ref.model.use_remove_padding",
     "actor_rollout_ref.model.enable_gradient_checkpointing",
     "actor_rollout_ref.model.enable_activation_offload",
@@ -75,8 +75,10 @@ WATCHING_KEYS = (
 # The paper and the script state no seed, so any seed is the recipe.
 SEED_KEYS = ("seed", "*.seed", "*.data_loader_seed")
 
-# Sections that belong to this package's embedded default; what they make is named by its path.
-OWN_SECTIONS = ("tiny_model", "tiny_data")
+# Sections of this package's embedded default; what they make is named by its path.
+EMBEDDED_SECTIONS = ("tiny_model", "tiny_data")
+# Sections that veRL does not read: these, and what a system file says of its machine.
+OWN_SECTIONS = (*EMBEDDED_SECTIONS, "machine")
 
 
 @dataclass(frozen=True)
@@ -116,4 +118,6 @@ def scaled(base: Config, recipe: Config) -> list[Deviation]:
 
     What justrl.yaml leaves to its recipes (null there) and the embedded default's own sections do not count.
     """
-    return [d for d in deviations(base, recipe) if d.recipe is not None and d.key.split(".")[0] not in OWN_SECTIONS]
+    return [
+        d for d in deviations(base, recipe) if d.recipe is not None and d.key.split(".")[0] not in EMBEDDED_SECTIONS
+    ]

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from justrl_recipe.cli import cat, cp, data, doctor, eval, ls, report, run, validate
+from justrl_recipe.cli import cat, cp, data, doctor, eval, ls, plan, report, run, validate
 from justrl_recipe.errors import UserError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("eval", epilog=eval.EXAMPLE)(eval.evaluate)
 app.command("validate", epilog=validate.EXAMPLE)(validate.validate)
+app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("report", epilog=report.EXAMPLE)(report.report)
 app.command("ls", epilog=ls.EXAMPLE)(ls.ls)

@@ -134,7 +134,7 @@ def make_embedded(resolved: dict[str, Any]) -> None:
     model = resolved["tiny_model"]
     print(f"making {model['path']} (first use): {model['warmup_steps']} supervised warm-up steps")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, tempfile.TemporaryFile("w+") as errors:
-        OmegaConf.save({key: resolved[key] for key in fixed.OWN_SECTIONS}, file.name)
+        OmegaConf.save({key: resolved[key] for key in fixed.EMBEDDED_SECTIONS}, file.name)
         command = [sys.executable, "-m", "justrl_recipe.embedded", file.name]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None

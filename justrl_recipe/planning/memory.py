@@ -14,6 +14,7 @@ from justrl_recipe.planning.shape import Shape
 GIB = 2**30
 CONTEXT = 1.2 * GIB  # CUDA context, NCCL and cuBLAS workspaces of the trainer; measured on an H200
 ASLEEP = 2.7 * GIB  # what vLLM 0.24.0 keeps while it sleeps, mostly CUDA graphs; measured on an H200
+PROCESSES = 3.0 * GIB  # Python, Ray, veRL and vLLM themselves on a CPU; measured with the tiny recipe
 CHUNK = 512  # tokens whose logits veRL's fused kernel holds at a time (utils/experimental/torch_functional.py)
 BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
 
@@ -44,24 +45,49 @@ def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int) ->
         memory: of one GPU, in bytes.
         tokens: of one micro-batch.
     """
-    section = config["actor_rollout_ref"]
-    fsdp, rollout = section["actor"]["fsdp_config"], section["rollout"]
+    fsdp = config["actor_rollout_ref"]["actor"]["fsdp_config"]
     gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
     shards = fsdp["fsdp_size"] if 0 < fsdp["fsdp_size"] < gpus else gpus
+    of_shards = f"over {shards} GPU{'s' * (shards > 1)}"
     stored = BYTES[fsdp["model_dtype"]] * shape.parameters / shards
     moments = 2 * stored
     layer, logits = _layer(shape, config, tokens), _logits(shape, config, tokens)
     offloads = fsdp["param_offload"], fsdp["optimizer_offload"]
     return [
-        Row(f"weights, {fsdp['model_dtype']}, over {shards} GPUs", stored, 0 if offloads[0] else stored),
+        Row(
+            f"weights, {fsdp['model_dtype']}, {of_shards}",
+            stored,
+            0 if offloads[0] else stored,
+        ),
         Row("gradients", stored),
         Row("Adam's two moments", moments, 0 if offloads[1] else moments),
         Row("weights and gradients in use, gathered", _gathered(shape, config)),
         Row(f"activations kept of {tokens:,} tokens", _kept(shape, config, tokens)),
         Row("activations of one layer, or logits", max(layer, logits)),
+        *_engine(shape, config, memory),
+    ]
+
+
+def _engine(shape: Shape, config: Mapping[str, Any], memory: float) -> list[Row]:
+    """vLLM takes its share of a GPU while it generates and sleeps after; on a CPU it holds what it was given."""
+    rollout = config["actor_rollout_ref"]["rollout"]
+    if config["trainer"]["device"] == "cpu":
+        env = config["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]
+        held = float(env["VLLM_CPU_KVCACHE_SPACE"]) * GIB + BYTES[rollout["dtype"]] * shape.parameters
+        return [Row("vLLM: weights and KV cache", held, held), Row("the processes themselves", PROCESSES, PROCESSES)]
+    return [
         Row("vLLM: weights, KV cache, work space", ASLEEP, rollout["gpu_memory_utilization"] * memory),
         Row("CUDA and NCCL", CONTEXT, CONTEXT),
     ]
+
+
+def responses_at_once(shape: Shape, config: Mapping[str, Any], memory: float) -> int:
+    """How many full sequences vLLM's KV cache holds on one replica, beside the weights and a tenth for its work."""
+    rollout, data = config["actor_rollout_ref"]["rollout"], config["data"]
+    gpus = rollout["tensor_model_parallel_size"]
+    room = gpus * 0.9 * rollout["gpu_memory_utilization"] * memory - 2 * shape.parameters
+    a_sequence = 2 * shape.kv_elements * (data["max_prompt_length"] + data["max_response_length"])
+    return max(0, int(room // a_sequence))
 
 
 def _width(config: Mapping[str, Any]) -> int:

@@ -1,0 +1,146 @@
+"""`verl plan`: what a run will take, before it is started."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from justrl_recipe import checks, config
+from justrl_recipe.checks import keys
+from justrl_recipe.cli import options
+from justrl_recipe.config import Config
+from justrl_recipe.errors import UserError
+from justrl_recipe.planning import budget, disk, fit, memory
+from justrl_recipe.planning.shape import Shape, find
+
+EXAMPLE = "Example: verl plan justrl_deepseek --system h100x8"
+A_NODE = 8  # GPUs
+
+
+def plan(
+    recipe: options.Recipe,
+    overrides: options.Overrides = None,
+    ablation: options.Ablation = None,
+    system: options.System = None,
+    gpus: Annotated[int | None, typer.Option(metavar="N", min=1, help="GPUs, instead of a system's.")] = None,
+    memory_gb: Annotated[
+        float | None, typer.Option("--memory", metavar="GB", min=1, help="Memory of one GPU, instead of a system's.")
+    ] = None,
+    throughput: Annotated[
+        float | None, typer.Option(metavar="TOKENS", min=1, help="Measured tokens per second and GPU.")
+    ] = None,
+) -> None:
+    """Estimate a run's memory, tokens, GPU hours and disk, and say what to change if it does not fit."""
+    given = [*(overrides or []), *_gpus(gpus, system)]
+    composed = config.load(options.request(recipe, given, ablation, system))
+    wrong = keys.unusable(composed, config.load_base()) or checks.of_config(composed, config.load_base())
+    if wrong:
+        raise UserError(f"{wrong[0]} (`verl validate` lists what is wrong)")
+    shape, machine = _shape(composed), _machine(composed, gpus, memory_gb)
+    name = config.find_recipe(recipe).stem
+    values = composed.values
+    print(f"{name} on {_where(values, machine)}", "", *_memory(shape, values, machine.memory), "", sep="\n")
+    print(*_work(name, machine.system, values, throughput), *_disk(shape, values), sep="\n")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A system's `machine` section, or what stands in its place; memory of one GPU in bytes."""
+
+    system: str
+    name: str
+    memory: float
+
+
+def _machine(composed: Config, gpus: int | None, memory_gb: float | None) -> Machine:
+    """What the run is planned for.
+
+    Raises:
+        UserError: the recipe names no system, and --memory says nothing either.
+    """
+    about = composed.values.get("machine")
+    if about is None and memory_gb is None:
+        raise UserError("the recipe names no system: give --system NAME, or --gpus N --memory GB")
+    size = memory_gb * 1e9 if memory_gb else about["memory_gib"] * memory.GIB  # type: ignore[index]
+    if about is None or memory_gb:
+        return Machine("", "GPU", size)
+    return Machine("" if gpus else about["system"], about["name"], size)
+
+
+def _gpus(gpus: int | None, system: str | None) -> list[str]:
+    """Overrides for a number of GPUs, in nodes of eight."""
+    if gpus is None:
+        return []
+    if system is not None:
+        raise UserError("--gpus and --system both say how many GPUs there are: give one of them")
+    if gpus > A_NODE and gpus % A_NODE:
+        raise UserError(f"--gpus {gpus}: more than {A_NODE} GPUs are counted in nodes of {A_NODE}")
+    return [f"trainer.nnodes={max(1, gpus // A_NODE)}", f"trainer.n_gpus_per_node={min(gpus, A_NODE)}"]
+
+
+def _shape(composed: Config) -> Shape:
+    model = str(composed.values["actor_rollout_ref"]["model"]["path"])
+    if "tiny_model" in composed.values and not Path(model).is_dir():  # not made yet: its tokenizer has at most 512
+        return Shape.of({**composed.values["tiny_model"], "vocab_size": 512, "max_position_embeddings": 8192})
+    shape = find(model)
+    if shape is None:
+        raise UserError(f"{model} is not here: download it first (hf download {model} config.json), or give a folder")
+    return shape
+
+
+def _where(values: dict[str, Any], machine: Machine) -> str:
+    trainer = values["trainer"]
+    each = f"{machine.memory / memory.GIB:.0f} GiB"
+    if trainer["device"] == "cpu":
+        return f"{machine.name}, {each} of memory"
+    return f"{trainer['nnodes'] * trainer['n_gpus_per_node']} x {machine.name}, {each} each"
+
+
+def _memory(shape: Shape, values: dict[str, Any], size: float) -> Iterator[str]:
+    """The table of memory, and whether it fits."""
+    rows = memory.rows(shape, values, size, memory.tokens_of_micro_batch(values))
+    peaks = fit.peaks(rows)
+    rows = [*rows, memory.Row("in all", *peaks)]
+    yield f"{'GiB per GPU':<44}{'update':>8}{'rollout':>9}"
+    for row in rows:
+        yield f"{row.name:<44}{row.update / memory.GIB:>8.1f}{row.rollout / memory.GIB:>9.1f}"
+    if max(peaks) <= size:
+        yield f"fits, {(size - max(peaks)) / memory.GIB:.1f} GiB to spare"
+    else:
+        changes = fit.mends(shape, values, size)
+        mend = f"give {' '.join(changes)}" if changes else "it takes more GPUs, or larger ones"
+        yield f"does not fit, {(max(peaks) - size) / memory.GIB:.1f} GiB over: {mend}"
+    if not values["actor_rollout_ref"]["model"]["use_remove_padding"]:
+        yield "(the tokens of a micro-batch are counted without padding, which use_remove_padding=false adds)"
+    if values["trainer"]["device"] != "cpu":
+        yield f"KV cache for {memory.responses_at_once(shape, values, size):,} full responses at once on each replica"
+
+
+def _work(name: str, system: str, values: dict[str, Any], given: float | None) -> Iterator[str]:
+    """Steps, tokens and hours."""
+    trainer = values["trainer"]
+    gpus = trainer["nnodes"] * trainer["n_gpus_per_node"]
+    most, length = budget.most_tokens(values), budget.expected_length(values)
+    yield f"steps        {trainer['total_training_steps']:,}, {budget.responses(values):,} responses"
+    yield f"tokens       {most:.1e} if every response is full, as the paper counts"
+    if name in budget.PAPER:
+        yield f"             {', '.join(f'{who} {tokens:.1e}' for who, tokens in budget.PAPER[name].items())}"
+    found = budget.Throughput(given, "as given") if given else budget.measured(name, system)
+    if found is None:
+        yield "GPU hours    not measured here: give --throughput TOKENS, the perf/throughput of a few steps"
+        return
+    hours = budget.gpu_hours(values, length, found.tokens_per_second)
+    yield f"GPU hours    {hours:,.1f}, {hours / gpus / 24:,.1f} days on {gpus}, without validation and checkpoints"
+    yield f"             at {found.tokens_per_second:,.0f} tokens/s per GPU: {found.source}"
+    yield f"             and {length:,.0f} tokens a response in the mean"
+
+
+def _disk(shape: Shape, values: dict[str, Any]) -> Iterator[str]:
+    count, each = disk.kept(values), disk.of_checkpoint(values, shape)
+    yield f"checkpoints  {count} of {_bytes(each)}: {_bytes(count * each)}"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 1e9:,.0f} GB" if number >= 1e10 else f"{number / 1e6:,.1f} MB"

@@ -1,0 +1,66 @@
+"""How much a run is: steps, tokens, GPU hours, beside the budgets that the paper compares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MEASURED = Path(__file__).with_name("measured.yaml")
+# Tokens if every response is full: the paper's own way of counting (its table of token budgets).
+PAPER = {
+    "justrl_deepseek": {"JustRL": 1.4e11, "ProRL-V2": 2.8e11, "BroRL": 6.8e11},
+    "justrl_nemotron": {"JustRL": 1.1e11, "QuestA": 2.6e11},
+}
+# The paper's figure of response lengths: from 8,000 tokens to 4,000-5,000 by step 1,000.
+LENGTH_AT_START, LENGTH_LATE, SETTLED = 8_000, 4_500, 1_000
+PROMPT = 150  # tokens of a problem of DAPO-Math-17k with the template, about
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Tokens per second and GPU, and where the figure comes from."""
+
+    tokens_per_second: float
+    source: str
+
+
+def measured(recipe: str, system: str) -> Throughput | None:
+    """The throughput that was measured for a recipe on a system, None for none."""
+    found = yaml.safe_load(MEASURED.read_text()).get(recipe, {}).get(system)
+    return Throughput(**found) if found else None
+
+
+def responses(config: Mapping[str, Any]) -> int:
+    """How many responses the run generates for training."""
+    a_step = config["data"]["train_batch_size"] * config["actor_rollout_ref"]["rollout"]["n"]
+    return config["trainer"]["total_training_steps"] * a_step
+
+
+def most_tokens(config: Mapping[str, Any]) -> int:
+    """Tokens of the responses if every one is full, as the paper counts."""
+    return responses(config) * config["data"]["max_response_length"]
+
+
+def expected_length(config: Mapping[str, Any]) -> float:
+    """The mean response length over a full run, by the paper's figure: down to the late length, then flat.
+
+    Where the responses are shorter than the recipe's nothing is known, and the longest is taken.
+    """
+    steps, longest = config["trainer"]["total_training_steps"], config["data"]["max_response_length"]
+    if longest < LENGTH_AT_START:
+        return longest
+    falling = min(steps, SETTLED)
+    lengths = falling * (LENGTH_AT_START + LENGTH_LATE) / 2 + (steps - falling) * LENGTH_LATE
+    return lengths / steps
+
+
+def gpu_hours(config: Mapping[str, Any], length: float, throughput: float) -> float:
+    """GPU hours of the training steps.
+
+    Args:
+        length: the mean response, in tokens.
+        throughput: tokens of prompts and responses per second and GPU.
+    """
+    return responses(config) * (length + min(PROMPT, config["data"]["max_prompt_length"])) / throughput / 3600

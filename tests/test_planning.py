@@ -1,0 +1,172 @@
+"""What `verl plan` says a run takes, beside what was measured and what veRL writes."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from justrl_recipe.config import SYSTEMS, Request, load, names
+from justrl_recipe.planning import budget, disk, fit, memory
+from justrl_recipe.planning.shape import KNOWN, Shape, find
+
+ROOT = Path(__file__).parents[1]
+VERL = Path(sys.executable).with_name("verl")
+DEEPSEEK = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
+GIB = memory.GIB
+
+
+def config(*overrides: str, system: str = "h100x8", recipe: str = "justrl_deepseek") -> dict:
+    return load(Request(recipe, system, overrides=overrides)).values
+
+
+def shape() -> Shape:
+    found = find(DEEPSEEK)
+    assert found is not None
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["qwen2", "llama"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_those_of_the_model_itself(kind, tied):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 3, "num_attention_heads": 6}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 500, "tie_word_embeddings": tied}
+    theirs = AutoConfig.for_model(kind, **sizes)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(theirs)
+    assert Shape.of(theirs.to_dict()).parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_the_papers_models_need_no_download():
+    assert KNOWN.is_file()
+    assert (shape().parameters, shape().context) == (1_777_088_000, 131_072)
+    nemotron = find("nvidia/OpenMath-Nemotron-1.5B")
+    assert nemotron is not None and nemotron.parameters == 1_543_714_304
+
+
+def test_estimates_are_within_a_quarter_of_what_was_measured():
+    bench = runpy.run_path(str(ROOT / "benchmarks" / "planning.py"))
+    runs = bench["runs"]()
+    assert len(runs) >= 3 and any(run["predicted_before"] for run in runs)
+    for run in runs:
+        assert bench["estimate"](run) == pytest.approx(run["peak_gib"], rel=0.25)
+        if run["predicted_before"]:  # the formula is still the one that predicted
+            assert bench["estimate"](run) == pytest.approx(run["predicted_before"], abs=0.1)
+
+
+def total(*overrides: str, system: str = "h100x8", phase: int = 0) -> float:
+    return fit.of(shape(), config(*overrides, system=system), 80 * GIB)[phase] / GIB
+
+
+def test_what_each_setting_is_good_for():
+    few = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=16384"
+    assert total(few) < 0.75 * total()
+    assert total("actor_rollout_ref.model.use_fused_kernels=true") < 0.6 * total()
+    assert total("actor_rollout_ref.model.enable_gradient_checkpointing=false") > 3 * total()
+    offload = "actor_rollout_ref.actor.fsdp_config.optimizer_offload=true"
+    assert total(offload) == total() and total(offload, phase=1) < total(phase=1)
+    assert total("trainer.n_gpus_per_node=4") > total() > total(system="a800x32")
+
+
+def test_a_micro_batch_is_no_larger_than_what_a_gpu_gets():
+    assert memory.tokens_of_micro_batch(config()) == 32_768
+    assert memory.tokens_of_micro_batch(load(Request("justrl_tiny")).values) == 4 * 8 * (64 + 24)
+
+
+@given(st.integers(1, 8), st.sampled_from([24, 40, 48, 80, 141]))
+def test_what_is_proposed_makes_it_fit(gpus, size):
+    values = GIVEN | {"trainer": {**GIVEN["trainer"], "nnodes": 1, "n_gpus_per_node": gpus}}
+    mends = fit.mends(shape(), values, size * GIB)
+    if mends is None:
+        return
+    for mend in mends:
+        key, value = mend.split("=")
+        values = fit._with(values, key, {"true": True}.get(value) or float(value))
+    values["actor_rollout_ref"]["actor"]["ppo_max_token_len_per_gpu"] = int(
+        values["actor_rollout_ref"]["actor"]["ppo_max_token_len_per_gpu"]
+    )
+    assert max(fit.of(shape(), values, size * GIB)) <= size * GIB
+
+
+GIVEN = config()
+
+
+@pytest.mark.parametrize("system", [name for name in names(SYSTEMS) if name != "cpu"])
+def test_the_full_recipe_fits_every_gpu_system(system):
+    values = config(system=system)
+    size = values["machine"]["memory_gib"] * GIB
+    assert max(fit.of(shape(), values, size)) <= size
+    assert memory.responses_at_once(shape(), values, size) >= 64
+
+
+def test_tokens_are_the_papers():
+    assert budget.most_tokens(config()) == pytest.approx(1.4e11, rel=0.02)
+    assert budget.most_tokens(config(recipe="justrl_nemotron")) == pytest.approx(1.1e11, rel=0.02)
+    assert 4_500 < budget.expected_length(config()) < 5_500
+
+
+def test_hours_are_the_papers_at_the_papers_throughput():
+    """32 GPUs for 15 days."""
+    paper = budget.measured("justrl_deepseek", "a800x32")
+    assert paper is not None
+    hours = budget.gpu_hours(config(), budget.expected_length(config()), paper.tokens_per_second)
+    assert hours / 32 / 24 == pytest.approx(15, abs=0.5)
+
+
+def test_checkpoints_on_disk():
+    assert disk.of_checkpoint(config(), shape()) == 12 * shape().parameters
+    assert disk.kept(config()) == 88 and disk.kept(config("trainer.max_actor_ckpt_to_keep=2")) == 2
+    assert disk.kept(config("trainer.save_freq=-1")) == 0 and disk.kept(config("trainer.save_freq=4000")) == 2
+    twice = config("actor_rollout_ref.actor.fsdp_config.fsdp_size=4")
+    assert disk.of_checkpoint(twice, shape()) == 2 * disk.of_checkpoint(config(), shape())
+
+
+def verl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([VERL, "plan", *arguments], capture_output=True, text=True, cwd=cwd, timeout=60)
+
+
+def test_the_command_says_whether_it_fits_and_what_to_change(tmp_path):
+    result = verl("justrl_deepseek", "--gpus", "1", "--memory", "80", cwd=tmp_path)
+    assert result.returncode == 0
+    [line] = [line for line in result.stdout.splitlines() if line.startswith("does not fit")]
+    overrides = line.split("give ")[1].split()
+    better = verl("justrl_deepseek", "--gpus", "1", "--memory", "80", *overrides, cwd=tmp_path)
+    assert "\nfits, " in better.stdout
+    none = verl("justrl_deepseek", "--gpus", "1", "--memory", "24", cwd=tmp_path)
+    assert "it takes more GPUs, or larger ones" in none.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_plans_the_tiny_recipe_before_its_model_is_made(tmp_path):
+    result = verl("justrl_tiny", cwd=tmp_path)
+    assert result.returncode == 0 and "fits" in result.stdout and "GPU hours" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--gpus", "4", "--system", "h100x8"], "give one of them"),
+        (["--gpus", "12"], "nodes of 8"),
+        (["data.train_batch_size=100"], "no multiple"),
+        (["actor_rollout_ref.model.path=nobody/none"], "hf download nobody/none"),
+        (["--system", "h100x9"], "h100x8"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, says, tmp_path):
+    result = verl("justrl_deepseek", *arguments, cwd=tmp_path)
+    assert result.returncode == 2 and says in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_model_folder_gives_its_own_shape(tmp_path):
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    (tmp_path / "config.json").write_text(json.dumps(sizes | {"vocab_size": 100, "max_position_embeddings": 64}))
+    found = find(str(tmp_path))
+    assert found is not None and (found.layers, found.kv_heads, found.head_size, found.tied) == (2, 4, 16, False)
