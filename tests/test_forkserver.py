@@ -3,6 +3,7 @@
 import multiprocessing
 import multiprocessing.spawn
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -52,6 +53,19 @@ def test_it_runs_a_script_with_the_callers_environment_and_no_other(executable, 
 def test_an_exception_is_printed_as_by_an_interpreter(executable):
     result = run(executable, "-c", "raise ValueError('planted')")
     assert "ValueError: planted" in result.stderr and "Traceback" in result.stderr
+
+
+def test_few_files_may_be_open_by_default_as_on_a_desktop():
+    code = (
+        "import resource, subprocess, sys; from justrl_recipe.cpu import forkserver\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "python = forkserver.start(['wave'], {})\n"
+        "code = 'import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))'\n"
+        "print(subprocess.run([python, '-c', code], capture_output=True, text=True, timeout=60))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert f"{min(hard, forkserver.OPEN_FILES)} {hard}" in result.stdout, result.stdout + result.stderr
 
 
 def test_it_inherits_open_files(executable):

@@ -15,6 +15,7 @@ import importlib
 import json
 import multiprocessing.spawn
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -29,7 +30,7 @@ from justrl_recipe.processes import end_with_parent
 
 CLIENT = Path(__file__).with_name("forkclient.py")
 MAX_FDS = 250
-HIGH_FD = 1 << 10  # where passed descriptors wait until the numbers that they need are free
+OPEN_FILES = 65_536  # what Ray raises its own processes to, where the machine allows it
 
 
 def start(modules: list[str], env: Mapping[str, str]) -> str:
@@ -59,6 +60,8 @@ def start(modules: list[str], env: Mapping[str, str]) -> str:
 def main(parent: int, executable: str, modules: list[str]) -> None:
     """Import, then serve until `parent` ends."""
     end_with_parent(parent)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
     for module in modules:
         importlib.import_module(module)
     multiprocessing.spawn.set_executable(executable)
@@ -98,9 +101,10 @@ def _become(connection: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     request, received = read_request(connection)
     connection.sendall(os.getpid().to_bytes(8, "big"))
-    client = fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, HIGH_FD + MAX_FDS)
+    above = max(request["fds"], default=2) + 1  # where descriptors wait until the numbers that they need are free
+    client = fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, above)
     connection.close()
-    waiting = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH_FD) for fd in received]
+    waiting = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in received]
     for fd in received:
         os.close(fd)
     for fd, number in zip(waiting, request["fds"], strict=True):

@@ -1,5 +1,6 @@
 """What veRL's `file`, `console` and `tensorboard` loggers write -> every metric as a series over steps."""
 
+import json
 import re
 import struct
 from collections import defaultdict
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from justrl_recipe.errors import UserError
@@ -90,7 +90,7 @@ def from_json_lines(file: Path) -> Iterator[Entry]:
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                entry = orjson.loads(line)
+                entry = json.loads(line)
                 step, data = int(entry["step"]), entry["data"].items()
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 if not line.endswith(b"\n"):

