@@ -27,6 +27,8 @@ quickstart: install
 	$(BIN)/verl run recipes/justrl_tiny.yaml
 
 test: install
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  { echo "error: the tests look at a page in Chromium: apt-get install chromium"; exit 2; }
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

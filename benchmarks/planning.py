@@ -1,4 +1,4 @@
-"""What `verl plan` estimates beside what was measured: the table of docs/planning.md.
+"""What `verl plan` estimates: beside what was measured (docs/planning.md), and for every system (README).
 
     .venv/bin/python benchmarks/planning.py
 
@@ -7,14 +7,16 @@ counts it, so the rows of vLLM and of CUDA have no part in it.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from justrl_recipe.config import Request, load
-from justrl_recipe.planning import memory
-from justrl_recipe.planning.shape import find
+from justrl_recipe.planning import budget, fit, memory
+from justrl_recipe.planning.shape import Shape, find
 
 MEASURED = Path(__file__).with_name("h200") / "memory.jsonl"
 OUTSIDE = ("vLLM", "CUDA")
+PLANNED = [("justrl_deepseek", name) for name in ("a800x32", "h100x8", "h200x4", "h200x1")] + [("justrl_tiny", "cpu")]
 
 
 def estimate(run: dict) -> float:
@@ -32,10 +34,40 @@ def runs() -> list[dict]:
     return [json.loads(line) for line in MEASURED.read_text().splitlines()]
 
 
-if __name__ == "__main__":
-    print("| logits | GPUs | tokens of a micro-batch | estimate, GiB | measured, GiB | difference |")
-    print("|---|---:|---:|---:|---:|---:|")
+def beside_measurements() -> Iterator[str]:
+    yield "| logits | GPUs | tokens of a micro-batch | estimate, GiB | measured, GiB | difference |"
+    yield "|---|---:|---:|---:|---:|---:|"
     for found in runs():
         ours, theirs = estimate(found), found["peak_gib"]
         size = f"{found['gpus']} | {found['tokens']:,}"
-        print(f"| {found['name']} | {size} | {ours:.1f} | {theirs:.1f} | {ours / theirs - 1:+.0%} |")
+        yield f"| {found['name']} | {size} | {ours:.1f} | {theirs:.1f} | {ours / theirs - 1:+.0%} |"
+
+
+def of_systems() -> Iterator[str]:
+    """A line for each recipe and system that belong together, by number of GPUs."""
+    head = ["recipe", "system", "machine", "update, GiB", "rollout, GiB", "of", "full responses at once"]
+    yield f"| {' | '.join([*head, 'GPU hours', 'days'])} |"
+    yield "|---|---|---|---:|---:|---:|---:|---:|---:|"
+    for recipe, system in PLANNED:
+        config = load(Request(recipe, system)).values
+        shape = _shape(config)
+        machine, trainer = config["machine"], config["trainer"]
+        gpus, size = trainer["nnodes"] * trainer["n_gpus_per_node"], machine["memory_gib"] * memory.GIB
+        update, rollout = (peak / memory.GIB for peak in fit.of(shape, config, size))
+        cache = "" if trainer["device"] == "cpu" else f"{gpus * memory.responses_at_once(shape, config, size):,}"
+        found, hours = budget.measured(recipe, system), ["not measured", ""]
+        if found:
+            spent = budget.gpu_hours(config, budget.expected_length(config), found.tokens_per_second)
+            hours = [f"{spent:,.0f}", f"{spent / gpus / 24:,.0f}"] if spent > 1 else [f"{spent:.2f}", ""]
+        where = machine["name"] if trainer["device"] == "cpu" else f"{gpus} x {machine['name']}"
+        cells = [recipe, system, where, f"{update:.1f}", f"{rollout:.1f}", str(machine["memory_gib"]), cache, *hours]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _shape(config: dict) -> Shape:
+    found = find(config["actor_rollout_ref"]["model"]["path"]) if "tiny_model" not in config else None
+    return found or Shape.of({**config["tiny_model"], "vocab_size": 512, "max_position_embeddings": 8192})
+
+
+if __name__ == "__main__":
+    print(*beside_measurements(), "", *of_systems(), sep="\n")

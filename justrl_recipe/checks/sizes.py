@@ -55,6 +55,11 @@ def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             "data.gen_batch_size", f"{generated} does not divide data.train_batch_size={train}", "take it out"
         )
+    micro = f"{ACTOR}.ppo_micro_batch_size_per_gpu"
+    if not values[f"{ACTOR}.use_dynamic_bsz"] and not values[micro]:
+        yield Problem(
+            micro, "no value, and without use_dynamic_bsz it is needed", "give the sequences of a micro-batch"
+        )
     if values[f"{ACTOR}.use_dynamic_bsz"] != values[f"{ROLLOUT}.log_prob_use_dynamic_bsz"]:
         why = f"it is not {ACTOR}.use_dynamic_bsz, and veRL wants them alike"
         yield Problem(f"{ROLLOUT}.log_prob_use_dynamic_bsz", why, "set both alike")

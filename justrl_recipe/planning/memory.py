@@ -34,7 +34,10 @@ def tokens_of_micro_batch(config: Mapping[str, Any]) -> int:
     longest = data["max_prompt_length"] + data["max_response_length"]
     responses = actor["ppo_mini_batch_size"] * config["actor_rollout_ref"]["rollout"]["n"]
     share = responses * longest / (trainer["nnodes"] * trainer["n_gpus_per_node"])
-    return int(min(actor["ppo_max_token_len_per_gpu"], max(share, longest / actor["ulysses_sequence_parallel_size"])))
+    split = longest / actor["ulysses_sequence_parallel_size"]
+    if not actor["use_dynamic_bsz"]:
+        return int(split * actor["ppo_micro_batch_size_per_gpu"])
+    return int(min(actor["ppo_max_token_len_per_gpu"], max(share, split)))
 
 
 def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int) -> list[Row]:
