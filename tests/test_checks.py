@@ -211,6 +211,11 @@ def test_missing_data_names_the_command_that_makes_it(tmp_path):
     assert f"verl data benchmarks --out {tmp_path}" in mends["data.val_files"]
 
 
+def test_no_data_file_at_all(data):
+    problems, _ = in_files(*data, "data.val_files=[]")
+    assert [problem.key for problem in problems] == ["data.val_files"]
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing"])
 def test_a_data_file_that_is_none(data, tmp_path, content):
     (tmp_path / "broken.parquet").write_bytes(content)
@@ -244,6 +249,8 @@ def test_a_model_whose_context_is_too_short(data, tmp_path):
 def test_a_model_that_is_none_and_one_that_is_not_here(data, tmp_path):
     problems, _ = in_files(*data, f"actor_rollout_ref.model.path={tmp_path}")
     assert "config.json" in problems[0].why
+    problems, _ = in_files(*data, "actor_rollout_ref.model.path=/no/such/model")
+    assert "no folder /no/such/model" in problems[0].why
     problems, unchecked = in_files(*data, "actor_rollout_ref.model.path=nobody/no-such-model")
     assert problems == [] and "hf download nobody/no-such-model" in unchecked[0].mend
 

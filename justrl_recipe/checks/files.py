@@ -77,7 +77,9 @@ def data_files(config: Config) -> Iterator[Problem]:
     reward = config.values["reward"]["custom_reward_function"]["path"]
     for key in ("train_files", "val_files"):
         value = config.values["data"][key]
-        for name in [value] if isinstance(value, str) else value or []:
+        if not value:
+            yield Problem(f"data.{key}", "it names no file", f"set data.{key}=FILE")
+        for name in [value] if isinstance(value, str) else value:
             file = Path(name)
             if not file.is_file():
                 command = f"verl data {'train' if key == 'train_files' else 'benchmarks'} --out {file.parent}"

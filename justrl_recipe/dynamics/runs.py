@@ -84,12 +84,18 @@ def source(path: Path) -> Path:
 
 def nothing_in(path: Path) -> UserError:
     """Why a log without metrics has none."""
-    if path.is_dir() or path.suffix == ".jsonl" or path.stat().st_size == 0:
+    if path.is_dir() or starts_as_json_lines(path):
         return NoStepYet(f"{path} has logged no step yet")
     return UserError(
         f"{path} is no veRL log: it has no line like `step:1 - actor/entropy:0.5`; give a run folder, its {METRICS} "
         f"or {LOG}, or TensorBoard's {logs.EVENT_FILES}"
     )
+
+
+def starts_as_json_lines(file: Path) -> bool:
+    """Whether a file is empty, or its first line may still be written."""
+    with file.open("rb") as start:
+        return start.read(1) in (b"", b"{")
 
 
 def files(path: Path) -> list[Path]:

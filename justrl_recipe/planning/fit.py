@@ -22,7 +22,7 @@ def of(shape: Shape, config: Mapping[str, Any], size: float) -> tuple[float, flo
 
 def mends(shape: Shape, config: dict[str, Any], size: float) -> list[str] | None:
     """Overrides that make a run fit, none of which changes what is learned; None if they are not enough."""
-    chosen: list[str] = []
+    chosen: dict[str, str] = {}
     for phase, changes in enumerate((_for_the_update(config), _for_the_rollout())):
         for key, value in changes:
             if of(shape, config, size)[phase] <= size:
@@ -30,8 +30,8 @@ def mends(shape: Shape, config: dict[str, Any], size: float) -> list[str] | None
             changed = _with(config, key, value)
             if of(shape, changed, size)[phase] < of(shape, config, size)[phase]:
                 config = changed
-                chosen.append(f"{key}={str(value).lower()}")
-    return chosen if max(of(shape, config, size)) <= size else None
+                chosen[key] = f"{key}={str(value).lower()}"
+    return list(chosen.values()) if max(of(shape, config, size)) <= size else None
 
 
 def _for_the_update(config: Mapping[str, Any]) -> list[tuple[str, Any]]:

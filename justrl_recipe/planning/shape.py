@@ -1,6 +1,7 @@
 """The shape of a language model, from its config.json: what its memory and its context depend on."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 
 from justrl_recipe.errors import UserError
 
+ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 KNOWN = Path(__file__).with_name("shapes.yaml")
 
 
@@ -77,7 +79,7 @@ def find(model: str) -> Shape | None:
     Returns None for a model on the hub that was not downloaded yet.
 
     Raises:
-        UserError: a folder without a config.json that can be read.
+        UserError: a folder without a config.json that can be read, or neither a folder nor a name on the hub.
     """
     if Path(model).is_dir():
         return _read(Path(model) / "config.json")
@@ -86,7 +88,9 @@ def find(model: str) -> Shape | None:
         return Shape.of(known[model])
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(model, "config.json") if model.count("/") == 1 else None
+    if not ON_HUB.fullmatch(model):
+        raise UserError(f"no folder {model}, and no name of a model on the hub (like deepseek-ai/DeepSeek-R1)")
+    cached = try_to_load_from_cache(model, "config.json")
     return _read(Path(cached)) if isinstance(cached, str) else None
 
 
