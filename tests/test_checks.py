@@ -14,6 +14,7 @@ from justrl_recipe.config import Request, load, load_base
 from justrl_recipe.data import schema
 
 VERL = Path(sys.executable).with_name("verl")
+PACKED = "+actor_rollout_ref.model.override_config.attn_implementation=packed"
 BOXED = "What is 1 + 1?" + schema.TRAINING_SUFFIX
 
 
@@ -114,11 +115,8 @@ def test_the_inert_keys_are_those_of_this_verl():
     assert version("verl") == "0.9.1"
     known = load_base().raw
     optional = {entry.key for entry in inert.INERT if entry.key not in known}
-    base = load_base().values
-    assert [key for key in optional if not keys._allowed(key, base)] == [
-        "data.chat_template_func",
-        "data.filter_prompts",
-    ]
+    unknown = [key for key in sorted(optional) if not keys._allowed(key, load_base().values)]
+    assert unknown == ["data.chat_template_func", "data.filter_prompts"]  # by veRL as well, but users write them
 
 
 def test_an_overlong_penalty_without_its_length():
@@ -161,6 +159,16 @@ def test_an_overlong_penalty_without_its_length():
             ["actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=8192"],
             "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu",
             "at least 16384",
+        ),
+        (
+            ["actor_rollout_ref.model.use_remove_padding=false", PACKED],
+            "actor_rollout_ref.model.override_config.attn_implementation",
+            "use_remove_padding=true",
+        ),
+        (
+            ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", PACKED],
+            "actor_rollout_ref.model.override_config.attn_implementation",
+            "ulysses_sequence_parallel_size=1",
         ),
         (
             ["actor_rollout_ref.rollout.max_model_len=8192"],

@@ -90,10 +90,9 @@ def test_a_run_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "result").write_text("precious")
     for name in ("train", "validation"):
-        schema.write_parquet(
-            tmp_path / f"{name}.parquet", [schema.row("s", 0, "train", "?" + schema.TRAINING_SUFFIX, "1")]
-        )
-    data = ["data.train_files=train.parquet", "data.val_files=validation.parquet"]
+        rows = [schema.row("s", i, "train", f"{i}?" + schema.TRAINING_SUFFIX, "1") for i in range(256)]
+        schema.write_parquet(tmp_path / f"{name}.parquet", rows)
+    data = ["data.train_files=train.parquet", "data.val_files=validation.parquet", "trainer.save_freq=-1"]
     result = verl("run", "justrl_deepseek", "--out", "full", *data, cwd=tmp_path)
     assert result.returncode == 2 and "not empty" in result.stderr
     assert os.listdir(tmp_path / "full") == ["result"]

@@ -48,7 +48,7 @@ def test_a_copied_recipe_deviates_from_justrl_in_what_was_changed(tmp_path):
 @pytest.mark.parametrize(
     ("request_", "says"),
     [
-        (Request("justrl_tiny", system="h200x2"), "h200x1"),
+        (Request("justrl_tiny", system="h200x2"), "h200x[14]"),
         (Request("justrl_tiny", ablations=("overlong",)), "overlong_penalty"),
         (Request("justrl_tiny", overrides=("data.train_batch_sise=8",)), r"data\.train_batch_size"),
         (Request("justrl_tiny", overrides=("actor_rollout_ref.actor.lr=1",)), r"actor_rollout_ref\.actor\.optim\.lr"),

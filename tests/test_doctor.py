@@ -209,7 +209,7 @@ def test_ctrl_c_leaves_no_process(tmp_path):
     deadline = time.monotonic() + 100
     while not any("gcs_server" in one.name() for one in left(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert len(left(tmp_path)) > 3  # Ray's daemons and other probes are there
+    assert len(left(tmp_path)) > 2  # the doctor, its probe and Ray's daemons
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "interrupted\n")

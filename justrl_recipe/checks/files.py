@@ -4,12 +4,14 @@ import ast
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from justrl_recipe.checks import sizes
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 from justrl_recipe.data import check
+from justrl_recipe.data.problems import count_rows
 from justrl_recipe.errors import UserError
 from justrl_recipe.planning import disk, shape
 
@@ -79,8 +81,8 @@ def data_files(config: Config) -> Iterator[Problem]:
         value = config.values["data"][key]
         if not value:
             yield Problem(f"data.{key}", "it names no file", f"set data.{key}=FILE")
-        for name in [value] if isinstance(value, str) else value:
-            file = Path(name)
+        for name in value if isinstance(value, list) else [value]:
+            file = Path(str(name))
             if not file.is_file():
                 command = f"verl data {'train' if key == 'train_files' else 'benchmarks'} --out {file.parent}"
                 yield Problem(f"data.{key}", f"no file {file}", f"make it with `{command}`, or set data.{key}=FILE")
@@ -90,32 +92,32 @@ def data_files(config: Config) -> Iterator[Problem]:
 
 def _content(config: Config, key: str, file: Path, reward: str | None) -> Iterator[Problem]:
     try:
-        if key == "train_files":
-            yield from _few_rows(config, file)
         if reward is None:
-            yield from _stock_scorer(key, file)
+            yield from _stock_scorer(file)
         elif reward.startswith(OUR_REWARDS):
             for why in check.before_a_run(file):
                 yield Problem(f"data.{key}", why, f"see `verl data check {file}`, and `verl data` for one that fits")
+        if key == "train_files":
+            yield from _few_rows(config, file)
     except UserError as error:
         yield Problem(f"data.{key}", str(error), "`verl data train` and `verl data benchmarks` make files that fit")
 
 
 def _few_rows(config: Config, file: Path) -> Iterator[Problem]:
-    rows, batch = sum(1 for _ in check.read(file)), config.values["data"]["train_batch_size"]
-    if isinstance(config.values["data"]["train_files"], str) and rows < batch:
+    rows, batch = count_rows(file), config.values["data"]["train_batch_size"]
+    if isinstance(config.values["data"]["train_files"], str) and rows is not None and rows < batch:
         why = f"{file} has {rows} rows, and a batch takes {batch}"
         yield Problem("data.train_files", why, "give more data, or a smaller data.train_batch_size")
 
 
-def _stock_scorer(key: str, file: Path) -> Iterator[Problem]:
+def _stock_scorer(file: Path) -> Iterator[Problem]:
     """Without a reward function of its own a run has veRL's, which raises at a data_source that it does not know."""
-    sources = {row.source for row in check.read(file)}
-    strange = sorted(source for source in sources if not STOCK.fullmatch(source))
+    rows = list(islice(check.read(file), check.AT_START))
+    strange = sorted({row.source for row in rows if not STOCK.fullmatch(row.source)})
     mend = "set reward.custom_reward_function.path"
     if strange:
         yield Problem(REWARD, f"veRL's own scorer does not take data_source {strange[0]!r} of {file}", mend)
-    if any(row.source == "math_dapo" and "Answer:" not in row.prompt for row in check.read(file)):
+    if any(row.source == "math_dapo" and "Answer:" not in row.prompt for row in rows):
         why = f"veRL's own scorer wants `Answer: ...`, and prompts of {file} do not ask for it"
         yield Problem(REWARD, why, mend)
 

@@ -77,6 +77,12 @@ def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
     ulysses = f"{ACTOR}.ulysses_sequence_parallel_size"
     if gpus % values[ulysses]:
         yield Problem(ulysses, f"{values[ulysses]} does not divide {gpus} GPUs", f"give a divisor of {gpus}")
+    attention = "actor_rollout_ref.model.override_config.attn_implementation"
+    if values.get(attention) == "packed" and values[ulysses] > 1:
+        yield Problem(attention, "packed attention does not split sequences over GPUs", f"set {ulysses}=1")
+    if values.get(attention) == "packed" and not values["actor_rollout_ref.model.use_remove_padding"]:
+        mend = "set actor_rollout_ref.model.use_remove_padding=true"
+        yield Problem(attention, "packed attention takes packed sequences", mend)
     if values[ulysses] > 1 and not values["actor_rollout_ref.model.use_remove_padding"]:
         mend = "set actor_rollout_ref.model.use_remove_padding=true"
         yield Problem(ulysses, "sequences are split over GPUs only when they are packed", mend)
