@@ -14,7 +14,9 @@ from justrl_recipe.config import Request, load, load_base
 from justrl_recipe.data import schema
 
 VERL = Path(sys.executable).with_name("verl")
-PACKED = "+actor_rollout_ref.model.override_config.attn_implementation=packed"
+PACKED = [
+    f"+actor_rollout_ref.model.override_config.{part}" for part in ("attn_implementation=packed", "model_config={}")
+]
 BOXED = "What is 1 + 1?" + schema.TRAINING_SUFFIX
 
 
@@ -161,12 +163,12 @@ def test_an_overlong_penalty_without_its_length():
             "at least 16384",
         ),
         (
-            ["actor_rollout_ref.model.use_remove_padding=false", PACKED],
+            ["actor_rollout_ref.model.use_remove_padding=false", *PACKED],
             "actor_rollout_ref.model.override_config.attn_implementation",
             "use_remove_padding=true",
         ),
         (
-            ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", PACKED],
+            ["actor_rollout_ref.actor.ulysses_sequence_parallel_size=2", *PACKED],
             "actor_rollout_ref.model.override_config.attn_implementation",
             "ulysses_sequence_parallel_size=1",
         ),
@@ -185,6 +187,14 @@ def test_sizes_that_do_not_fit(overrides, key, says):
 def test_a_sequence_may_be_split_over_gpus_to_fit_the_budget():
     budget = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=8192"
     assert found(budget, "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2") == []
+
+
+def test_overrides_of_the_model_that_verl_would_not_take_or_write_into_checkpoints():
+    assert found(*PACKED) == []
+    [problem] = found(PACKED[0])
+    assert "checkpoints" in problem.why and problem.mend.endswith("model_config={}")
+    [problem] = found(*PACKED, "+actor_rollout_ref.model.override_config.rope_theta=10000")
+    assert problem.mend == "set actor_rollout_ref.model.override_config.model_config.rope_theta"
 
 
 def test_validation_that_verl_would_cap():

@@ -90,6 +90,7 @@ def test_what_was_trained_is_evaluated_by_its_run_folder(folder):
     assert "merging global_step_3" in done.stderr
     checkpoint = folder / "penalty" / "checkpoints" / "global_step_3"
     assert sorted(path.name for path in checkpoint.iterdir() if path.name.startswith((".", "merged"))) == ["merged"]
+    assert "packed" not in (checkpoint / "merged" / "config.json").read_text()  # so any program can load it
     found = json.loads((folder / "evals" / "penalty-global_step_3" / "results.json").read_text())
     assert found["benchmarks"]["validation"]["responses"] == 32 and "validation" in done.stdout
 

@@ -1,5 +1,6 @@
 """What `verl plan` says a run takes, beside what was measured and what veRL writes."""
 
+import functools
 import json
 import runpy
 import subprocess
@@ -20,6 +21,7 @@ DEEPSEEK = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 GIB = memory.GIB
 
 
+@functools.cache
 def config(*overrides: str, system: str = "h100x8", recipe: str = "justrl_deepseek") -> dict:
     return load(Request(recipe, system, overrides=overrides)).values
 

@@ -41,6 +41,7 @@ OPEN_SECTIONS = {
     "reward.reward_kwargs",
 }
 
+OVERRIDES = "actor_rollout_ref.model.override_config"
 VALIDATION = "actor_rollout_ref.rollout.val_kwargs"
 LENGTHS = ("max_new_tokens", "max_tokens", "response_length", "max_response_length")
 
@@ -55,6 +56,7 @@ def idle(config: Config, base: Config) -> list[Problem]:
     return [
         *legacy_keys(config),
         *inert_keys(config, base),
+        *model_overrides(config),
         *capped_validation(config),
         *unknown_keys(config, base),
     ]
@@ -97,6 +99,27 @@ def inert_keys(config: Config, base: Config) -> list[Problem]:
         for inert in INERT
         if inert.key in values and config.raw.get(inert.key) != base.raw.get(inert.key) and inert.holds(values)
     ]
+
+
+def model_overrides(config: Config) -> list[Problem]:
+    """Changes to the model's config.json: veRL writes them into checkpoints, too.
+
+    Where there is a `model_config` it takes that alone, and `attn_implementation` beside it
+    (verl/workers/config/model.py).
+    """
+    given = config.values["actor_rollout_ref"]["model"]["override_config"] or {}
+    if "model_config" in given:
+        return [
+            Problem(
+                f"{OVERRIDES}.{name}", "it has no effect beside model_config", f"set {OVERRIDES}.model_config.{name}"
+            )
+            for name in given
+            if name not in ("model_config", "attn_implementation")
+        ]
+    if given.get("attn_implementation") != "packed":
+        return []
+    why = "veRL would write `packed` into checkpoints, which other programs could then not load"
+    return [Problem(f"{OVERRIDES}.attn_implementation", why, f"add +{OVERRIDES}.model_config={{}}")]
 
 
 def capped_validation(config: Config) -> list[Problem]:
