@@ -12,7 +12,7 @@ from pathlib import Path
 
 from justrl_recipe.config import Request, load
 from justrl_recipe.planning import budget, fit, memory
-from justrl_recipe.planning.shape import Shape, find
+from justrl_recipe.planning.shape import of_recipe
 
 MEASURED = Path(__file__).with_name("h200") / "memory.jsonl"
 OUTSIDE = ("vLLM", "CUDA")
@@ -24,7 +24,7 @@ def estimate(run: dict) -> float:
     fused = f"actor_rollout_ref.model.use_fused_kernels={run['fused']}"
     overrides = (f"trainer.n_gpus_per_node={run['gpus']}", fused)
     config = load(Request("justrl_deepseek", "h200x1", overrides=overrides)).values
-    shape = find(config["actor_rollout_ref"]["model"]["path"])
+    shape = of_recipe(config)
     assert shape is not None
     rows = memory.rows(shape, config, 0, run["tokens"])
     return sum(row.update for row in rows if not row.name.startswith(OUTSIDE)) / memory.GIB
@@ -50,7 +50,8 @@ def of_systems() -> Iterator[str]:
     yield "|---|---|---|---:|---:|---:|---:|---:|---:|"
     for recipe, system in PLANNED:
         config = load(Request(recipe, system)).values
-        shape = _shape(config)
+        shape = of_recipe(config)
+        assert shape is not None
         machine, trainer = config["machine"], config["trainer"]
         gpus, size = trainer["nnodes"] * trainer["n_gpus_per_node"], machine["memory_gib"] * memory.GIB
         update, rollout = (peak / memory.GIB for peak in fit.of(shape, config, size))
@@ -62,11 +63,6 @@ def of_systems() -> Iterator[str]:
         where = machine["name"] if trainer["device"] == "cpu" else f"{gpus} x {machine['name']}"
         cells = [recipe, system, where, f"{update:.1f}", f"{rollout:.1f}", str(machine["memory_gib"]), cache, *hours]
         yield f"| {' | '.join(cells)} |"
-
-
-def _shape(config: dict) -> Shape:
-    found = find(config["actor_rollout_ref"]["model"]["path"]) if "tiny_model" not in config else None
-    return found or Shape.of({**config["tiny_model"], "vocab_size": 512, "max_position_embeddings": 8192})
 
 
 if __name__ == "__main__":

@@ -44,6 +44,11 @@ class Config:
     raw: Mapping[str, Any]
     values: dict[str, Any]
 
+    @functools.cached_property
+    def flat(self) -> dict[str, Any]:
+        """Every leaf by dotted key, every interpolation resolved."""
+        return dict(leaves(self.values))
+
     @classmethod
     def of(cls, composed: DictConfig) -> "Config":
         """Resolve what OmegaConf holds.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from justrl_recipe.config import Config, leaves
+from justrl_recipe.config import Config
 
 # Where a run happens. System files may set these keys and no others.
 SYSTEM_KEYS = (
@@ -103,7 +103,7 @@ def deviations(recipe: Config, config: Config) -> list[Deviation]:
     A key that both take from another one by the same interpolation is not listed beside it. A key that one
     side lacks has the value None there.
     """
-    theirs, yours = dict(leaves(recipe.values)), dict(leaves(config.values))
+    theirs, yours = recipe.flat, config.flat
     return [
         Deviation(key, theirs.get(key), yours.get(key))
         for key in sorted(recipe.raw.keys() | config.raw.keys())

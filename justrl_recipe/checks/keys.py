@@ -6,7 +6,7 @@ from typing import Any
 
 from justrl_recipe.checks.inert import INERT
 from justrl_recipe.checks.problem import Problem
-from justrl_recipe.config import Config, leaves, nearest_key
+from justrl_recipe.config import Config, nearest_key
 from justrl_recipe.fixed import OWN_SECTIONS
 from justrl_recipe.verl_fields import fields
 
@@ -64,7 +64,7 @@ def idle(config: Config, base: Config) -> list[Problem]:
 
 def open_ends(config: Config) -> list[Problem]:
     """What a run cannot do without: above all what justrl.yaml leaves to a recipe."""
-    values = dict(leaves(config.values))
+    values = config.flat
     return [
         Problem(key, "no value", f"name it in the recipe, or give {key}=VALUE")
         for key in NEEDED_KEYS
@@ -86,14 +86,14 @@ def legacy_keys(config: Config) -> list[Problem]:
     """Legacy sections that hold a value: veRL would ignore it without a word."""
     return [
         Problem(key, "a legacy key that veRL 0.9.1 ignores", f"use {LEGACY_SECTIONS[key.split('.')[0]]}.*")
-        for key, value in leaves(config.values)
+        for key, value in config.flat.items()
         if key.split(".")[0] in LEGACY_SECTIONS and value not in (None, {})
     ]
 
 
 def inert_keys(config: Config, base: Config) -> list[Problem]:
     """Keys that were set and that veRL does not read, at all or beside the others' values."""
-    values = dict(leaves(config.values))
+    values = config.flat
     return [
         Problem(inert.key, f"{json.dumps(values[inert.key])} has no effect{inert.because}", inert.mend)
         for inert in INERT
@@ -124,7 +124,7 @@ def model_overrides(config: Config) -> list[Problem]:
 
 def capped_validation(config: Config) -> list[Problem]:
     """A length of its own for in-training validation, which veRL 0.9.1 has not."""
-    values = dict(leaves(config.values))
+    values = config.flat
     cap = values.get("data.max_response_length")
     return [
         Problem(
@@ -139,11 +139,11 @@ def capped_validation(config: Config) -> list[Problem]:
 
 def unknown_keys(config: Config, base: Config) -> list[Problem]:
     """Keys that neither veRL nor this package knows, each with the nearest that they do."""
-    known = dict(leaves(base.values))
+    known = base.flat
     ours = {f"{VALIDATION}.{name}" for name in LENGTHS}
     return [
         Problem(key, "no such key", nearest_key(key, list(known)))
-        for key, _ in leaves(config.values)
+        for key in config.flat
         if key not in known and key not in ours and not _allowed(key, base.values)
     ]
 
@@ -166,10 +166,10 @@ def _allowed(key: str, base: Mapping[str, Any]) -> bool:
 
 def wrong_types(config: Config, base: Config) -> list[Problem]:
     """Values whose type is not that of the default."""
-    known = dict(leaves(base.values))
+    known = base.flat
     return [
         Problem(key, f"{value!r} is a {_type(value)}", f"give a {_type(known[key])}, such as {known[key]!r}")
-        for key, value in leaves(config.values)
+        for key, value in config.flat.items()
         if key in known and not _fits(value, known[key])
     ]
 

@@ -1,10 +1,6 @@
 """What a check finds."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
-
-from justrl_recipe.config import leaves
 
 
 @dataclass(frozen=True)
@@ -19,8 +15,3 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.key}: {self.why}: {self.mend}"
-
-
-def flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values by dotted key."""
-    return dict(leaves(values))

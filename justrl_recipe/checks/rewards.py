@@ -1,6 +1,6 @@
 """Rewards that veRL would not give as they were asked for."""
 
-from justrl_recipe.checks.problem import Problem, flat
+from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 
 OUR_SAMPLER = "pkg://justrl_recipe.reward_metrics"
@@ -13,7 +13,7 @@ def problems(config: Config) -> list[Problem]:
 
 def overlong_penalty(config: Config) -> list[Problem]:
     """DAPO's penalty, which needs its reward manager, the length that it counts from, and all its keys."""
-    values = flat(config.values)
+    values = config.flat
     if not values.get(f"{PENALTY}.enable"):
         return []
     found = []

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from justrl_recipe.checks.problem import Problem, flat
+from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 from justrl_recipe.planning.shape import Shape
 
@@ -25,7 +25,7 @@ COUNTS = (
 
 def problems(config: Config) -> list[Problem]:
     """What is wrong with the sizes without knowing the model."""
-    values = flat(config.values)
+    values = config.flat
     found = [
         Problem(key, f"{values[key]!r} is no count", "give a whole number above 0")
         for key in COUNTS
@@ -36,7 +36,7 @@ def problems(config: Config) -> list[Problem]:
 
 def of_model(config: Config, shape: Shape) -> list[Problem]:
     """What is wrong with the sizes for a model of this shape."""
-    return [*_context(flat(config.values), shape), *_heads(flat(config.values), shape)]
+    return [*_context(config.flat, shape), *_heads(config.flat, shape)]
 
 
 def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from justrl_recipe import checks, config
-from justrl_recipe.checks import keys
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.errors import UserError
 from justrl_recipe.planning import budget, disk, fit, memory
-from justrl_recipe.planning.shape import Shape, find
+from justrl_recipe.planning.shape import Shape, of_recipe
 
 EXAMPLE = "Example: verl plan justrl_deepseek --system h100x8"
 A_NODE = 8  # GPUs
@@ -35,8 +33,7 @@ def plan(
     """Estimate a run's memory, tokens, GPU hours and disk, and say what to change if it does not fit."""
     given = [*(overrides or []), *_gpus(gpus, system)]
     composed = config.load(options.request(recipe, given, ablation, system))
-    wrong = keys.unusable(composed, config.load_base()) or checks.of_config(composed, config.load_base())
-    if wrong:
+    if wrong := checks.of_config(composed, config.load_base()):
         raise UserError(f"{wrong[0]} (`verl validate` lists what is wrong)")
     shape, machine = _shape(composed), _machine(composed, gpus, memory_gb)
     name = config.find_recipe(recipe).stem
@@ -81,11 +78,9 @@ def _gpus(gpus: int | None, system: str | None) -> list[str]:
 
 
 def _shape(composed: Config) -> Shape:
-    model = str(composed.values["actor_rollout_ref"]["model"]["path"])
-    if "tiny_model" in composed.values and not Path(model).is_dir():  # not made yet: its tokenizer has at most 512
-        return Shape.of({**composed.values["tiny_model"], "vocab_size": 512, "max_position_embeddings": 8192})
-    shape = find(model)
+    shape = of_recipe(composed.values)
     if shape is None:
+        model = composed.values["actor_rollout_ref"]["model"]["path"]
         raise UserError(f"{model} is not here: download it first (hf download {model} config.json), or give a folder")
     return shape
 

@@ -1,9 +1,20 @@
 """Reaching the Hugging Face hub, where data sets and models are published."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from justrl_recipe.errors import UserError
+
+
+def require_name(model: str) -> None:
+    """Refuse what is no name of a model on the hub, and so was meant as a folder.
+
+    Raises:
+        UserError: it has another form than `owner/model`.
+    """
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        raise UserError(f"no folder {model}, and no name of a model on the hub (like deepseek-ai/DeepSeek-R1)")
 
 
 @contextlib.contextmanager

@@ -122,7 +122,7 @@ def memory(free: int) -> Check:
 
 def disk(free: int, on_gpu: bool) -> Check:
     need = 20 * 10**9 if on_gpu else GIB
-    what = "one checkpoint of 1.5 B parameters; the whole recipe keeps 87" if on_gpu else "log, data and a checkpoint"
+    what = "one checkpoint of 1.5 B parameters; the whole recipe keeps 88" if on_gpu else "log, data and a checkpoint"
     return room("disk", free, need, what, "verl run RECIPE --out FOLDER   (on a larger disk)")
 
 

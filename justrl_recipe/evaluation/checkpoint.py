@@ -115,8 +115,7 @@ def merged(checkpoint: Path) -> Path:
 
 
 def _from_hub(name: str) -> Checkpoint:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UserError(f"no folder {name}, and no name of a model on the hub (like deepseek-ai/DeepSeek-R1)")
+    hub.require_name(name)
     from huggingface_hub import snapshot_download
 
     with hub.reaching(name, "give a local folder, or mend the name"):

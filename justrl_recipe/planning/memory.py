@@ -57,11 +57,7 @@ def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int) ->
     layer, logits = _layer(shape, config, tokens), _logits(shape, config, tokens)
     offloads = fsdp["param_offload"], fsdp["optimizer_offload"]
     return [
-        Row(
-            f"weights, {fsdp['model_dtype']}, {of_shards}",
-            stored,
-            0 if offloads[0] else stored,
-        ),
+        Row(f"weights, {fsdp['model_dtype']}, {of_shards}", stored, 0 if offloads[0] else stored),
         Row("gradients", stored),
         Row("Adam's two moments", moments, 0 if offloads[1] else moments),
         Row("weights and gradients in use, gathered", _gathered(shape, config)),

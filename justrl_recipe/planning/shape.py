@@ -1,7 +1,6 @@
 """The shape of a language model, from its config.json: what its memory and its context depend on."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from justrl_recipe.data import hub
 from justrl_recipe.errors import UserError
 
-ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 KNOWN = Path(__file__).with_name("shapes.yaml")
 
 
@@ -73,6 +72,14 @@ class Shape:
         return 2 * self.layers * self.kv_heads * self.head_size
 
 
+def of_recipe(values: Mapping[str, Any]) -> Shape | None:
+    """The shape of the model that a resolved config names: as `find`, and the tiny model also before it is made."""
+    model = str(values["actor_rollout_ref"]["model"]["path"])
+    if "tiny_model" in values and not Path(model).is_dir():  # its tokenizer will have at most 512 tokens
+        return Shape.of({**values["tiny_model"], "vocab_size": 512, "max_position_embeddings": 8192})
+    return find(model)
+
+
 def find(model: str) -> Shape | None:
     """The shape of a model folder, of a model that the recipes name, or of one that the hub's cache holds.
 
@@ -88,8 +95,7 @@ def find(model: str) -> Shape | None:
         return Shape.of(known[model])
     from huggingface_hub import try_to_load_from_cache
 
-    if not ON_HUB.fullmatch(model):
-        raise UserError(f"no folder {model}, and no name of a model on the hub (like deepseek-ai/DeepSeek-R1)")
+    hub.require_name(model)
     cached = try_to_load_from_cache(model, "config.json")
     return _read(Path(cached)) if isinstance(cached, str) else None
 
