@@ -34,8 +34,8 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-# Locks the CPU environment anew, without any index host in the file.
+# Locks both environments anew, without any index host in the files.
+LOCK := pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock: $(UV)
-	$(UV) pip compile --quiet requirements/cpu.in pyproject.toml --override requirements/overrides.txt \
-	  --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header --no-annotate \
-	  -o requirements/cpu.txt
+	$(UV) $(LOCK) requirements/cpu.in pyproject.toml --override requirements/overrides.txt -o requirements/cpu.txt
+	$(UV) $(LOCK) pyproject.toml --extra gpu -o requirements/gpu.txt

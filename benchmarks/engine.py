@@ -7,7 +7,9 @@ What a run spends between two rollouts, without Ray, vLLM and their minutes of s
 (verl/workers/engine_workers.py, as `ActorRolloutRefWorker` makes it), the batch is made up: `--sequences` prompts of
 64 tokens with responses of `--length`, random tokens and advantages, the same for every setting of one seed. The
 log-prob pass gives the old log-probs of the update, so the update's ratio is 1 but for the two passes' difference.
-Prints one JSON line: seconds are of the second of two passes, memory in GiB is the peak of both.
+Prints one JSON line: seconds are of the last pass, loss and gradient of the first, memory in GiB is the peak of all.
+`--gradient FILE` keeps a sample of that gradient; `--reference FILE` says how far it is from a kept one, as
+|g - reference| / |reference|: kept in float32, that is the rounding error of a setting (docs/performance.md).
 """
 
 import argparse
@@ -27,6 +29,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True)
     parser.add_argument("--sequences", type=int, default=32, help="of one mini-batch, over all GPUs")
     parser.add_argument("--length", type=int, default=3072, help="tokens of each response")
+    parser.add_argument(
+        "--shortest", type=int, help="lengths uniform from here to --length; without, all are --length"
+    )
+    parser.add_argument("--fork-loss", action="store_true", help="the loss as the authors' fork of veRL takes it")
+    parser.add_argument("--passes", type=int, default=2, help="log-probs and update, so often")
+    parser.add_argument("--gradient", metavar="FILE", help="keep a sample of the gradient")
+    parser.add_argument("--reference", metavar="FILE", help="compare the gradient with this sample")
     parser.add_argument("--name", default="", help="for the output")
     return parser.parse_intermixed_args()
 
@@ -46,11 +55,13 @@ def main(asked: argparse.Namespace) -> None:
     device = get_torch_device()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    worker = make_worker(config)
+    worker = make_worker(config, fork_loss if asked.fork_loss else None)
     resident = device.memory_allocated()
     data = make_batch(asked, worker.engine.get_data_parallel_size(), config)
-    seconds = {}
-    for _ in range(2):
+    gradient = keep_gradient(worker)
+    seconds: dict[str, float] = {}
+    first: dict = {}
+    for _ in range(asked.passes):
         start = time.time()
         old = log_probs(worker, data.clone(), config)
         seconds["log_prob_s"] = time.time() - start
@@ -58,16 +69,20 @@ def main(asked: argparse.Namespace) -> None:
         start = time.time()
         metrics = update(worker, data.clone(), old, config)
         seconds["update_s"] = time.time() - start
+        first = first or metrics
+    if asked.gradient:
+        torch.save(gradient[0], asked.gradient)
     if int(os.environ["RANK"]) == 0:
         found = {
             "name": asked.name,
             "gpus": int(os.environ["WORLD_SIZE"]),
-            "tokens": asked.sequences * (PROMPT + asked.length),
+            "tokens": sum(len(row) for row in data["input_ids"]) * worker.engine.get_data_parallel_size(),
             "overrides": asked.overrides,
             **{name: round(value, 2) for name, value in seconds.items()},
             "mfu": metrics["mfu"],
-            "loss": metrics["loss"],
-            "grad_norm": metrics["grad_norm"],
+            "loss": first["loss"],
+            "grad_norm": first["grad_norm"],
+            "gradient_error": error(gradient[0], torch.load(asked.reference)) if asked.reference else None,
             "peak_gib": round(device.max_memory_allocated() / 2**30, 2),
             "first_log_prob_gib": round(after_log_probs / 2**30, 2),
             "reserved_gib": round(device.max_memory_reserved() / 2**30, 2),
@@ -76,8 +91,18 @@ def main(asked: argparse.Namespace) -> None:
         print(json.dumps(found), flush=True)
 
 
-def make_worker(config):
-    """The actor's worker, as verl/workers/engine_workers.py makes it from `actor_rollout_ref`."""
+def fork_loss(*, data, **rest):
+    """The fork's token-mean: of each micro-batch by itself, weighted by its share of the mini-batch's sequences."""
+    from verl.utils import tensordict_utils as tu
+    from verl.workers.utils.losses import ppo_loss
+
+    tokens = data["loss_mask"].values().sum().item()
+    tu.assign_non_tensor(data, batch_num_tokens=tokens * data["global_batch_size"] / len(data))
+    return ppo_loss(data=data, **rest)
+
+
+def make_worker(config, loss=None):
+    """The actor's worker, as verl/workers/engine_workers.py makes it from `actor_rollout_ref`; `loss` for another."""
     from omegaconf import OmegaConf
     from verl.utils.config import omega_conf_to_dataclass
     from verl.workers.config import HFModelConfig, TrainingWorkerConfig
@@ -104,7 +129,7 @@ def make_worker(config):
         )
     )
     worker.reset()
-    worker.set_loss_fn(partial(ppo_loss, config=actor))
+    worker.set_loss_fn(partial(loss or ppo_loss, config=actor))
     return worker
 
 
@@ -118,26 +143,51 @@ def make_batch(asked: argparse.Namespace, ranks: int, config):
     generator = torch.Generator().manual_seed(config["seed"])
     tokens = torch.randint(vocabulary, (asked.sequences, PROMPT + asked.length), generator=generator)
     advantages = torch.randn(asked.sequences, generator=generator)
+    lengths = torch.full((asked.sequences,), asked.length)
+    if asked.shortest:
+        lengths = torch.randint(asked.shortest, asked.length + 1, (asked.sequences,), generator=generator)
     rank = int(os.environ["RANK"])
     share = slice(rank, None, ranks)
 
     def nested(rows):
         return torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
 
-    ids = tokens[share]
-    ones = torch.ones(len(ids), asked.length, dtype=torch.int64)
+    ids = [row[: PROMPT + length] for row, length in zip(tokens[share], lengths[share], strict=True)]
+    ones = [torch.ones(len(row) - PROMPT, dtype=torch.int64) for row in ids]
     return TensorDict(
         {
             "input_ids": nested(ids),
-            "position_ids": nested(torch.arange(ids.shape[1]).expand_as(ids).clone()),
-            "prompts": nested(ids[:, :PROMPT]),
-            "responses": nested(ids[:, PROMPT:]),
+            "position_ids": nested(torch.arange(len(row)) for row in ids),
+            "prompts": nested(row[:PROMPT] for row in ids),
+            "responses": nested(row[PROMPT:] for row in ids),
             "response_mask": nested(ones),
-            "loss_mask": nested(ones.clone()),
-            "advantages": nested(advantages[share, None].expand(-1, asked.length).clone()),
+            "loss_mask": nested(row.clone() for row in ones),
+            "advantages": nested(row * value for row, value in zip(ones, advantages[share], strict=True)),
         },
         batch_size=len(ids),
     )
+
+
+def keep_gradient(worker) -> list:
+    """Fills with every 97th value of this rank's gradient, in float32 on the CPU, before each optimizer step."""
+    import torch
+
+    kept: list[torch.Tensor] = []
+    step = worker.engine.optimizer_step
+
+    def keep_and_step():
+        grads = [p.grad for p in worker.engine.module.parameters() if p.grad is not None]
+        local = [g.to_local() if hasattr(g, "to_local") else g for g in grads]  # FSDP2's are distributed tensors
+        kept.append(torch.cat([g.reshape(-1)[::97] for g in local]).float().cpu())
+        return step()
+
+    worker.engine.optimizer_step = keep_and_step
+    return kept
+
+
+def error(gradient, reference) -> float:
+    """|gradient - reference| / |reference|, both as `keep_gradient` samples them."""
+    return ((gradient - reference).norm() / reference.norm()).item()
 
 
 def log_probs(worker, data, config):

@@ -21,8 +21,7 @@ PLANNED = [("justrl_deepseek", name) for name in ("a800x32", "h100x8", "h200x4",
 
 def estimate(run: dict) -> float:
     """GiB that the trainer holds at its peak, by the formulas."""
-    fused = f"actor_rollout_ref.model.use_fused_kernels={run['fused']}"
-    overrides = (f"trainer.n_gpus_per_node={run['gpus']}", fused)
+    overrides = (f"trainer.n_gpus_per_node={run['gpus']}", *run["overrides"])
     config = load(Request("justrl_deepseek", "h200x1", overrides=overrides)).values
     shape = of_recipe(config)
     assert shape is not None
@@ -35,7 +34,7 @@ def runs() -> list[dict]:
 
 
 def beside_measurements() -> Iterator[str]:
-    yield "| logits | GPUs | tokens of a micro-batch | estimate, GiB | measured, GiB | difference |"
+    yield "| setting | GPUs | tokens of a micro-batch | estimate, GiB | measured, GiB | difference |"
     yield "|---|---:|---:|---:|---:|---:|"
     for found in runs():
         ours, theirs = estimate(found), found["peak_gib"]

@@ -25,6 +25,8 @@ SYSTEM_KEYS = (
     "actor_rollout_ref.model.enable_gradient_checkpointing",
     "actor_rollout_ref.model.enable_activation_offload",
     "actor_rollout_ref.model.use_fused_kernels",
+    "actor_rollout_ref.model.fused_kernel_options.*",
+    "actor_rollout_ref.model.use_liger",
     "actor_rollout_ref.model.use_shm",
     "actor_rollout_ref.model.override_config.attn_implementation",
     "actor_rollout_ref.*.strategy",

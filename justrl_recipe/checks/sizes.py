@@ -79,7 +79,8 @@ def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(ulysses, f"{values[ulysses]} does not divide {gpus} GPUs", f"give a divisor of {gpus}")
     attention = "actor_rollout_ref.model.override_config.attn_implementation"
     if values.get(attention) == "packed" and values[ulysses] > 1:
-        yield Problem(attention, "packed attention does not split sequences over GPUs", f"set {ulysses}=1")
+        mend = f"set {ulysses}=1, or with the flash-attn package {attention}=flash_attention_2"
+        yield Problem(attention, "packed attention does not split sequences over GPUs", mend)
     if values.get(attention) == "packed" and not values["actor_rollout_ref.model.use_remove_padding"]:
         mend = "set actor_rollout_ref.model.use_remove_padding=true"
         yield Problem(attention, "packed attention takes packed sequences", mend)

@@ -21,6 +21,7 @@ from justrl_recipe.doctor.judge import Check
 from justrl_recipe.doctor.probes import LIMIT, VLLMS, ask
 
 DISTRIBUTIONS = ("verl", "torch", "transformers", "ray", "TransferQueue", "math-verify")
+KERNELS = "liger-kernel"  # what the systems with GPUs need besides
 RAY_SHARED_MEMORY = 10**10  # bytes; with less, Ray keeps its objects on the disk (its REQUIRE_SHM_SIZE_THRESHOLD)
 
 
@@ -31,23 +32,26 @@ def examine(progress: Callable[[Sequence[str]], None]) -> list[Check]:
         progress: called while probes run, with their names.
     """
     free = psutil.virtual_memory().available  # before the probes take theirs
-    found, vllms = installed(*DISTRIBUTIONS, "flash-attn"), installed(*VLLMS)
+    found, vllms = installed(*DISTRIBUTIONS, KERNELS), installed(*VLLMS)
     verl = judge.distribution("verl", found.get("verl"), pin("verl", ["justrl-recipe"]))
     sources = ["justrl-recipe", "verl"] if verl.status == "ok" else ["justrl-recipe"]
-    pins = {name: pin(name, sources) for name in (*DISTRIBUTIONS, "vllm", "flash-attn")}
+    pins = {name: pin(name, sources) for name in (*DISTRIBUTIONS, "vllm", KERNELS)}
 
     expected, there = visible_gpus(), {*found, *vllms}
     answers = ask(["GPUs"], there, progress)
     on_gpu = bool(expected or (answers["GPUs"].found or [[]])[0])
     names = ["plug-in", "vLLM engine", "TransferQueue import", "Ray start"]
-    answers |= ask([*names[:-1], *["flash-attention"] * on_gpu], there, progress)
+    distributions = list(DISTRIBUTIONS)
+    if on_gpu:
+        distributions.append(KERNELS)
+        names.insert(0, "GPU kernels")
+    answers |= ask(names[:-1], there, progress)
     answers |= ask(names[-1:], there, progress)  # alone: Ray gives up when it starts slowly
     return [
         judge.python_version(platform.python_version(), metadata("justrl-recipe")["Requires-Python"]),
-        *(judge.distribution(name, found.get(name), pins[name]) for name in DISTRIBUTIONS),
+        *(judge.distribution(name, found.get(name), pins[name]) for name in distributions),
         judge.vllm_distribution(vllms, pins["vllm"], on_gpu),
         judge.gpus(answers["GPUs"], expected, pins["torch"]),
-        judge.flash_attention(answers.get("flash-attention"), pins["flash-attn"]),
         *(judge.probed(name, answers[name]) for name in names),
         judge.shared_memory(free_bytes("/dev/shm"), needed_shared_memory(on_gpu)),
         judge.memory(free),

@@ -14,8 +14,6 @@ from justrl_recipe.doctor.probes import Answer
 
 GIB = 2**30
 OPEN_FILES = 4_096  # with less, Ray warns of connection errors (ray/_private/worker.py)
-SDPA = "+actor_rollout_ref.model.override_config.attn_implementation=sdpa"
-PADDED = "actor_rollout_ref.model.use_remove_padding=false"
 MENDS = {  # of an error that says this
     "VERL_USE_EXTERNAL_PLUGINS": "unset VERL_USE_EXTERNAL_PLUGINS",
     "no entry point": "make -B install",
@@ -86,17 +84,6 @@ def gpus(answer: Answer, expected: int, torch_pin: str | None) -> Check:
     again = pip("install", "--force-reinstall", f"torch{torch_pin or ''}")
     says = f"the driver has {expected}, torch can use {len(found)}: {why}" if expected else f"torch fails: {why}"
     return Check("GPUs", "problem", says, "install a newer NVIDIA driver" if "driver" in why else again)
-
-
-def flash_attention(answer: Answer | None, pin: str | None) -> Check:
-    """Can it be imported? `answer` is None on a CPU."""
-    if answer is None:
-        return Check("flash-attention", "ok", "not needed: attention on a CPU is sdpa")
-    if answer.found:
-        return Check("flash-attention", "ok", answer.found)
-    install = pip("install", f"flash-attn{pin or ''}", "--no-build-isolation")
-    mend = f"{install}   (or without it: verl run RECIPE {SDPA} {PADDED})"
-    return Check("flash-attention", "problem", answer.error or "not installed", mend)
 
 
 def probed(name: str, answer: Answer) -> Check:

@@ -132,6 +132,21 @@ def probe_ray() -> str:
     return "starts, runs a task and ends"
 
 
+def probe_kernels() -> str:
+    """Runs what recipes/system/shared/gpu.yaml names, on the first GPU."""
+    import torch
+
+    from justrl_recipe.packed_attention import packed_attention
+
+    importlib.import_module("liger_kernel.transformers")
+    states = [torch.randn(1, heads, 8, 64, dtype=torch.bfloat16, device="cuda") for heads in (4, 2, 2)]
+    query, key, value = (state.requires_grad_() for state in states)
+    positions = torch.arange(8, device="cuda")[None]
+    packed_attention(torch.nn.Module(), query, key, value, None, position_ids=positions)[0].sum().backward()
+    torch.cuda.synchronize()
+    return "attention runs, forward and backward"
+
+
 def importable(module: str) -> str:
     importlib.import_module(module)
     return "can be imported"
@@ -140,7 +155,7 @@ def importable(module: str) -> str:
 # By the name of the check: the distributions of which a probe needs one, and the probe.
 PROBES: dict[str, tuple[Sequence[str], Callable[[], Any]]] = {
     "GPUs": (["torch"], probe_gpus),
-    "flash-attention": (["flash-attn"], lambda: importable("flash_attn")),
+    "GPU kernels": (["liger-kernel"], probe_kernels),
     "plug-in": (["verl"], probe_plugin),
     "vLLM engine": (VLLMS, probe_vllm),
     "TransferQueue import": (["TransferQueue"], lambda: importable("transfer_queue")),

@@ -100,23 +100,29 @@ def _gathered(shape: Shape, config: Mapping[str, Any]) -> float:
     return 2 * _width(config) * (shape.outer_parameters + 2 * shape.layer_parameters)
 
 
-def _per_token_of_layer(shape: Shape, width: int) -> float:
-    """What one layer's backward pass needs per token: norms in float32, attention, and the MLP's four products."""
+def _per_token_of_layer(shape: Shape, config: Mapping[str, Any]) -> float:
+    """What one layer's backward pass needs per token: norms (in float32), attention, and the MLP's four products.
+
+    Liger's kernels keep the norms' inputs as they are, rotate queries and keys in place and make one product anew.
+    """
+    width = _width(config)
+    if config["actor_rollout_ref"]["model"]["use_liger"]:
+        attention = 2 * (shape.heads + shape.kv_heads) * shape.head_size
+        return width * (attention + 4 * shape.hidden + 3 * shape.intermediate)
     attention = (2 * shape.heads + 4 * shape.kv_heads) * shape.head_size
     return 16 * shape.hidden + width * (attention + 3 * shape.hidden + 4 * shape.intermediate)
 
 
 def _kept(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
     """With gradient checkpointing each layer's input; without, all that the backward pass needs."""
-    width = _width(config)
     if config["actor_rollout_ref"]["model"]["enable_gradient_checkpointing"]:
-        return tokens * shape.layers * shape.hidden * width
-    return tokens * shape.layers * _per_token_of_layer(shape, width)
+        return tokens * shape.layers * shape.hidden * _width(config)
+    return tokens * shape.layers * _per_token_of_layer(shape, config)
 
 
 def _layer(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
     """The layer in its backward pass: what it needs and half as much again for its gradients."""
-    return 1.5 * tokens * _per_token_of_layer(shape, _width(config))
+    return 1.5 * tokens * _per_token_of_layer(shape, config)
 
 
 def _logits(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:

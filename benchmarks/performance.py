@@ -1,0 +1,138 @@
+"""The tables of docs/performance.md, from the raw measurements in benchmarks/h200/ and benchmarks/tiny/.
+
+    .venv/bin/python benchmarks/performance.py
+
+steps_*.jsonl are metrics.jsonl files of `verl run`, engine.jsonl and rollout.jsonl the output of the scripts of these
+names. Of whole steps the first is left out: it compiles kernels.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from justrl_recipe.config import Request, load
+from justrl_recipe.planning import budget
+
+FOLDER, TINY = (Path(__file__).with_name(name) for name in ("h200", "tiny"))
+RUNS = {
+    "baseline, 64 responses of 4,096": "steps_baseline_4096",
+    "ours, 64 responses of 4,096": "steps_4096",
+    "ours, 64 responses of 15,360": "steps_15360",
+    "ours, 256 responses of 4,096": "steps_4096_of_256",
+}
+PHASES = ("gen", "old_log_prob", "update_actor", "update_weights")
+# Dense bf16 TFLOP/s and TB/s by the vendor's datasheets: what the estimates for other GPUs scale by.
+CHIPS = {"h200x1": (989, 4.8), "h100x8": (989, 3.35), "a800x32": (312, 2.04)}
+
+
+def lines(name: str, folder: Path = FOLDER) -> list[dict]:
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def medians(name: str) -> dict[str, float]:
+    """Each metric's median over the steps after the first."""
+    steps = [line["data"] for line in lines(name)[1:]]
+    return {key: median(step[key] for step in steps) for key in steps[0]}
+
+
+def settings() -> Iterator[str]:
+    """Each change by itself, on one batch."""
+    yield "| setting | log-probs, s | update, s | predicted | MFU | GiB | loss | gradient norm | gradient error |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    for run in lines("engine"):
+        error, predicted = run["gradient_error"], run["predicted_update_s"]
+        cells = [
+            run["name"],
+            f"{run['log_prob_s']:.2f}",
+            f"{run['update_s']:.2f}",
+            f"{predicted:.1f}" if predicted else "",
+            f"{run['mfu']:.3f}",
+            f"{run['peak_gib']:.1f}",
+            f"{run['loss']:.7f}",
+            f"{run['grad_norm']:.4f}",
+            f"{error:.4f}" if error else "",
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def steps() -> Iterator[str]:
+    """Whole steps of `verl run`, phase by phase."""
+    yield "| run | generation | old log-probs | update | weights | rest | step, s | MFU | tokens/s | trainer, GiB |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    for title, name in RUNS.items():
+        found = medians(name)
+        phases, step = [found[f"timing_s/{phase}"] for phase in PHASES], found["timing_s/step"]
+        seconds = " | ".join(f"{value:.1f}" for value in [*phases, step - sum(phases), step])
+        peak = found["actor/perf/max_memory_allocated_gb"]
+        rate = f"{found['perf/mfu/actor']:.3f} | {found['perf/throughput']:,.0f}"
+        yield f"| {title} | {seconds} | {rate} | {peak:.1f} |"
+
+
+def speedups() -> Iterator[str]:
+    before, after = (medians(name) for name in ("steps_baseline_4096", "steps_4096"))
+    trained = [run["timing_s/old_log_prob"] + run["timing_s/update_actor"] for run in (before, after)]
+    whole = [run["timing_s/step"] for run in (before, after)]
+    yield "| at 4,096 tokens | baseline, s | ours, s | times faster |"
+    yield "|---|---:|---:|---:|"
+    for title, (theirs, ours) in {"old log-probs and update": trained, "whole step": whole}.items():
+        yield f"| {title} | {theirs:.1f} | {ours:.1f} | {theirs / ours:.1f} |"
+
+
+def agreement() -> Iterator[str]:
+    """How far the trainer's probabilities are from vLLM's, in each run."""
+    yield "| run | mean difference of probabilities | largest | correlation | KL, nats | entropy |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for title, name in RUNS.items():
+        found = medians(name)
+        off = [found[f"training/rollout_probs_diff_{which}"] for which in ("mean", "max")]
+        alike, kl = found["training/rollout_actor_probs_pearson_corr"], found["rollout_corr/kl"]
+        yield f"| {title} | {off[0]:.1e} | {off[1]:.1e} | {alike:.4f} | {kl:.4f} | {found['actor/entropy']:.4f} |"
+
+
+def rollout() -> Iterator[str]:
+    yield "| responses at once | every token handed over | final output alone | times faster |"
+    yield "|---:|---:|---:|---:|"
+    rates = {(run["responses"], run["outputs"]): run["tokens_per_second"] for run in lines("rollout")}
+    for count in sorted({count for count, _ in rates}):
+        every, final = rates[count, "every token"], rates[count, "final output"]
+        yield f"| {count} | {every:,} | {final:,} | {final / every:.2f} |"
+
+
+def estimated(system: str) -> float:
+    """Tokens per second and GPU on a system: the measured phases of 256 responses of 4,096, scaled by datasheets.
+
+    Generation scales with memory bandwidth, log-probs and update with bf16 arithmetic, the rest not at all.
+    """
+    found = medians("steps_4096_of_256")
+    (flops, bandwidth), (ours, theirs) = CHIPS["h200x1"], CHIPS[system]
+    generation = found["timing_s/gen"]
+    trained = found["timing_s/old_log_prob"] + found["timing_s/update_actor"]
+    rest = found["timing_s/step"] - generation - trained
+    return found["perf/total_num_tokens"] / (generation * bandwidth / theirs + trained * flops / ours + rest)
+
+
+def full_recipe() -> Iterator[str]:
+    yield "| system | tokens/s and GPU | GPU hours | days |"
+    yield "|---|---:|---:|---:|"
+    for system in CHIPS:
+        config = load(Request("justrl_deepseek", system)).values
+        gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
+        hours = budget.gpu_hours(config, budget.expected_length(config), estimated(system))
+        yield f"| {system} | {estimated(system):,.0f} | {hours:,.0f} | {hours / gpus / 24:,.1f} |"
+
+
+def losses() -> Iterator[str]:
+    """One batch, two ways to take the token-mean, each with one micro-batch and with many."""
+    yield "| loss of | tokens a micro-batch | loss | gradient norm | gradient's distance from the first |"
+    yield "|---|---:|---:|---:|---:|"
+    for run in lines("fork_loss", TINY):
+        found = f"{run['loss']:.4f} | {run['grad_norm']:.3f} | {run['gradient_error']:.1e}"
+        yield f"| {run['loss_of']} | {run['budget']:,} | {found} |"
+
+
+TABLES = (settings, steps, speedups, agreement, rollout, full_recipe, losses)
+
+if __name__ == "__main__":
+    for table in TABLES:
+        print(*table(), "", sep="\n")
