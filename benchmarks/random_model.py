@@ -2,9 +2,9 @@
 
     python benchmarks/random_model.py TOKENIZER_FOLDER OUT
 
-1.78 B parameters in bfloat16, 3.6 GB: Qwen2 as in justrl_recipe/planning/shapes.yaml. The tokenizer is copied; one that
-does not fill the vocabulary of 151,936 makes rollout and trainer disagree, because veRL has vLLM sample no more tokens
-than the tokenizer has.
+1.78 B parameters in bfloat16, 3.6 GB: Qwen2 as in justrl_recipe/planning/shapes.yaml. The tokenizer is copied; one
+that does not fill the vocabulary of 151,936 makes rollout and trainer disagree, because veRL has vLLM sample no more
+tokens than the tokenizer has.
 """
 
 import shutil

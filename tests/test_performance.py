@@ -1,0 +1,37 @@
+"""The figures in docs/performance.md and in verl plan are those of the raw measurements."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+from justrl_recipe.planning import budget
+
+ROOT = Path(__file__).parents[1]
+BENCH = runpy.run_path(str(ROOT / "benchmarks" / "performance.py"))
+
+
+@pytest.mark.parametrize("table", BENCH["TABLES"], ids=lambda table: table.__name__)
+def test_the_document_has_the_tables_of_the_raw_files(table):
+    assert "\n".join(table()) in (ROOT / "docs" / "performance.md").read_text()
+
+
+def test_the_readme_has_the_measured_steps():
+    assert "\n".join(BENCH["steps"]()) in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("system", ["h200x1", "h100x8"])
+def test_hours_are_planned_at_what_was_measured(system):
+    found = budget.measured("justrl_deepseek", system)
+    assert found is not None
+    assert found.tokens_per_second == pytest.approx(BENCH["estimated"](system), abs=5)
+
+
+def test_what_was_gained_and_at_what_cost_to_the_gradient():
+    """The settings of the systems with GPUs, beside veRL's padded path on the same batch and against float32."""
+    runs = {run["name"]: run for run in BENCH["lines"]("engine")}
+    before = next(run for name, run in runs.items() if name.startswith("baseline"))
+    after = next(run for name, run in runs.items() if name.endswith("the systems' setting"))
+    assert before["log_prob_s"] + before["update_s"] > 5 * (after["log_prob_s"] + after["update_s"])
+    assert after["gradient_error"] < 1.02 * before["gradient_error"]
+    assert after["loss"] == pytest.approx(before["loss"], rel=1e-6)
