@@ -16,10 +16,12 @@ from justrl_recipe.reward_fns.rule_based import compute_score
 
 SPEC = {
     "seed": 0,
+    "model_type": "qwen2",
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
+    "num_key_value_heads": 2,
     "initializer_range": 0.04,
     "warmup_steps": 3,
     "warmup_batch_size": 4,
@@ -71,9 +73,14 @@ def saved(tmp_path_factory):
     return path
 
 
-def test_transformers_loads_the_saved_model_as_it_was_made(saved):
-    assert AutoConfig.from_pretrained(saved).model_type == "qwen2"
-    assert AutoConfig.from_pretrained(saved).max_position_embeddings >= 8192
+@pytest.mark.parametrize("model_type", ["qwen2", "llama"])
+def test_transformers_loads_the_saved_model_as_it_was_made(model_type, tmp_path):
+    saved = tmp_path / "model"
+    spec = {**SPEC, "model_type": model_type, "num_key_value_heads": 1}
+    tiny_model.make(saved, spec, all_problems()[:50], lambda step: None)
+    config = AutoConfig.from_pretrained(saved)
+    assert (config.model_type, config.num_key_value_heads) == (model_type, 1)
+    assert config.max_position_embeddings >= 8192
     model, tokenizer = AutoModelForCausalLM.from_pretrained(saved), AutoTokenizer.from_pretrained(saved)
     assert model.get_input_embeddings().num_embeddings == len(tokenizer)
     prompt = [{"role": "user", "content": all_problems()[3].prompt}]

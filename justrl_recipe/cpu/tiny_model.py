@@ -1,4 +1,4 @@
-"""The tiny Qwen2 model of recipes/justrl_tiny.yaml: built from a seed, warmed up, saved like any checkpoint.
+"""The tiny model of recipes/justrl_tiny.yaml: built from a seed, warmed up, saved like any checkpoint.
 
 A short supervised warm-up makes it solve the arithmetic problems, and box the answer only part of the time.
 So GRPO finds what it needs: a policy that earns the reward sometimes. What it then learns is mostly to box.
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen2Tokenizer
 
 from justrl_recipe.data.arithmetic import Problem
 
@@ -27,6 +27,14 @@ CHAT_TEMPLATE = (
     "{{ '<|user|>' if message['role'] == 'user' else '<|assistant|>' }}{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "initializer_range",
 )
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 
@@ -43,25 +51,20 @@ def build_tokenizer(texts: list[str]) -> Qwen2Tokenizer:
     return tokenizer
 
 
-def build_model(spec: Mapping[str, Any], tokenizer: Qwen2Tokenizer) -> Qwen2ForCausalLM:
-    """A Qwen2 of the size that `spec` names, with random weights from its seed."""
+def build_model(spec: Mapping[str, Any], tokenizer: Qwen2Tokenizer) -> PreTrainedModel:
+    """A model of the architecture and size that `spec` names, with random weights from its seed."""
     torch.manual_seed(spec["seed"])
-    return Qwen2ForCausalLM(
-        Qwen2Config(
-            vocab_size=len(tokenizer),
-            hidden_size=spec["hidden_size"],
-            intermediate_size=spec["intermediate_size"],
-            num_hidden_layers=spec["num_hidden_layers"],
-            num_attention_heads=spec["num_attention_heads"],
-            num_key_value_heads=spec["num_attention_heads"],
-            initializer_range=spec["initializer_range"],
-            max_position_embeddings=8192,
-            tie_word_embeddings=True,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=None,
-        )
+    config = AutoConfig.for_model(
+        spec["model_type"],
+        **{name: spec[name] for name in SIZES},
+        vocab_size=len(tokenizer),
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
     )
+    return AutoModelForCausalLM.from_config(config)
 
 
 def target(problem: Problem, boxed: bool) -> str:
@@ -86,7 +89,7 @@ def encode(
 
 
 def warm_up(
-    model: Qwen2ForCausalLM,
+    model: PreTrainedModel,
     tokenizer: Qwen2Tokenizer,
     problems: list[Problem],
     spec: Mapping[str, Any],

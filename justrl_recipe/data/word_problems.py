@@ -1,0 +1,141 @@
+"""Seeded arithmetic word problems, for a small pretrained model: training, validation, and worked answers.
+
+The worked answers (`warmup.parquet`) are for veRL's own supervised trainer, which teaches the answer's format before
+GRPO. No story comes with the same numbers in two of the three sets, whoever and whatever it is about.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+
+from justrl_recipe.data import schema
+from justrl_recipe.data.arithmetic import Problem
+
+DATA_SOURCE = "word_problems"
+SIZES = {"warmup": 2048, "train": 4096, "validation": 256}
+NAMES = ("Ada", "Ben", "Carla", "David", "Emma", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Kira", "Liam")
+THINGS = ("apples", "books", "marbles", "stickers", "pencils", "coins", "shells", "cards")
+# What supervised trainers read: a conversation a row.
+MESSAGES = pyarrow.schema(
+    {"messages": pyarrow.list_(pyarrow.struct({"role": pyarrow.string(), "content": pyarrow.string()}))}
+)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A text with {name}, {thing} and numbers by letter, their ranges, and what to compute from left to right."""
+
+    text: str
+    steps: str
+    ranges: dict[str, tuple[int, int]]
+
+
+STORIES = (
+    Story(
+        "{name} has {a} {thing}, finds {b} more and gives {c} away. How many {thing} does {name} have now?",
+        "a + b - c",
+        {"a": (10, 80), "b": (5, 60), "c": (3, 40)},
+    ),
+    Story(
+        "{name} buys {a} boxes with {b} {thing} each and loses {c} of them. How many {thing} are left?",
+        "a * b - c",
+        {"a": (2, 9), "b": (4, 15), "c": (2, 20)},
+    ),
+    Story(
+        "A shelf has {a} rows with {b} {thing} in each. {name} puts {c} more on it. How many {thing} are on it now?",
+        "a * b + c",
+        {"a": (3, 9), "b": (3, 12), "c": (5, 50)},
+    ),
+    Story(
+        "{name} shares {a} {thing} equally among {b} friends, and one of them finds {c} more. "
+        "How many {thing} does that friend have?",
+        "a / b + c",
+        {"a": (12, 96), "b": (2, 8), "c": (2, 30)},
+    ),
+    Story(
+        "A ticket costs {a} dollars and a drink {b} dollars. {name} pays for one of both with {c} dollars. "
+        "How many dollars does {name} get back?",
+        "c - a - b",
+        {"a": (5, 40), "b": (2, 15), "c": (60, 100)},
+    ),
+    Story(
+        "{name} walks {a} kilometers every day for {b} days, and then {c} more. How many kilometers is that?",
+        "a * b + c",
+        {"a": (2, 15), "b": (3, 9), "c": (2, 25)},
+    ),
+    Story(
+        "There are {a} {thing} in a bag. {name} takes {b} out on Monday and {c} on Tuesday. How many are left?",
+        "a - b - c",
+        {"a": (60, 150), "b": (5, 30), "c": (5, 30)},
+    ),
+    Story(
+        "{name} reads {a} pages every morning and {b} every evening, for {c} days. How many pages is that?",
+        "a + b * c",
+        {"a": (3, 20), "b": (3, 20), "c": (2, 6)},
+    ),
+)
+OPERATIONS = {"+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y, "/": lambda x, y: x // y}
+
+
+def working(steps: str, numbers: dict[str, int]) -> list[str] | None:
+    """The lines of a solution, `6 * 4 = 24`, from left to right; None where one has no positive whole result."""
+    first, *rest = steps.split()
+    result, lines = numbers[first], []
+    for sign, letter in zip(rest[::2], rest[1::2], strict=True):
+        number = numbers[letter]
+        found = OPERATIONS[sign](result, number)
+        if found < 1 or (sign == "/" and result % number):
+            return None
+        lines.append(f"{result} {sign} {number} = {found}")
+        result = found
+    return lines
+
+
+def make_problems(seed: int) -> dict[str, list[Problem]]:
+    """The three sets, `SIZES` of each; the same for the same seed."""
+    rng = random.Random(seed)
+    seen: set[tuple] = set()
+    problems: list[Problem] = []
+    while len(problems) < sum(SIZES.values()):
+        story = rng.choice(STORIES)
+        numbers = {letter: rng.randint(*bounds) for letter, bounds in story.ranges.items()}
+        lines, key = working(story.steps, numbers), (story.text, *numbers.values())
+        if lines is None or key in seen:
+            continue
+        seen.add(key)
+        question = story.text.format(name=rng.choice(NAMES), thing=rng.choice(THINGS), **numbers)
+        problems.append(Problem(question, "\n".join(lines), lines[-1].split()[-1]))
+    sets, start = {}, 0
+    for name, size in SIZES.items():
+        sets[name] = problems[start : start + size]
+        start += size
+    return sets
+
+
+def conversation(problem: Problem) -> dict[str, list[dict[str, str]]]:
+    """The problem with the answer that the warm-up teaches."""
+    answer = f"{problem.working}\n\\boxed{{{problem.answer}}}"
+    return {
+        "messages": [{"role": "user", "content": problem.prompt}, {"role": "assistant", "content": answer}],
+    }
+
+
+def rows(problems: list[Problem], split: str) -> Iterator[dict]:
+    """The problems as rows of veRL's RL dataset."""
+    for index, problem in enumerate(problems):
+        yield schema.row(DATA_SOURCE, index, split, problem.prompt, problem.answer)
+
+
+def write(out: Path, seed: int) -> dict[str, int]:
+    """Write warmup.parquet, train.parquet and validation.parquet; return the number of rows of each file."""
+    sets = make_problems(seed)
+    for split in ("train", "validation"):
+        schema.write_parquet(out / f"{split}.parquet", rows(sets[split], split))
+    with schema.replacing(out / "warmup.parquet") as scratch:
+        table = pyarrow.Table.from_pylist([conversation(problem) for problem in sets["warmup"]], MESSAGES)
+        pyarrow.parquet.write_table(table, scratch)
+    return {f"{name}.parquet": size for name, size in SIZES.items()}

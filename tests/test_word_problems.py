@@ -1,0 +1,66 @@
+"""The word problems: right, disjoint, and what veRL and its supervised trainer read."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from justrl_recipe.data import word_problems
+from justrl_recipe.data.check import check
+from justrl_recipe.reward_fns.justrl import compute_score
+
+VERL = Path(sys.executable).with_name("verl")
+
+
+@given(st.sampled_from(word_problems.STORIES), st.data())
+def test_the_worked_answer_is_right(story, data):
+    numbers = {letter: data.draw(st.integers(*bounds)) for letter, bounds in story.ranges.items()}
+    lines = word_problems.working(story.steps, numbers)
+    if lines is None:
+        return
+    result = None
+    for line in lines:
+        left, right = line.split(" = ")
+        assert eval(left.replace("/", "//")) == int(right) > 0 and eval(left) == int(right)
+        assert result is None or left.startswith(f"{result} ")
+        result = int(right)
+    assert story.steps.count(" ") // 2 == len(lines)
+    assert set(story.ranges) == {letter for letter in "abc" if f"{{{letter}}}" in story.text}
+
+
+def test_the_sets_share_no_story_with_the_same_numbers():
+    sets = word_problems.make_problems(3)
+    assert {name: len(problems) for name, problems in sets.items()} == word_problems.SIZES
+    people_and_things = re.compile("|".join(word_problems.NAMES + word_problems.THINGS))
+    told = [people_and_things.sub("_", problem.question) for problems in sets.values() for problem in problems]
+    assert len(set(told)) == len(told)
+    assert len({problem.answer for problem in sets["validation"]}) > 60
+
+
+def test_the_same_seed_makes_the_same_problems():
+    assert word_problems.make_problems(1) == word_problems.make_problems(1) != word_problems.make_problems(2)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("words")
+    made = subprocess.run([VERL, "data", "words"], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0 and "data/words/train.parquet: 4,096 rows" in made.stdout, made.stderr
+    return folder / "data" / "words"
+
+
+def test_the_training_set_passes_the_check_of_data(written):
+    assert not check(written / "train.parquet", written, None, 1024).spoiled
+
+
+def test_the_taught_answers_earn_the_reward(written):
+    for row in pyarrow.parquet.read_table(written / "warmup.parquet").to_pylist()[:50]:
+        [user, assistant] = row["messages"]
+        assert (user["role"], assistant["role"]) == ("user", "assistant")
+        gold = assistant["content"].rpartition("{")[2].rstrip("}")
+        assert compute_score(word_problems.DATA_SOURCE, assistant["content"], gold)["score"] == 1.0
