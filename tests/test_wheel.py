@@ -1,9 +1,11 @@
 """The package as it is installed: wheel and editable."""
 
+import os
+import platform
+import shutil
 import subprocess
 import sys
 import sysconfig
-import venv
 import zipfile
 from pathlib import Path
 
@@ -39,15 +41,39 @@ def test_the_wheel_puts_one_name_into_site_packages_and_holds_every_file(wheel):
 
 
 @pytest.fixture(scope="module")
-def empty_venv(tmp_path_factory, wheel) -> Path:
+def packed(tmp_path_factory, wheel) -> Path:
+    """What `requirements/offline pack` makes, with the package's own wheel alone."""
+    folder = tmp_path_factory.mktemp("packed")
+    (folder / "wheels").mkdir()
+    shutil.copy(wheel, folder / "wheels")
+    (folder / "python").write_text(f"Python {platform.python_version()}\n")
+    return folder
+
+
+def offline(*arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [ROOT / "requirements" / "offline", *arguments]
+    env = {**os.environ, "PYTHON": sys.executable}
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def empty_venv(tmp_path_factory, packed) -> Path:
     """A venv with the wheel in it; the dependencies come from the environment that runs the tests."""
-    path = tmp_path_factory.mktemp("venv")
-    venv.create(path, with_pip=True)
-    python = path / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--no-deps", "--quiet", wheel], check=True, capture_output=True)
+    path = tmp_path_factory.mktemp("offline") / "venv"
+    installed = offline("install", packed, path)
+    assert installed.returncode == 0 and str(path) in installed.stdout, installed.stderr
     site = next(path.glob("lib/python*/site-packages"))
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return path
+
+
+def test_wheels_of_another_python_are_not_installed(packed, tmp_path):
+    other = shutil.copytree(packed, tmp_path / "other")
+    (other / "python").write_text("Python 3.9.1\n")
+    refused = offline("install", other, tmp_path / "venv")
+    assert refused.returncode == 2 and "packed with Python 3.9" in refused.stderr
+    assert not (tmp_path / "venv").exists()
+    assert offline("install", other).returncode == 2
 
 
 @pytest.mark.parametrize("command", ["verl", "justrl"])
