@@ -1,9 +1,10 @@
-"""The tables of docs/performance.md, from the raw measurements in benchmarks/h200/ and benchmarks/tiny/.
+"""The tables of docs/performance.md, from the raw measurements in this folder.
 
     .venv/bin/python benchmarks/performance.py
 
-steps_*.jsonl are metrics.jsonl files of `verl run`, engine.jsonl and rollout.jsonl the output of the scripts of these
-names. Of whole steps the first is left out: it compiles kernels.
+h200/steps_*.jsonl are metrics.jsonl files of `verl run`, h200/engine.jsonl and h200/rollout.jsonl what the scripts of
+these names printed, fork_loss.jsonl what engine.py did on a CPU. Of whole steps the first is left out: it compiles
+kernels.
 """
 
 import json
@@ -14,20 +15,20 @@ from statistics import median
 from justrl_recipe.config import Request, load
 from justrl_recipe.planning import budget
 
-FOLDER, TINY = (Path(__file__).with_name(name) for name in ("h200", "tiny"))
+BENCHMARKS = Path(__file__).parent
 RUNS = {
-    "baseline, 64 responses of 4,096": "steps_baseline_4096",
-    "ours, 64 responses of 4,096": "steps_4096",
-    "ours, 64 responses of 15,360": "steps_15360",
-    "ours, 256 responses of 4,096": "steps_4096_of_256",
+    "baseline, 64 responses of 4,096": "h200/steps_baseline_4096",
+    "ours, 64 responses of 4,096": "h200/steps_4096",
+    "ours, 64 responses of 15,360": "h200/steps_15360",
+    "ours, 256 responses of 4,096": "h200/steps_4096_of_256",
 }
 PHASES = ("gen", "old_log_prob", "update_actor", "update_weights")
 # Dense bf16 TFLOP/s and TB/s by the vendor's datasheets: what the estimates for other GPUs scale by.
 CHIPS = {"h200x1": (989, 4.8), "h100x8": (989, 3.35), "a800x32": (312, 2.04)}
 
 
-def lines(name: str, folder: Path = FOLDER) -> list[dict]:
-    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+def lines(name: str) -> list[dict]:
+    return [json.loads(line) for line in (BENCHMARKS / f"{name}.jsonl").read_text().splitlines()]
 
 
 def medians(name: str) -> dict[str, float]:
@@ -40,7 +41,7 @@ def settings() -> Iterator[str]:
     """Each change by itself, on one batch."""
     yield "| setting | log-probs, s | update, s | predicted | MFU | GiB | loss | gradient norm | gradient error |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
-    for run in lines("engine"):
+    for run in lines("h200/engine"):
         error, predicted = run["gradient_error"], run["predicted_update_s"]
         cells = [
             run["name"],
@@ -70,7 +71,7 @@ def steps() -> Iterator[str]:
 
 
 def speedups() -> Iterator[str]:
-    before, after = (medians(name) for name in ("steps_baseline_4096", "steps_4096"))
+    before, after = (medians(name) for name in ("h200/steps_baseline_4096", "h200/steps_4096"))
     trained = [run["timing_s/old_log_prob"] + run["timing_s/update_actor"] for run in (before, after)]
     whole = [run["timing_s/step"] for run in (before, after)]
     yield "| at 4,096 tokens | baseline, s | ours, s | times faster |"
@@ -93,7 +94,7 @@ def agreement() -> Iterator[str]:
 def rollout() -> Iterator[str]:
     yield "| responses at once | every token handed over | final output alone | times faster |"
     yield "|---:|---:|---:|---:|"
-    rates = {(run["responses"], run["outputs"]): run["tokens_per_second"] for run in lines("rollout")}
+    rates = {(run["responses"], run["outputs"]): run["tokens_per_second"] for run in lines("h200/rollout")}
     for count in sorted({count for count, _ in rates}):
         every, final = rates[count, "every token"], rates[count, "final output"]
         yield f"| {count} | {every:,} | {final:,} | {final / every:.2f} |"
@@ -104,7 +105,7 @@ def estimated(system: str) -> float:
 
     Generation scales with memory bandwidth, log-probs and update with bf16 arithmetic, the rest not at all.
     """
-    found = medians("steps_4096_of_256")
+    found = medians("h200/steps_4096_of_256")
     (flops, bandwidth), (ours, theirs) = CHIPS["h200x1"], CHIPS[system]
     generation = found["timing_s/gen"]
     trained = found["timing_s/old_log_prob"] + found["timing_s/update_actor"]
@@ -126,7 +127,7 @@ def losses() -> Iterator[str]:
     """One batch, two ways to take the token-mean, each with one micro-batch and with many."""
     yield "| loss of | tokens a micro-batch | loss | gradient norm | gradient's distance from the first |"
     yield "|---|---:|---:|---:|---:|"
-    for run in lines("fork_loss", TINY):
+    for run in lines("fork_loss"):
         found = f"{run['loss']:.4f} | {run['grad_norm']:.3f} | {run['gradient_error']:.1e}"
         yield f"| {run['loss_of']} | {run['budget']:,} | {found} |"
 

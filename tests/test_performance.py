@@ -29,7 +29,7 @@ def test_hours_are_planned_at_what_was_measured(system):
 
 def test_what_was_gained_and_at_what_cost_to_the_gradient():
     """The settings of the systems with GPUs, beside veRL's padded path on the same batch and against float32."""
-    runs = {run["name"]: run for run in BENCH["lines"]("engine")}
+    runs = {run["name"]: run for run in BENCH["lines"]("h200/engine")}
     before = next(run for name, run in runs.items() if name.startswith("baseline"))
     after = next(run for name, run in runs.items() if name.endswith("the systems' setting"))
     assert before["log_prob_s"] + before["update_s"] > 5 * (after["log_prob_s"] + after["update_s"])
