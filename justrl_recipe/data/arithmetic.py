@@ -25,6 +25,11 @@ class Problem:
     def prompt(self) -> str:
         return self.question + schema.TRAINING_SUFFIX
 
+    @property
+    def boxed(self) -> str:
+        """The response that a warm-up teaches: the working, then the answer in its box."""
+        return f"{self.working}\n\\boxed{{{self.answer}}}"
+
 
 @dataclass(frozen=True)
 class Problems:
@@ -67,7 +72,7 @@ def make_problems(seed: int, warmup: int, train: int, validation: int) -> Proble
     )
 
 
-def rows(problems: list[Problem], split: str) -> Iterator[dict]:
+def rows(problems: list[Problem], split: str, source: str = DATA_SOURCE) -> Iterator[dict]:
     """The problems as rows of veRL's RL dataset."""
     for index, problem in enumerate(problems):
-        yield schema.row(DATA_SOURCE, index, split, problem.prompt, problem.answer)
+        yield schema.row(source, index, split, problem.prompt, problem.answer)

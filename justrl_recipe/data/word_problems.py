@@ -5,7 +5,6 @@ GRPO. No story comes with the same numbers in two of the three sets, whoever and
 """
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from justrl_recipe.data import schema
-from justrl_recipe.data.arithmetic import Problem
+from justrl_recipe.data.arithmetic import Problem, rows
 
 DATA_SOURCE = "word_problems"
 SIZES = {"warmup": 2048, "train": 4096, "validation": 256}
@@ -118,23 +117,15 @@ def make_problems(seed: int) -> dict[str, list[Problem]]:
 
 def conversation(problem: Problem) -> dict[str, list[dict[str, str]]]:
     """The problem with the answer that the warm-up teaches."""
-    answer = f"{problem.working}\n\\boxed{{{problem.answer}}}"
-    return {
-        "messages": [{"role": "user", "content": problem.prompt}, {"role": "assistant", "content": answer}],
-    }
-
-
-def rows(problems: list[Problem], split: str) -> Iterator[dict]:
-    """The problems as rows of veRL's RL dataset."""
-    for index, problem in enumerate(problems):
-        yield schema.row(DATA_SOURCE, index, split, problem.prompt, problem.answer)
+    turns = {"user": problem.prompt, "assistant": problem.boxed}
+    return {"messages": [{"role": role, "content": content} for role, content in turns.items()]}
 
 
 def write(out: Path, seed: int) -> dict[str, int]:
     """Write warmup.parquet, train.parquet and validation.parquet; return the number of rows of each file."""
     sets = make_problems(seed)
     for split in ("train", "validation"):
-        schema.write_parquet(out / f"{split}.parquet", rows(sets[split], split))
+        schema.write_parquet(out / f"{split}.parquet", rows(sets[split], split, DATA_SOURCE))
     with schema.replacing(out / "warmup.parquet") as scratch:
         table = pyarrow.Table.from_pylist([conversation(problem) for problem in sets["warmup"]], MESSAGES)
         pyarrow.parquet.write_table(table, scratch)
