@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from justrl_recipe.data import word_problems
 from justrl_recipe.data.check import check
-from justrl_recipe.reward_fns.justrl import compute_score
+from justrl_recipe.reward_fns import justrl, robust_verifier
 
 VERL = Path(sys.executable).with_name("verl")
 
@@ -31,6 +31,16 @@ def test_the_worked_answer_is_right(story, data):
         result = int(right)
     assert story.steps.count(" ") // 2 == len(lines)
     assert set(story.ranges) == {letter for letter in "abc" if f"{{{letter}}}" in story.text}
+
+
+@given(st.integers(1, 200), st.sampled_from("+-*/"), st.integers(1, 60))
+def test_calculating_in_parts_keeps_the_result(left, sign, right):
+    result = word_problems.OPERATIONS[sign](left, right)
+    if (sign == "/" and left % right) or result < 1:
+        return
+    terms = word_problems.in_parts(f"{left} {sign} {right} = {result}").split(" = ")
+    assert {eval(term) for term in terms} == {result}
+    assert len(terms) == (4 if sign != "/" and right > 10 and right % 10 else 2)
 
 
 def test_the_sets_share_no_story_with_the_same_numbers():
@@ -58,9 +68,16 @@ def test_the_training_set_passes_the_check_of_data(written):
     assert not check(written / "train.parquet", written, None, 1024).spoiled
 
 
-def test_the_taught_answers_earn_the_reward(written):
-    for row in pyarrow.parquet.read_table(written / "warmup.parquet").to_pylist()[:50]:
+def test_the_taught_answers_are_right_and_half_of_them_in_a_form_that_the_recipe_rewards(written):
+    taught = pyarrow.parquet.read_table(written / "warmup.parquet").to_pylist()
+    plain = parts = 0
+    for row in taught:
         [user, assistant] = row["messages"]
         assert (user["role"], assistant["role"]) == ("user", "assistant")
-        gold = assistant["content"].rpartition("{")[2].rstrip("}")
-        assert compute_score(word_problems.DATA_SOURCE, assistant["content"], gold)["score"] == 1.0
+        answer = assistant["content"]
+        gold = re.findall(r"= (\d+)\n\\boxed", answer)[0]
+        assert robust_verifier.compute_score(word_problems.DATA_SOURCE, answer, gold)["acc"], answer
+        plain += justrl.compute_score(word_problems.DATA_SOURCE, answer, gold)["score"] == 1.0
+        parts += any(line.count(" = ") > 1 for line in answer.splitlines())
+    assert 0.45 < plain / len(taught) < 0.55
+    assert 0.3 < parts / len(taught) < 0.55

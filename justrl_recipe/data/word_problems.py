@@ -1,10 +1,14 @@
 """Seeded arithmetic word problems, for a small pretrained model: training, validation, and worked answers.
 
 The worked answers (`warmup.parquet`) are for veRL's own supervised trainer, which teaches the answer's format before
-GRPO. No story comes with the same numbers in two of the three sets, whoever and whatever it is about.
+GRPO. Half of them calculate in parts, which takes twice the tokens; half box the unit with the number, which the
+recipe's reward does not accept and the robust verifier does. So length and form are the policy's to choose, and the
+paper's ablations have something to act on. No story comes with the same numbers in two of the three sets, whoever and
+whatever it is about.
 """
 
 import random
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +71,8 @@ STORIES = (
         {"a": (2, 15), "b": (3, 9), "c": (2, 25)},
     ),
     Story(
-        "There are {a} {thing} in a bag. {name} takes {b} out on Monday and {c} on Tuesday. How many are left?",
+        "There are {a} {thing} in a bag. {name} takes {b} out on Monday and {c} on Tuesday. "
+        "How many {thing} are left?",
         "a - b - c",
         {"a": (60, 150), "b": (5, 30), "c": (5, 30)},
     ),
@@ -115,9 +120,28 @@ def make_problems(seed: int) -> dict[str, list[Problem]]:
     return sets
 
 
-def conversation(problem: Problem) -> dict[str, list[dict[str, str]]]:
-    """The problem with the answer that the warm-up teaches."""
-    turns = {"user": problem.prompt, "assistant": problem.boxed}
+def in_parts(line: str) -> str:
+    """`35 + 46 = 81` as `35 + 46 = 35 + 40 + 6 = 75 + 6 = 81`; a line as it is where there is nothing to split."""
+    left, sign, right, _, result = line.split()
+    number, by = int(left), int(right)
+    tens, ones = by // 10 * 10, by % 10
+    if not (tens and ones) or sign == "/":
+        return line
+    if sign == "*":
+        return f"{left} * {right} = {left} * {tens} + {left} * {ones} = {number * tens} + {number * ones} = {result}"
+    first = OPERATIONS[sign](number, tens)
+    return f"{left} {sign} {right} = {left} {sign} {tens} {sign} {ones} = {first} {sign} {ones} = {result}"
+
+
+def conversation(problem: Problem, parts: bool, unit: bool) -> dict[str, list[dict[str, str]]]:
+    """The problem with an answer for the warm-up: calculated in parts or not, the unit in the box or not."""
+    working, answer = problem.working, problem.answer
+    if parts:
+        working = "\n".join(in_parts(line) for line in working.splitlines())
+    if unit:
+        [thing] = re.findall(r"How many (\w+)", problem.question)
+        answer += rf" \text{{ {thing}}}"
+    turns = {"user": problem.prompt, "assistant": Problem(problem.question, working, answer).boxed}
     return {"messages": [{"role": role, "content": content} for role, content in turns.items()]}
 
 
@@ -127,6 +151,9 @@ def write(out: Path, seed: int) -> dict[str, int]:
     for split in ("train", "validation"):
         schema.write_parquet(out / f"{split}.parquet", rows(sets[split], split, DATA_SOURCE))
     with schema.replacing(out / "warmup.parquet") as scratch:
-        table = pyarrow.Table.from_pylist([conversation(problem) for problem in sets["warmup"]], MESSAGES)
+        rng = random.Random(seed)
+        styles = [(rng.random() < 0.5, rng.random() < 0.5) for _ in sets["warmup"]]
+        taught = [conversation(problem, *style) for problem, style in zip(sets["warmup"], styles, strict=True)]
+        table = pyarrow.Table.from_pylist(taught, MESSAGES)
         pyarrow.parquet.write_table(table, scratch)
     return {f"{name}.parquet": size for name, size in SIZES.items()}
