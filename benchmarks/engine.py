@@ -10,13 +10,17 @@ log-prob pass gives the old log-probs of the update, so the update's ratio is 1 
 Prints one JSON line: seconds are of the last pass, loss and gradient of the first, memory in GiB is the peak of all.
 `--gradient FILE` keeps a sample of that gradient; `--reference FILE` says how far it is from a kept one, as
 |g - reference| / |reference|: kept in float32, that is the rounding error of a setting (docs/performance.md).
+`--rollout FILE` takes the responses that vLLM generated with this model (`rollout.py --keep FILE`) instead of made-up
+ones, and says how far the trainer's probabilities are from vLLM's, as veRL's `rollout_probs_diff_mean`.
 """
 
 import argparse
 import json
 import os
 import time
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 PROMPT = 64  # tokens
 
@@ -32,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shortest", type=int, help="lengths uniform from here to --length; without, all are --length"
     )
+    parser.add_argument("--rollout", metavar="FILE", help="responses of vLLM; without, random tokens")
     parser.add_argument("--fork-loss", action="store_true", help="the loss as the authors' fork of veRL takes it")
     parser.add_argument("--passes", type=int, default=2, help="log-probs and update, so often")
     parser.add_argument("--gradient", metavar="FILE", help="keep a sample of the gradient")
@@ -57,19 +62,22 @@ def main(asked: argparse.Namespace) -> None:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     worker = make_worker(config, fork_loss if asked.fork_loss else None)
     resident = device.memory_allocated()
-    data = make_batch(asked, worker.engine.get_data_parallel_size(), config)
+    batch = kept_rollout(asked.rollout) if asked.rollout else made_up(asked, config)
+    share = slice(int(os.environ["RANK"]), None, worker.engine.get_data_parallel_size())
+    data = make_batch(batch, share, config)
     gradient = keep_gradient(worker)
     seconds: dict[str, float] = {}
     first: dict = {}
     for _ in range(asked.passes):
         start = time.time()
         old = log_probs(worker, data.clone(), config)
+        difference = probs_diff(old, batch.log_probs[share]) if batch.log_probs else None
         seconds["log_prob_s"] = time.time() - start
         after_log_probs = device.max_memory_allocated()
         start = time.time()
         metrics = update(worker, data.clone(), old, config)
         seconds["update_s"] = time.time() - start
-        first = first or metrics
+        first = first or {**metrics, "rollout_probs_diff": difference}
     if asked.gradient:
         torch.save(gradient[0], asked.gradient)
     if int(os.environ["RANK"]) == 0:
@@ -83,6 +91,7 @@ def main(asked: argparse.Namespace) -> None:
             "loss": first["loss"],
             "grad_norm": first["grad_norm"],
             "gradient_error": error(gradient[0], torch.load(asked.reference)) if asked.reference else None,
+            "rollout_probs_diff": first["rollout_probs_diff"],
             "peak_gib": round(device.max_memory_allocated() / 2**30, 2),
             "first_log_prob_gib": round(after_log_probs / 2**30, 2),
             "reserved_gib": round(device.max_memory_reserved() / 2**30, 2),
@@ -133,39 +142,71 @@ def make_worker(config, loss=None):
     return worker
 
 
-def make_batch(asked: argparse.Namespace, ranks: int, config):
-    """This rank's sequences: nested tensors by the names that veRL's agent loop gives them."""
+@dataclass
+class Batch:
+    """Prompts and responses as 1-D tensors of token ids; `log_probs` are vLLM's, of each response's tokens."""
+
+    prompts: list
+    responses: list
+    log_probs: list | None = None
+
+
+def made_up(asked: argparse.Namespace, config) -> Batch:
+    """Random tokens, the same for one seed."""
     import torch
-    from tensordict import TensorDict
     from transformers import AutoConfig
 
     vocabulary = AutoConfig.from_pretrained(asked.model).vocab_size
     generator = torch.Generator().manual_seed(config["seed"])
     tokens = torch.randint(vocabulary, (asked.sequences, PROMPT + asked.length), generator=generator)
-    advantages = torch.randn(asked.sequences, generator=generator)
     lengths = torch.full((asked.sequences,), asked.length)
     if asked.shortest:
         lengths = torch.randint(asked.shortest, asked.length + 1, (asked.sequences,), generator=generator)
-    rank = int(os.environ["RANK"])
-    share = slice(rank, None, ranks)
+    responses = [row[PROMPT : PROMPT + length] for row, length in zip(tokens, lengths, strict=True)]
+    return Batch([row[:PROMPT] for row in tokens], responses)
+
+
+def kept_rollout(file: str) -> Batch:
+    import torch
+
+    found = json.loads(Path(file).read_text())
+    return Batch(*([torch.tensor(row) for row in found[name]] for name in ("prompts", "responses", "log_probs")))
+
+
+def make_batch(batch: Batch, share: slice, config):
+    """This rank's sequences with made-up advantages, by the names that veRL's agent loop gives them."""
+    import torch
+    from tensordict import TensorDict
+
+    prompts, responses = batch.prompts[share], batch.responses[share]
+    generator = torch.Generator().manual_seed(config["seed"])
+    advantages = torch.randn(len(batch.prompts), generator=generator)[share]
 
     def nested(rows):
         return torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
 
-    ids = [row[: PROMPT + length] for row, length in zip(tokens[share], lengths[share], strict=True)]
-    ones = [torch.ones(len(row) - PROMPT, dtype=torch.int64) for row in ids]
+    ids = [torch.cat(pair) for pair in zip(prompts, responses, strict=True)]
+    ones = [torch.ones_like(row) for row in responses]
     return TensorDict(
         {
             "input_ids": nested(ids),
             "position_ids": nested(torch.arange(len(row)) for row in ids),
-            "prompts": nested(row[:PROMPT] for row in ids),
-            "responses": nested(row[PROMPT:] for row in ids),
+            "prompts": nested(prompts),
+            "responses": nested(responses),
             "response_mask": nested(ones),
             "loss_mask": nested(row.clone() for row in ones),
-            "advantages": nested(row * value for row, value in zip(ones, advantages[share], strict=True)),
+            "advantages": nested(row * value for row, value in zip(ones, advantages, strict=True)),
         },
         batch_size=len(ids),
     )
+
+
+def probs_diff(trainer, rollout: list) -> float:
+    """Mean |p - q| over the tokens, p by the trainer and q by vLLM (verl/utils/debug/metrics.py)."""
+    import torch
+
+    ours = trainer.values() if trainer.is_nested else trainer.reshape(-1)
+    return (ours.float().cpu().exp() - torch.cat(rollout).exp()).abs().mean().item()
 
 
 def keep_gradient(worker) -> list:

@@ -2,9 +2,11 @@
 
     python benchmarks/random_model.py TOKENIZER_FOLDER OUT
 
-1.78 B parameters in bfloat16, 3.6 GB: Qwen2 as in justrl_recipe/planning/shapes.yaml. The tokenizer is copied; one
-that does not fill the vocabulary of 151,936 makes rollout and trainer disagree, because veRL has vLLM sample no more
-tokens than the tokenizer has.
+1.78 B parameters in bfloat16, 3.6 GB: Qwen2 as in justrl_recipe/planning/shapes.yaml. The output matrix is scaled so
+that the entropy is about 2 nats, near a trained model's; as transformers makes it, all tokens are about as likely, and
+the probabilities of rollout and trainer are too small to differ. The tokenizer is copied; one that does not fill the
+vocabulary of 151,936 makes rollout and trainer disagree, because veRL has vLLM sample no more tokens than the tokenizer
+has.
 """
 
 import shutil
@@ -17,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from justrl_recipe.planning.shape import KNOWN
 
+LOGITS_STD = 4.5  # for normally distributed logits over n tokens the entropy is ln n - std ** 2 / 2
 NAME = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 
 
@@ -26,6 +29,7 @@ def main(tokenizer: Path, out: Path) -> None:
     torch.manual_seed(0)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        torch.nn.init.normal_(model.lm_head.weight, std=LOGITS_STD / config.hidden_size**0.5)
     model.cpu().save_pretrained(out)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tokenizer / name, out / name)

@@ -6,12 +6,16 @@ The engine is the asynchronous one that veRL serves from (verl/workers/rollout/v
 with the same arguments as far as they change its speed. Each number of responses is generated twice: as veRL asks,
 which has vLLM detokenize and hand over every token as it comes, and as justrl_recipe/agent_loop.py asks. Prints one
 JSON line for each.
+
+`--keep FILE` writes down what the model, with its own weights, answers to prompts asked eight times each, and how
+likely vLLM found each token: for `engine.py --rollout FILE`.
 """
 
 import argparse
 import asyncio
 import json
 import time
+from pathlib import Path
 
 
 def arguments() -> argparse.Namespace:
@@ -22,6 +26,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True)
     parser.add_argument("--at", type=int, nargs="+", default=[64], help="responses at once")
     parser.add_argument("--length", type=int, default=2048, help="tokens of each response")
+    parser.add_argument("--keep", metavar="FILE", help="of the first number in --at, instead of measuring")
     return parser.parse_intermixed_args()
 
 
@@ -38,7 +43,7 @@ async def main(asked: argparse.Namespace) -> None:
     engine = AsyncLLM.from_engine_args(
         AsyncEngineArgs(
             model=asked.model,
-            load_format="dummy",
+            load_format="auto" if asked.keep else "dummy",
             dtype=rollout["dtype"],
             max_model_len=data["max_prompt_length"] + data["max_response_length"],
             max_num_seqs=rollout["max_num_seqs"],
@@ -62,6 +67,10 @@ async def main(asked: argparse.Namespace) -> None:
     final = as_verl.clone()
     for name, value in FINAL_OUTPUT.items():
         setattr(final, name, value)
+    if asked.keep:
+        Path(asked.keep).write_text(json.dumps(as_batch(await generate(engine, final, asked.at[0], "kept"))))
+        engine.shutdown()
+        return
     await generate(engine, as_verl, 8, "warm-up")
     for count in asked.at:
         for name, params in {"every token": as_verl, "final output": final}.items():
@@ -73,16 +82,29 @@ async def main(asked: argparse.Namespace) -> None:
     engine.shutdown()
 
 
-async def generate(engine, params, count: int, name: str) -> None:
-    """`count` responses to eight prompts each asked several times, as GRPO does."""
+async def generate(engine, params, count: int, name: str) -> list:
+    """`count` responses to prompts that are asked eight times each, as GRPO does."""
 
-    async def one(number: int) -> None:
+    async def one(number: int):
         prompt = {"prompt_token_ids": [100 + number // 8 * 97 + token for token in range(64)]}
         async for output in engine.generate(prompt, params, f"{name} {count} {number}"):
             last = output
         assert len(last.outputs[0].token_ids) == params.max_tokens
+        return last
 
-    await asyncio.gather(*(one(number) for number in range(count)))
+    return await asyncio.gather(*(one(number) for number in range(count)))
+
+
+def as_batch(outputs: list) -> dict[str, list]:
+    """Token ids and log-probs by response, as engine.py reads them."""
+    found = [output.outputs[0] for output in outputs]
+    return {
+        "prompts": [list(output.prompt_token_ids) for output in outputs],
+        "responses": [list(one.token_ids) for one in found],
+        "log_probs": [
+            [entry[token].logprob for token, entry in zip(one.token_ids, one.logprobs, strict=True)] for one in found
+        ],
+    }
 
 
 if __name__ == "__main__":

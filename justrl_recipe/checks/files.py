@@ -32,7 +32,8 @@ def problems(config: Config, folder: Path) -> tuple[list[Problem], list[Problem]
     try:
         model = shape.find(str(config.values["actor_rollout_ref"]["model"]["path"]))
     except UserError as error:
-        return [*found, Problem(MODEL, str(error), "give the folder of a Hugging Face model")], []
+        mend = "give a model's folder; the recipe's head says where its own comes from (verl cat)"
+        return [*found, Problem(MODEL, str(error), mend)], []
     if model is None:
         return found, [_unknown_model(config)]
     return [*found, *sizes.of_model(config, model), *full_disk(config, model, folder)], []
@@ -74,6 +75,13 @@ def _defines(file: Path, name: str) -> bool:
     return name in defined | assigned | imported
 
 
+def _maker(key: str, file: Path) -> str:
+    """The subcommand of `verl data` that makes this file, which its own default folder tells."""
+    if file.parent.name == "words":
+        return "words"
+    return "train" if key == "train_files" else "benchmarks"
+
+
 def data_files(config: Config) -> Iterator[Problem]:
     """Data files that are missing, in another schema, too small, or at odds with the reward."""
     reward = config.values["reward"]["custom_reward_function"]["path"]
@@ -84,7 +92,7 @@ def data_files(config: Config) -> Iterator[Problem]:
         for name in value if isinstance(value, list) else [value]:
             file = Path(str(name))
             if not file.is_file():
-                command = f"verl data {'train' if key == 'train_files' else 'benchmarks'} --out {file.parent}"
+                command = f"verl data {_maker(key, file)} --out {file.parent}"
                 yield Problem(f"data.{key}", f"no file {file}", f"make it with `{command}`, or set data.{key}=FILE")
             elif file.suffix == ".parquet":
                 yield from _content(config, key, file, None if reward is None else str(reward))

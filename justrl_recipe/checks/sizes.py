@@ -9,6 +9,7 @@ from justrl_recipe.config import Config
 from justrl_recipe.planning.shape import Shape
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+TRITON_WIDTH = 128  # verl/utils/kernel/kernels.py
 COUNTS = (
     "data.train_batch_size",
     "data.max_prompt_length",
@@ -36,7 +37,7 @@ def problems(config: Config) -> list[Problem]:
 
 def of_model(config: Config, shape: Shape) -> list[Problem]:
     """What is wrong with the sizes for a model of this shape."""
-    return [*_context(config.flat, shape), *_heads(config.flat, shape)]
+    return [*_context(config.flat, shape), *_heads(config.flat, shape), *_fused_kernel(config.flat, shape)]
 
 
 def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -120,3 +121,12 @@ def _heads(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
     for key in (f"{ROLLOUT}.tensor_model_parallel_size", f"{ACTOR}.ulysses_sequence_parallel_size"):
         if shape.heads % values[key]:
             yield Problem(key, f"{values[key]} does not divide the model's {shape.heads} heads", "give a divisor")
+
+
+def _fused_kernel(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
+    backend = "actor_rollout_ref.model.fused_kernel_options.impl_backend"
+    if not values["actor_rollout_ref.model.use_fused_kernels"] or values[backend] != "triton":
+        return
+    if shape.hidden % TRITON_WIDTH:
+        why = f"veRL's Triton kernel takes widths in multiples of {TRITON_WIDTH}, the model's is {shape.hidden}"
+        yield Problem(backend, why, f"set {backend}=torch")
