@@ -69,6 +69,7 @@ WATCHING_KEYS = (
     "trainer.save_freq",
     "trainer.default_local_dir",
     "trainer.max_actor_ckpt_to_keep",
+    "actor_rollout_ref.actor.checkpoint.save_contents*",
     "*.trace.*",  # names that veRL copies from the trainer's
     "*.prometheus.*",
     "*profiler*",
