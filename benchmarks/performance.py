@@ -39,10 +39,10 @@ def medians(name: str) -> dict[str, float]:
 
 def settings() -> Iterator[str]:
     """Each change by itself, on one batch."""
-    yield "| setting | log-probs, s | update, s | predicted | MFU | GiB | loss | gradient norm | gradient error |"
+    yield "| setting | log-probs, s | update, s | predicted | MFU | GiB | gradient norm | gradient error | rollout |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
     for run in lines("h200/engine"):
-        error, predicted = run["gradient_error"], run["predicted_update_s"]
+        error, predicted, off = run["gradient_error"], run["predicted_update_s"], run["rollout_probs_diff"]
         cells = [
             run["name"],
             f"{run['log_prob_s']:.2f}",
@@ -50,9 +50,9 @@ def settings() -> Iterator[str]:
             f"{predicted:.1f}" if predicted else "",
             f"{run['mfu']:.3f}",
             f"{run['peak_gib']:.1f}",
-            f"{run['loss']:.7f}",
             f"{run['grad_norm']:.4f}",
             f"{error:.4f}" if error else "",
+            f"{off:.4f}" if off else "",
         ]
         yield f"| {' | '.join(cells)} |"
 

@@ -3,7 +3,7 @@
     python benchmarks/random_model.py TOKENIZER_FOLDER OUT
 
 1.78 B parameters in bfloat16, 3.6 GB: Qwen2 as in justrl_recipe/planning/shapes.yaml. The output matrix is scaled so
-that the entropy is about 2 nats, near a trained model's; as transformers makes it, all tokens are about as likely,
+that the entropy is 4 nats, nearer a trained model's; as transformers makes it, all tokens are about as likely,
 and the probabilities of rollout and trainer are too small to differ. The tokenizer is copied; one that does not fill
 the vocabulary of 151,936 makes rollout and trainer disagree, because veRL has vLLM sample no more tokens than the
 tokenizer has.
@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from justrl_recipe.planning.shape import KNOWN
 
-LOGITS_STD = 4.5  # for normally distributed logits over n tokens the entropy is ln n - std ** 2 / 2
+LOGITS_STD = 4.5
 NAME = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 
 

@@ -34,4 +34,5 @@ def test_what_was_gained_and_at_what_cost_to_the_gradient():
     after = next(run for name, run in runs.items() if name.endswith("the systems' setting"))
     assert before["log_prob_s"] + before["update_s"] > 5 * (after["log_prob_s"] + after["update_s"])
     assert after["gradient_error"] < 1.02 * before["gradient_error"]
+    assert after["rollout_probs_diff"] < 1.02 * before["rollout_probs_diff"]
     assert after["loss"] == pytest.approx(before["loss"], rel=1e-6)
