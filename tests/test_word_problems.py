@@ -75,9 +75,10 @@ def test_the_taught_answers_are_right_and_half_of_them_in_a_form_that_the_recipe
         [user, assistant] = row["messages"]
         assert (user["role"], assistant["role"]) == ("user", "assistant")
         answer = assistant["content"]
-        gold = re.findall(r"= (\d+)\n\\boxed", answer)[0]
+        gold = re.findall(r"= (\d+)\n[^\n]*\\boxed", answer)[0]
         assert robust_verifier.compute_score(word_problems.DATA_SOURCE, answer, gold)["acc"], answer
         plain += justrl.compute_score(word_problems.DATA_SOURCE, answer, gold)["score"] == 1.0
         parts += any(line.count(" = ") > 1 for line in answer.splitlines())
     assert 0.45 < plain / len(taught) < 0.55
     assert 0.3 < parts / len(taught) < 0.55
+    assert len({re.sub(r"\d+", "1", row["messages"][1]["content"]) for row in taught}) > 1000  # ways to put it

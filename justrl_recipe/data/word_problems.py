@@ -1,10 +1,10 @@
 """Seeded arithmetic word problems, for a small pretrained model: training, validation, and worked answers.
 
 The worked answers (`warmup.parquet`) are for veRL's own supervised trainer, which teaches the answer's format before
-GRPO. Half of them calculate in parts, which takes twice the tokens; half box the unit with the number, which the
-recipe's reward does not accept and the robust verifier does. So length and form are the policy's to choose, and the
-paper's ablations have something to act on. No story comes with the same numbers in two of the three sets, whoever and
-whatever it is about.
+GRPO. Their wording varies, so that there is some entropy to keep; half of them calculate in parts, which takes twice
+the tokens; half box the unit with the number, which the recipe's reward does not accept and the robust verifier does.
+So length and form are the policy's to choose, and the paper's ablations have something to act on. No story comes with
+the same numbers in two of the three sets, whoever and whatever it is about.
 """
 
 import random
@@ -82,6 +82,9 @@ STORIES = (
         {"a": (3, 20), "b": (3, 20), "c": (2, 6)},
     ),
 )
+OPENINGS = ("", "First, ", "We have ", "To begin, ", "Start with ", "Let us see: ")
+LINKS = ("", "Then ", "Next, ", "So ", "After that, ", "Now ")
+CLOSINGS = ("", "The answer is ", "So the answer is ", "Answer: ", "That makes ")
 OPERATIONS = {"+": lambda x, y: x + y, "-": lambda x, y: x - y, "*": lambda x, y: x * y, "/": lambda x, y: x // y}
 
 
@@ -133,15 +136,20 @@ def in_parts(line: str) -> str:
     return f"{left} {sign} {right} = {left} {sign} {tens} {sign} {ones} = {first} {sign} {ones} = {result}"
 
 
-def conversation(problem: Problem, parts: bool, unit: bool) -> dict[str, list[dict[str, str]]]:
-    """The problem with an answer for the warm-up: calculated in parts or not, the unit in the box or not."""
-    working, answer = problem.working, problem.answer
-    if parts:
-        working = "\n".join(in_parts(line) for line in working.splitlines())
+def conversation(problem: Problem, rng: random.Random) -> dict[str, list[dict[str, str]]]:
+    """The problem with an answer for the warm-up, worded, calculated and boxed in one of the ways that there are."""
+    parts, unit = rng.random() < 0.5, rng.random() < 0.5
+    first, *rest = [in_parts(line) if parts else line for line in problem.working.splitlines()]
+    answer = problem.answer
     if unit:
         [thing] = re.findall(r"How many (\w+)", problem.question)
         answer += rf" \text{{ {thing}}}"
-    turns = {"user": problem.prompt, "assistant": Problem(problem.question, working, answer).boxed}
+    lines = [
+        rng.choice(OPENINGS) + first,
+        *(rng.choice(LINKS) + line for line in rest),
+        rf"{rng.choice(CLOSINGS)}\boxed{{{answer}}}",
+    ]
+    turns = {"user": problem.prompt, "assistant": "\n".join(lines)}
     return {"messages": [{"role": role, "content": content} for role, content in turns.items()]}
 
 
@@ -152,8 +160,7 @@ def write(out: Path, seed: int) -> dict[str, int]:
         schema.write_parquet(out / f"{split}.parquet", rows(sets[split], split, DATA_SOURCE))
     with schema.replacing(out / "warmup.parquet") as scratch:
         rng = random.Random(seed)
-        styles = [(rng.random() < 0.5, rng.random() < 0.5) for _ in sets["warmup"]]
-        taught = [conversation(problem, *style) for problem, style in zip(sets["warmup"], styles, strict=True)]
+        taught = [conversation(problem, rng) for problem in sets["warmup"]]
         table = pyarrow.Table.from_pylist(taught, MESSAGES)
         pyarrow.parquet.write_table(table, scratch)
     return {f"{name}.parquet": size for name, size in SIZES.items()}
