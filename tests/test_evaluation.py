@@ -462,6 +462,15 @@ def test_wrong_input_is_one_line_and_leaves_nothing_behind(tmp_path, arguments, 
     assert "Traceback" not in done.stderr and sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_checkpoint_that_was_saved_as_a_model_needs_no_merging(tmp_path):
+    saved = tmp_path / "run" / "checkpoints" / "global_step_2" / "actor" / "huggingface"
+    saved.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (saved / name).write_text("{}")
+    found = checkpoint.find(str(tmp_path / "run"))
+    assert (found.folder, found.name) == (saved, "run-global_step_2")
+
+
 def test_a_checkpoint_is_another_one_when_its_weights_change(tmp_path):
     for name, content in (("config.json", "{}"), ("model.safetensors", "a"), ("tokenizer.json", "{}")):
         (tmp_path / name).write_text(content)

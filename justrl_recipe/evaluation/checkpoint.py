@@ -81,12 +81,14 @@ def _whole(checkpoint: Checkpoint) -> Checkpoint:
 def merged(checkpoint: Path) -> Path:
     """The Hugging Face folder of a veRL checkpoint (global_step_N), made by veRL's merger where it is not there yet.
 
-    The merger stores bfloat16.
+    It is there where the run's `checkpoint.save_contents` has `hf_model`. The merger stores bfloat16.
 
     Raises:
         UserError: the merger failed; with its error.
     """
-    target = checkpoint / MERGED
+    saved, target = checkpoint / "actor" / "huggingface", checkpoint / MERGED
+    if any(saved.glob("*.safetensors")):
+        return saved
     if target.is_dir():
         return target
     print(f"merging {checkpoint.name} into {target} (first use)", file=sys.stderr)
