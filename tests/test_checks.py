@@ -262,6 +262,38 @@ def test_a_model_whose_context_is_too_short(data, tmp_path):
     assert "context of 4096" in problems[0].why and "at most 3072" in problems[0].mend
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key", "says"),
+    [
+        (
+            ["actor_rollout_ref.model.fused_kernel_options.impl_backend=triton"],
+            "actor_rollout_ref.model.fused_kernel_options.impl_backend",
+            "multiples of 128, the model's is 576",
+        ),
+        (
+            ["actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=50"],
+            "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
+            "50 MB do not hold the model's embedding of 54",
+        ),
+    ],
+)
+def test_what_does_not_go_with_a_models_shape(data, tmp_path, overrides, key, says):
+    """SmolLM2-135M's shape, which veRL meets with an AssertionError after minutes."""
+    shape = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
+    shape |= {"num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 32768}
+    (tmp_path / "config.json").write_text(json.dumps(shape))
+    model = f"actor_rollout_ref.model.path={tmp_path}"
+    assert in_files(*data, model) == ([], [])
+    [problem], _ = in_files(*data, model, *overrides)
+    assert problem.key == key and says in problem.why
+
+
+def test_a_missing_file_is_made_by_the_command_of_its_folder():
+    problems, _ = in_files("data.train_files=x/words/train.parquet", "data.val_files=x/validation.parquet")
+    assert "`verl data words --out x/words`" in problems[0].mend
+    assert "`verl data benchmarks --out x`" in problems[1].mend
+
+
 def test_a_model_that_is_none_and_one_that_is_not_here(data, tmp_path):
     problems, _ = in_files(*data, f"actor_rollout_ref.model.path={tmp_path}")
     assert "config.json" in problems[0].why

@@ -12,6 +12,7 @@ from justrl_recipe import checks, fixed
 from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, leaves, load, load_base, names, recipe_names
 
 FULL = ("justrl_deepseek", "justrl_nemotron")
+SMALL = ("justrl_smollm2", "justrl_tiny")
 
 # Every value that the paper, the authors' post about it or their script states.
 PAPER = {
@@ -108,8 +109,9 @@ def test_the_run_ends_by_steps_and_not_by_epochs(recipe):
     assert config["trainer.total_epochs"] * 69 > config["trainer.total_training_steps"]
 
 
-def test_the_embedded_recipe_keeps_what_makes_a_run_justrl():
-    tiny = flat(Request("justrl_tiny"))
+@pytest.mark.parametrize("recipe", SMALL)
+def test_a_small_recipe_keeps_what_makes_a_run_justrl(recipe):
+    small = flat(Request(recipe))
     kept = [key for key in PAPER if key.startswith(("algorithm.", "reward.custom", "reward.reward_manager"))]
     kept += [f"actor_rollout_ref.actor.{key}" for key in ("clip_ratio_low", "clip_ratio_high", "clip_ratio_c")]
     kept += [
@@ -118,14 +120,17 @@ def test_the_embedded_recipe_keeps_what_makes_a_run_justrl():
         "actor_rollout_ref.actor.entropy_coeff",
     ]
     kept += ["actor_rollout_ref.actor.use_kl_loss", "actor_rollout_ref.actor.optim.lr_scheduler_type"]
-    assert {key: tiny[key] for key in kept} == {key: PAPER[key] for key in kept}
-    updates = tiny["data.train_batch_size"] / tiny["actor_rollout_ref.actor.ppo_mini_batch_size"]
+    assert {key: small[key] for key in kept} == {key: PAPER[key] for key in kept}
+    updates = small["data.train_batch_size"] / small["actor_rollout_ref.actor.ppo_mini_batch_size"]
     assert updates == 256 / 64
+    buffer, longest = small["reward.reward_kwargs.overlong_buffer_cfg.len"], small["data.max_response_length"]
+    assert buffer == pytest.approx(longest * 4096 / 15360, rel=0.3)
 
 
-def test_every_scaled_key_of_the_embedded_recipe_is_marked_with_a_reason():
-    text = (RECIPES / "justrl_tiny.yaml").read_text()
-    for deviation in fixed.scaled(load_base(), load(Request("justrl_tiny"))):
+@pytest.mark.parametrize("recipe", SMALL)
+def test_every_scaled_key_of_a_small_recipe_is_marked_with_a_reason(recipe):
+    text = (RECIPES / f"{recipe}.yaml").read_text()
+    for deviation in fixed.scaled(load_base(), load(Request(recipe))):
         name = deviation.key.rpartition(".")[2]
         lines = [line for line in text.splitlines() if line.strip().startswith(f"{name}:")]
         assert lines, deviation.key
@@ -163,6 +168,20 @@ def test_every_yaml_opens_with_what_it_is_and_how_to_run_it(folder):
     for name in names(folder):
         head = [line for line in (folder / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
         assert name == "justrl" or any(f"verl run recipes/{r}.yaml" in line for r in recipe_names() for line in head)
+
+
+@pytest.mark.slow
+def test_the_warm_up_is_a_config_of_verls_supervised_trainer_and_makes_the_recipes_model(tmp_path):
+    command = [sys.executable, "-m", "verl.trainer.sft_trainer", "--config-path", "pkg://justrl_recipe.recipes"]
+    command += ["--config-name", "warmup/smollm2", "--cfg", "job", "--resolve"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    warmup = OmegaConf.create(result.stdout)
+    assert warmup.data.train_files == "data/words/warmup.parquet" and "hf_model" in warmup.checkpoint.save_contents
+    assert warmup.trainer.save_freq == warmup.trainer.total_training_steps
+    made = f"{warmup.trainer.default_local_dir}/global_step_{warmup.trainer.total_training_steps}/huggingface"
+    assert flat(Request("justrl_smollm2"))["actor_rollout_ref.model.path"] == made
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -37,7 +37,8 @@ def problems(config: Config) -> list[Problem]:
 
 def of_model(config: Config, shape: Shape) -> list[Problem]:
     """What is wrong with the sizes for a model of this shape."""
-    return [*_context(config.flat, shape), *_heads(config.flat, shape), *_fused_kernel(config.flat, shape)]
+    looks = (_context, _heads, _fused_kernel, _bucket)
+    return [problem for look in looks for problem in look(config.flat, shape)]
 
 
 def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -130,3 +131,14 @@ def _fused_kernel(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
     if shape.hidden % TRITON_WIDTH:
         why = f"veRL's Triton kernel takes widths in multiples of {TRITON_WIDTH}, the model's is {shape.hidden}"
         yield Problem(backend, why, f"set {backend}=torch")
+
+
+def _bucket(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
+    """veRL hands vLLM the weights in buckets, and no matrix is split."""
+    key = f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes"
+    bytes_each = 4 if values[f"{ROLLOUT}.dtype"] == "float32" else 2
+    largest = -(-shape.vocabulary * shape.hidden * bytes_each // 2**20)
+    if values[key] < largest:
+        yield Problem(
+            key, f"{values[key]} MB do not hold the model's embedding of {largest}", f"give {largest} or more"
+        )
