@@ -14,6 +14,7 @@ from justrl_recipe.watch import errors
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 MERGED = "merged"
+HUGGINGFACE = "huggingface"  # where veRL's trainers save a model for others, in the folder of its step
 STEP = re.compile(r"global_step_(\d+)")
 
 
@@ -50,7 +51,7 @@ def find(model: str) -> Checkpoint:
     if path.name == MERGED and STEP.fullmatch(path.parent.name):
         path = path.parent
     if (path / "config.json").is_file():
-        return _whole(Checkpoint(path, path.name))
+        return _whole(Checkpoint(path, path.parent.name if path.name == HUGGINGFACE else path.name))
     if (path / "checkpoints").is_dir():
         path = _last_step(path / "checkpoints")
     if (path / "actor").is_dir():
@@ -86,7 +87,7 @@ def merged(checkpoint: Path) -> Path:
     Raises:
         UserError: the merger failed; with its error.
     """
-    saved, target = checkpoint / "actor" / "huggingface", checkpoint / MERGED
+    saved, target = checkpoint / "actor" / HUGGINGFACE, checkpoint / MERGED
     if any(saved.glob("*.safetensors")):
         return saved
     if target.is_dir():
