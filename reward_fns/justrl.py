@@ -1,14 +1,16 @@
 """What the recipe names as its reward: the rule-based score in training, the robust verifier in validation.
 
 As in the authors' run, whose in-training validation on AIME24, AIME25 and AMC23 is scored by math-verify, so that
-validation curves compare with theirs. Training rewards never pass through a verifier.
+validation curves compare with theirs, and those of two arms with each other. Training rewards never pass through a
+verifier.
 """
 
 from typing import Any
 
 from justrl_recipe.reward_fns import robust_verifier, rule_based
 
-VALIDATION_SOURCES = ("AIME24", "AIME25", "AMC23")
+VALIDATION_BENCHMARKS = ("AIME24", "AIME25", "AMC23")
+VALIDATION_SOURCES = (*VALIDATION_BENCHMARKS, "word_problems_validation")
 
 
 def compute_score(

@@ -68,6 +68,14 @@ def test_the_training_set_passes_the_check_of_data(written):
     assert not check(written / "train.parquet", written, None, 1024).spoiled
 
 
+def test_in_validation_every_arm_is_scored_alike(written):
+    """The recipe's reward takes the letter alone in training; the arms' validation curves are to be comparable."""
+    [source] = pyarrow.parquet.read_table(written / "validation.parquet")["data_source"].unique().to_pylist()
+    answer = r"\boxed{65 \text{ stickers}}"
+    assert justrl.compute_score(source, answer, "65") == robust_verifier.compute_score(source, answer, "65")
+    assert justrl.compute_score(source, answer, "65")["acc"]
+
+
 def test_the_taught_answers_are_right_and_half_of_them_in_a_form_that_the_recipe_rewards(written):
     taught = pyarrow.parquet.read_table(written / "warmup.parquet").to_pylist()
     plain = parts = 0
@@ -76,8 +84,8 @@ def test_the_taught_answers_are_right_and_half_of_them_in_a_form_that_the_recipe
         assert (user["role"], assistant["role"]) == ("user", "assistant")
         answer = assistant["content"]
         gold = re.findall(r"= (\d+)\n[^\n]*\\boxed", answer)[0]
-        assert robust_verifier.compute_score(word_problems.DATA_SOURCE, answer, gold)["acc"], answer
-        plain += justrl.compute_score(word_problems.DATA_SOURCE, answer, gold)["score"] == 1.0
+        assert robust_verifier.compute_score(word_problems.SOURCES["train"], answer, gold)["acc"], answer
+        plain += justrl.compute_score(word_problems.SOURCES["train"], answer, gold)["score"] == 1.0
         parts += any(line.count(" = ") > 1 for line in answer.splitlines())
     assert 0.45 < plain / len(taught) < 0.55
     assert 0.3 < parts / len(taught) < 0.55

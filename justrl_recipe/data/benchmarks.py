@@ -9,7 +9,7 @@ from typing import Any
 
 from justrl_recipe.data import hub, problems, schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.reward_fns.justrl import VALIDATION_SOURCES as VALIDATION
+from justrl_recipe.reward_fns.justrl import VALIDATION_BENCHMARKS as VALIDATION
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import pyarrow.parquet
 from justrl_recipe.data import schema
 from justrl_recipe.data.arithmetic import Problem, rows
 
-DATA_SOURCE = "word_problems"
+SOURCES = {"train": "word_problems", "validation": "word_problems_validation"}
 SIZES = {"warmup": 2048, "train": 4096, "validation": 256}
 NAMES = ("Ada", "Ben", "Carla", "David", "Emma", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Kira", "Liam")
 THINGS = ("apples", "books", "marbles", "stickers", "pencils", "coins", "shells", "cards")
@@ -156,8 +156,8 @@ def conversation(problem: Problem, rng: random.Random) -> dict[str, list[dict[st
 def write(out: Path, seed: int) -> dict[str, int]:
     """Write warmup.parquet, train.parquet and validation.parquet; return the number of rows of each file."""
     sets = make_problems(seed)
-    for split in ("train", "validation"):
-        schema.write_parquet(out / f"{split}.parquet", rows(sets[split], split, DATA_SOURCE))
+    for split, source in SOURCES.items():
+        schema.write_parquet(out / f"{split}.parquet", rows(sets[split], split, source))
     with schema.replacing(out / "warmup.parquet") as scratch:
         rng = random.Random(seed)
         taught = [conversation(problem, rng) for problem in sets["warmup"]]
