@@ -34,8 +34,7 @@ def verl(*arguments: str) -> None:
         sys.exit(f"failed: {' '.join(command)}")
 
 
-def run(arm: str, seed: str, *overrides: str) -> None:
-    """Train and evaluate one arm with one seed."""
+def train(arm: str, seed: str, *overrides: str) -> None:
     name = f"{arm}_{seed}"
     ablations = [word for ablation in ARMS[arm] for word in ("--ablation", ablation)]
     verl("run", "justrl_smollm2", "--out", f"runs/{name}", *ablations, f"seed={seed}", *overrides)
@@ -43,7 +42,6 @@ def run(arm: str, seed: str, *overrides: str) -> None:
     kept.mkdir(parents=True)
     for file in ("metrics.jsonl", "manifest.json"):
         shutil.copy(Path("runs", name, file), kept / file)
-    evaluate(f"runs/{name}", name)
 
 
 def evaluate(model: str, name: str) -> None:
@@ -103,7 +101,8 @@ def training(kind: str) -> str:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["run", arm_asked, seed_asked, *overrides_asked] if arm_asked in ARMS:
-            run(arm_asked, seed_asked, *overrides_asked)
+            train(arm_asked, seed_asked, *overrides_asked)
+            evaluate(f"runs/{arm_asked}_{seed_asked}", f"{arm_asked}_{seed_asked}")
         case ["before"]:
             evaluate(WARMED_UP, "before")
         case ["report"]:
