@@ -19,7 +19,7 @@ from justrl_recipe.data import schema
 from justrl_recipe.data.arithmetic import Problem, rows
 
 SOURCES = {"train": "word_problems", "validation": "word_problems_validation"}
-SIZES = {"warmup": 2048, "train": 4096, "validation": 256}
+SIZES = {"warmup": 4096, "train": 4096, "validation": 256}
 NAMES = ("Ada", "Ben", "Carla", "David", "Emma", "Farid", "Grace", "Hugo", "Ines", "Jonas", "Kira", "Liam")
 THINGS = ("apples", "books", "marbles", "stickers", "pencils", "coins", "shells", "cards")
 # What supervised trainers read: a conversation a row.
