@@ -71,13 +71,15 @@ def main(asked: argparse.Namespace) -> None:
     for _ in range(asked.passes):
         start = time.time()
         old = log_probs(worker, data.clone(), config)
-        difference = probs_diff(old, batch.log_probs[share]) if batch.log_probs else None
         seconds["log_prob_s"] = time.time() - start
         after_log_probs = device.max_memory_allocated()
         start = time.time()
         metrics = update(worker, data.clone(), old, config)
         seconds["update_s"] = time.time() - start
-        first = first or {**metrics, "rollout_probs_diff": difference}
+        first = first or {
+            **metrics,
+            "rollout_probs_diff": probs_diff(old, batch.log_probs[share]) if batch.log_probs else None,
+        }
     if asked.gradient:
         torch.save(gradient[0], asked.gradient)
     if int(os.environ["RANK"]) == 0:

@@ -56,10 +56,8 @@ def evaluate(model: str, name: str) -> None:
 
 
 def folders(kind: str) -> list[Path]:
-    """The folders of `arms` or `trials`, in the order of the arms, `before` first."""
-    order = ("before", *ARMS)
-    found = sorted(folder for folder in (RESULTS / kind).glob("*/"))
-    return sorted(found, key=lambda folder: order.index(folder.name.split("_")[0]) if kind == "arms" else 0)
+    """The folders of `arms` or `trials`, `before` first."""
+    return sorted((RESULTS / kind).glob("*/"), key=lambda folder: (folder.name != "before", folder.name))
 
 
 def evaluations() -> str:

@@ -469,6 +469,7 @@ def test_a_checkpoint_that_was_saved_as_a_model_needs_no_merging(tmp_path):
         (saved / name).write_text("{}")
     found = checkpoint.find(str(tmp_path / "run"))
     assert (found.folder, found.name) == (saved, "run-global_step_2")
+    assert checkpoint.find(str(saved)) == found
     warmed_up = saved.parent.rename(tmp_path / "global_step_100")  # as the supervised trainer has it
     assert checkpoint.find(str(warmed_up / "huggingface")).name == "global_step_100"
 

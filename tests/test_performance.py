@@ -16,6 +16,12 @@ def test_the_document_has_the_tables_of_the_raw_files(table):
     assert "\n".join(table()) in (ROOT / "docs" / "performance.md").read_text()
 
 
+def test_the_document_says_what_the_first_step_of_the_shipped_file_took():
+    [step] = BENCH["lines"]("h200/first_step_4096_of_256")
+    text = " ".join((ROOT / "docs" / "performance.md").read_text().split())
+    assert f"first step took {step['data']['timing_s/gen']:.1f} s to generate them" in text
+
+
 def test_the_readme_has_the_measured_steps():
     assert "\n".join(BENCH["steps"]()) in (ROOT / "README.md").read_text()
 

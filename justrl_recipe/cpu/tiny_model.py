@@ -69,7 +69,8 @@ def build_model(spec: Mapping[str, Any], tokenizer: Qwen2Tokenizer) -> PreTraine
 
 def target(problem: Problem, boxed: bool) -> str:
     """The response that the warm-up teaches: the working, then the answer with or without its box."""
-    return problem.boxed if boxed else f"{problem.working}\nAnswer: {problem.answer}"
+    ending = f"\\boxed{{{problem.answer}}}" if boxed else f"Answer: {problem.answer}"
+    return f"{problem.working}\n{ending}"
 
 
 def encode(

@@ -25,11 +25,6 @@ class Problem:
     def prompt(self) -> str:
         return self.question + schema.TRAINING_SUFFIX
 
-    @property
-    def boxed(self) -> str:
-        """The response that a warm-up teaches: the working, then the answer in its box."""
-        return f"{self.working}\n\\boxed{{{self.answer}}}"
-
 
 @dataclass(frozen=True)
 class Problems:

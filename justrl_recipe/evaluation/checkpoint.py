@@ -50,6 +50,8 @@ def find(model: str) -> Checkpoint:
     path = path.resolve()
     if path.name == MERGED and STEP.fullmatch(path.parent.name):
         path = path.parent
+    if path.name == HUGGINGFACE and STEP.fullmatch(path.parent.parent.name):
+        path = path.parent.parent
     if (path / "config.json").is_file():
         return _whole(Checkpoint(path, path.parent.name if path.name == HUGGINGFACE else path.name))
     if (path / "checkpoints").is_dir():
