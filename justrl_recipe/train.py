@@ -5,6 +5,7 @@ Ray, vLLM and torch. Mirrors `main` of verl/trainer/main_ppo.py (veRL 0.9.1), wi
 """
 
 import os
+import secrets
 import sys
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +19,7 @@ def main(config_file: str, parent: int) -> None:
     config = OmegaConf.load(config_file)
     assert isinstance(config, DictConfig)
     pass_on_log_path(config)
+    number_job()
     if config.trainer.device == "cpu":
         share_imports(config)
 
@@ -39,6 +41,25 @@ def pass_on_log_path(config: DictConfig) -> None:
     """Ray's workers see the driver's environment only where they are on its machine."""
     env_vars = {"VERL_FILE_LOGGER_PATH": os.environ["VERL_FILE_LOGGER_PATH"]}
     OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", env_vars, merge=True, force_add=True)
+
+
+def number_job() -> None:
+    """Give the run a Ray job number that no other run on this machine has.
+
+    veRL 0.9.1 sends weights to vLLM through /tmp/rl-colocate-zmq-JOB-... (verl/workers/rollout/vllm_rollout), and
+    each run has a Ray cluster of its own, in which Ray 2.60 counts jobs from 1. Two runs on one machine would meet at
+    one socket: they hang, or one rolls out with the weights of the other.
+
+    Raises:
+        RuntimeError: Ray has changed.
+    """
+    import ray
+    from ray._private import state
+
+    if not hasattr(state, "next_job_id"):
+        raise RuntimeError(f"Ray {ray.__version__} does not number jobs as Ray 2.60 does: see number_job in train.py")
+    job_id = ray.JobID.from_int(secrets.randbits(31))
+    state.next_job_id = lambda: job_id
 
 
 def share_imports(config: DictConfig) -> None:
