@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import mean
 
 RESULTS = Path(__file__).with_name("smollm2")
-WARMED_UP = "data/words/warmup/global_step_250/huggingface"
+WARMED_UP = "data/words/warmup/global_step_200/huggingface"
 VALIDATION = "data/words/validation.parquet"
 ARMS = {
     "base": (),

@@ -178,3 +178,26 @@ def test_ray_workers_have_the_plugin_too():
         print(ray.get(device.remote()))
     """)
     assert out.split()[-1] == "cpu"
+
+
+def test_runs_on_one_machine_have_sockets_of_their_own():
+    """veRL's trainer and vLLM's worker meet at a socket that the Ray job names, and Ray counts jobs from 1."""
+    code = """
+        import inspect, os, ray
+        from justrl_recipe.train import number_job
+        from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension as Receiver
+        from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
+        from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
+
+        number_job()
+        ray.init(num_cpus=1, include_dashboard=False)
+        job = ray.get(ray.remote(lambda: ray.get_runtime_context().get_job_id()).remote())
+        named = "ray.get_runtime_context().get_job_id()"
+        assert f"job_id = {named}" in inspect.getsource(ServerAdapter.__init__)
+        assert f'os.environ["VERL_RAY_JOB_ID"] = {named}' in inspect.getsource(vLLMHttpServer)
+        os.environ["VERL_RAY_JOB_ID"] = job
+        worker = type("Worker", (Receiver,), {"__new__": object.__new__, "local_rank": 0, "model_runner": None})()
+        assert worker._get_zmq_handle() == f"ipc:///tmp/rl-colocate-zmq-{job}-replica-0-rank-0.sock"
+        print(job)
+    """
+    assert on_cpu(code).split()[-1] != "01000000"
