@@ -20,7 +20,8 @@ RUNS = {
     "baseline, 64 responses of 4,096": "h200/steps_baseline_4096",
     "ours, 64 responses of 4,096": "h200/steps_4096",
     "ours, 64 responses of 15,360": "h200/steps_15360",
-    "ours, 256 responses of 4,096": "h200/steps_4096_of_256",
+    "ours, 256 responses of 4,096": "h200/steps_4096_of_256_every_token",
+    "as shipped, 256 responses of 4,096": "h200/steps_4096_of_256",
 }
 PHASES = ("gen", "old_log_prob", "update_actor", "update_weights")
 # Dense bf16 TFLOP/s and TB/s by the vendor's datasheets: what the estimates for other GPUs scale by.
