@@ -63,6 +63,8 @@ def folders(kind: str) -> list[Path]:
 def evaluations() -> str:
     rows = ["| arm, seed | accuracy, % | accepted by the letter, % |", "|---|---:|---:|"]
     for folder in folders("arms"):
+        if not (folder / "rule_based.json").is_file():
+            continue  # its checkpoint was not evaluated
         scores = [score(folder / f"{verifier}.json") for verifier in ("robust_verifier", "rule_based")]
         rows.append(f"| {folder.name.replace('_', ', ')} | {' | '.join(scores)} |")
     return "\n".join(rows)

@@ -1,7 +1,11 @@
 """docs/small_scale_ablation.md has the tables of the raw files, and the script names what the recipe does."""
 
+import json
+import re
 import runpy
 from pathlib import Path
+
+import pytest
 
 from justrl_recipe.config import ABLATIONS, Request, load, names
 
@@ -9,8 +13,29 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = runpy.run_path(str(ROOT / "benchmarks" / "small_scale.py"))
 
 
-def test_the_document_has_the_tables_of_the_raw_files():
-    assert SCRIPT["training"]("trials") in (ROOT / "docs" / "small_scale_ablation.md").read_text()
+DOCUMENT = (ROOT / "docs" / "small_scale_ablation.md").read_text()
+RESULTS = ROOT / "benchmarks" / "smollm2"
+
+
+@pytest.mark.parametrize("table", [SCRIPT["evaluations"](), SCRIPT["training"]("arms"), SCRIPT["training"]("trials")])
+def test_the_document_has_the_tables_of_the_raw_files(table):
+    assert table in DOCUMENT
+
+
+def test_the_document_has_the_validations_of_the_runs_that_were_cut_off():
+    titles = {"base": "base", "overlong": "overlong penalty", "verifier": "robust verifier", "both": "both"}
+    for arm, title in titles.items():
+        printed = [(RESULTS / "cut" / f"{arm}_{seed}.txt").read_text() for seed in (1, 2)]
+        found = [re.search(r"validation at step 20: .* accuracy (\S+)", text)[1] for text in printed]
+        assert f"| {title} | {' | '.join(found)} |" in DOCUMENT
+
+
+@pytest.mark.parametrize("run", sorted((RESULTS / "arms").glob("*/metrics.jsonl")), ids=lambda run: run.parent.name)
+def test_a_run_rolled_out_with_its_own_weights(run):
+    """Runs at once on one host once shared a socket for weights; another run's would be off by far more."""
+    steps = [json.loads(line)["data"] for line in run.read_text().splitlines()]
+    off = [step["training/rollout_probs_diff_mean"] for step in steps if "critic/score/mean" in step]
+    assert len(off) == 40 and max(off) < 0.0025
 
 
 def test_the_arms_start_from_the_recipes_model_and_are_its_ablations():
