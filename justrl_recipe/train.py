@@ -19,9 +19,9 @@ def main(config_file: str, parent: int) -> None:
     config = OmegaConf.load(config_file)
     assert isinstance(config, DictConfig)
     pass_on_log_path(config)
-    number_job()
+    job = number_job()
     if config.trainer.device == "cpu":
-        share_imports(config)
+        share_imports(config, job)
 
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -43,8 +43,8 @@ def pass_on_log_path(config: DictConfig) -> None:
     OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", env_vars, merge=True, force_add=True)
 
 
-def number_job() -> None:
-    """Give the run a Ray job number that no other run on this machine has.
+def number_job() -> str:
+    """Give the run a Ray job number that no other run on this machine has, and return it as Ray writes it.
 
     veRL 0.9.1 sends weights to vLLM through /tmp/rl-colocate-zmq-JOB-... (verl/workers/rollout/vllm_rollout), and
     each run has a Ray cluster of its own, in which Ray 2.60 counts jobs from 1. Two runs on one machine would meet at
@@ -60,10 +60,14 @@ def number_job() -> None:
         raise RuntimeError(f"Ray {ray.__version__} does not number jobs as Ray 2.60 does: see number_job in train.py")
     job_id = ray.JobID.from_int(secrets.randbits(31))
     state.next_job_id = lambda: job_id
+    return job_id.hex()
 
 
-def share_imports(config: DictConfig) -> None:
-    """Let every process of a run on one CPU machine start as a fork of one that has imported everything."""
+def share_imports(config: DictConfig, job: str) -> None:
+    """Let every process of a run on one CPU machine start as a fork of one that has imported everything.
+
+    `job` is the run's Ray job.
+    """
     from justrl_recipe.cpu import forkserver
 
     runtime_env = config.ray_kwargs.ray_init.runtime_env
@@ -78,7 +82,7 @@ def share_imports(config: DictConfig) -> None:
             "vllm.v1.worker.cpu_worker",
             "transformers.models.qwen2.modeling_qwen2",
         ],
-        env=runtime_env.env_vars,
+        env={"RAY_JOB_ID": job, **runtime_env.env_vars},
     )
 
 

@@ -189,9 +189,9 @@ def test_runs_on_one_machine_have_sockets_of_their_own():
         from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
         from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
-        number_job()
+        job = number_job()
         ray.init(num_cpus=1, include_dashboard=False)
-        job = ray.get(ray.remote(lambda: ray.get_runtime_context().get_job_id()).remote())
+        assert job == ray.get(ray.remote(lambda: ray.get_runtime_context().get_job_id()).remote())
         named = "ray.get_runtime_context().get_job_id()"
         assert f"job_id = {named}" in inspect.getsource(ServerAdapter.__init__)
         assert f'os.environ["VERL_RAY_JOB_ID"] = {named}' in inspect.getsource(vLLMHttpServer)

@@ -43,10 +43,9 @@ def start(modules: list[str], env: Mapping[str, str]) -> str:
     executable = f"{folder}/python"  # a script, since multiprocessing takes a path and no arguments
     Path(executable).write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{CLIENT}" "{folder}/socket" "$@"\n')
     os.chmod(executable, 0o700)
-    # Ray's C++ side reads these when it is imported, so they have to be there before there is a cluster: its
-    # first job, token authentication as `ray.init` chooses it, and the process whose end ends the workers.
+    # Ray's C++ side reads these when it is imported, so they have to be there before there is a cluster: token
+    # authentication as `ray.init` chooses it, and the process whose end ends the workers. The job is in `env`.
     ray_env = {
-        "RAY_JOB_ID": "01000000",
         "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token"),
         "RAY_RAYLET_PID": str(os.getpid()),
     }
