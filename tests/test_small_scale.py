@@ -11,8 +11,6 @@ from justrl_recipe.config import ABLATIONS, Request, load, names
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = runpy.run_path(str(ROOT / "benchmarks" / "small_scale.py"))
-
-
 DOCUMENT = (ROOT / "docs" / "small_scale_ablation.md").read_text()
 RESULTS = ROOT / "benchmarks" / "smollm2"
 

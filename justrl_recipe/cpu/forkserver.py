@@ -36,6 +36,7 @@ OPEN_FILES = 65_536  # what Ray raises its own processes to, where the machine a
 def start(modules: list[str], env: Mapping[str, str]) -> str:
     """Start the server, which imports `modules` under `env`, and return a stand-in for the Python executable.
 
+    For Ray's workers `env` has to have the run's job, `RAY_JOB_ID`: a worker of another job is never given work.
     Returns at once: a client waits until the server has imported everything. The server ends with the calling
     thread's process, and every fork with the server.
     """
@@ -44,7 +45,7 @@ def start(modules: list[str], env: Mapping[str, str]) -> str:
     Path(executable).write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{CLIENT}" "{folder}/socket" "$@"\n')
     os.chmod(executable, 0o700)
     # Ray's C++ side reads these when it is imported, so they have to be there before there is a cluster: token
-    # authentication as `ray.init` chooses it, and the process whose end ends the workers. The job is in `env`.
+    # authentication as `ray.init` chooses it, and the process whose end ends the workers.
     ray_env = {
         "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token"),
         "RAY_RAYLET_PID": str(os.getpid()),
