@@ -55,16 +55,15 @@ def evaluate(model: str, name: str) -> None:
     shutil.copy(Path(f"{out}_by_the_letter", "results.json"), kept / "rule_based.json")
 
 
-def folders(kind: str) -> list[Path]:
-    """The folders of `arms` or `trials`, `before` first."""
-    return sorted((RESULTS / kind).glob("*/"), key=lambda folder: (folder.name != "before", folder.name))
+def folders(kind: str, file: str) -> list[Path]:
+    """The folders of `arms`, `repeats` or `trials` that have the file, `before` first."""
+    found = (path.parent for path in (RESULTS / kind).glob(f"*/{file}"))
+    return sorted(found, key=lambda folder: (folder.name != "before", folder.name))
 
 
-def evaluations() -> str:
+def evaluations(kind: str) -> str:
     rows = ["| arm, seed | accuracy, % | accepted by the letter, % |", "|---|---:|---:|"]
-    for folder in folders("arms"):
-        if not (folder / "rule_based.json").is_file():
-            continue  # its checkpoint was not evaluated
+    for folder in folders(kind, "rule_based.json"):
         scores = [score(folder / f"{verifier}.json") for verifier in ("robust_verifier", "rule_based")]
         rows.append(f"| {folder.name.replace('_', ', ')} | {' | '.join(scores)} |")
     return "\n".join(rows)
@@ -80,9 +79,7 @@ def score(results: Path) -> str:
 def training(kind: str) -> str:
     """First and last three steps of each run."""
     rows = ["| run | steps | accepted | reward | entropy | length | penalised |", "|---|---:|" + "---:|" * 5]
-    for folder in folders(kind):
-        if not (folder / "metrics.jsonl").is_file():
-            continue  # the model before
+    for folder in folders(kind, "metrics.jsonl"):
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         steps = [entry for line in lines if "critic/score/mean" in (entry := json.loads(line)["data"])]
         ends = (steps[:3], steps[-3:])
@@ -106,6 +103,8 @@ if __name__ == "__main__":
         case ["before"]:
             evaluate(WARMED_UP, "before")
         case ["report"]:
-            print(evaluations(), training("arms"), training("trials"), sep="\n\n")
+            for kind in ("arms", "repeats"):
+                print(evaluations(kind), training(kind), sep="\n\n", end="\n\n")
+            print(training("trials"))
         case _:
             sys.exit(__doc__)

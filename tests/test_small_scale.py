@@ -15,9 +15,19 @@ DOCUMENT = (ROOT / "docs" / "small_scale_ablation.md").read_text()
 RESULTS = ROOT / "benchmarks" / "smollm2"
 
 
-@pytest.mark.parametrize("table", [SCRIPT["evaluations"](), SCRIPT["training"]("arms"), SCRIPT["training"]("trials")])
-def test_the_document_has_the_tables_of_the_raw_files(table):
-    assert table in DOCUMENT
+@pytest.mark.parametrize(
+    "kind, table",
+    [("arms", "evaluations"), ("repeats", "evaluations")]
+    + [(kind, "training") for kind in ("arms", "repeats", "trials")],
+)
+def test_the_document_has_the_tables_of_the_raw_files(kind, table):
+    assert SCRIPT[table](kind) in DOCUMENT
+
+
+def test_each_arm_was_trained_at_two_seeds_and_evaluated_from_one_model():
+    trained = {folder.name for folder in SCRIPT["folders"]("arms", "metrics.jsonl")}
+    assert trained == {f"{arm}_{seed}" for arm in SCRIPT["ARMS"] for seed in (1, 2)}
+    assert {folder.name for folder in SCRIPT["folders"]("arms", "robust_verifier.json")} == trained | {"before"}
 
 
 def test_the_document_has_the_validations_of_the_runs_that_were_cut_off():
@@ -28,7 +38,11 @@ def test_the_document_has_the_validations_of_the_runs_that_were_cut_off():
         assert f"| {title} | {' | '.join(found)} |" in DOCUMENT
 
 
-@pytest.mark.parametrize("run", sorted((RESULTS / "arms").glob("*/metrics.jsonl")), ids=lambda run: run.parent.name)
+@pytest.mark.parametrize(
+    "run",
+    [folder / "metrics.jsonl" for kind in ("arms", "repeats") for folder in SCRIPT["folders"](kind, "metrics.jsonl")],
+    ids=lambda run: "-".join(run.parts[-3:-1]),
+)
 def test_a_run_rolled_out_with_its_own_weights(run):
     """Runs at once on one host once shared a socket for weights; another run's would be off by far more."""
     steps = [json.loads(line)["data"] for line in run.read_text().splitlines()]
