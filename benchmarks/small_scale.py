@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from statistics import mean
+
+from justrl_recipe.dynamics import logs
 
 RESULTS = Path(__file__).with_name("smollm2")
 WARMED_UP = "data/words/warmup/global_step_200/huggingface"
@@ -25,7 +26,13 @@ ARMS = {
     "verifier": ("robust_verifier",),
     "both": ("overlong_penalty", "robust_verifier"),
 }
-SHOWN = {"reward/acc": ".2f", "critic/score/mean": "+.2f", "actor/entropy": ".3f", "response_length/mean": ".0f"}
+SHOWN = {
+    "reward/acc": ".2f",
+    "critic/score/mean": "+.2f",
+    "actor/entropy": ".3f",
+    "response_length/mean": ".0f",
+    "reward/overlong": ".1%",
+}
 
 
 def verl(*arguments: str) -> None:
@@ -80,19 +87,17 @@ def training(kind: str) -> str:
     """First and last three steps of each run."""
     rows = ["| run | steps | accepted | reward | entropy | length | penalised |", "|---|---:|" + "---:|" * 5]
     for folder in folders(kind, "metrics.jsonl"):
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
-        steps = [entry for line in lines if "critic/score/mean" in (entry := json.loads(line)["data"])]
-        ends = (steps[:3], steps[-3:])
-        cells = [
-            " to ".join(format(mean(step[metric] for step in end), style) for end in ends)
-            for metric, style in SHOWN.items()
-        ]
-        if "reward/overlong" in steps[0]:
-            cells.append(" to ".join(f"{mean(step['reward/overlong'] for step in end):.1%}" for end in ends))
-        else:
-            cells.append("")
-        rows.append(f"| {folder.name.replace('_', ', ')} | {len(steps)} | {' | '.join(cells)} |")
+        metrics = logs.read(folder / "metrics.jsonl")
+        steps = len(metrics["critic/score/mean"].values)
+        cells = [ends(metrics[name], style) if name in metrics else "" for name, style in SHOWN.items()]
+        rows.append(f"| {folder.name.replace('_', ', ')} | {steps} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def ends(series: logs.Series, style: str) -> str:
+    """Means of the first and of the last three steps."""
+    first, last = series.values[:3].mean(), series.values[-3:].mean()
+    return f"{first:{style}} to {last:{style}}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Each seed has its own model, data and training: nothing is shared between them.
 """
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import psutil
+
+from justrl_recipe.dynamics import logs
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "tiny"
@@ -26,7 +28,7 @@ CURVE = ROOT / "docs" / "tiny_curve.png"
 RUNS = {f"seed {seed}": [f"seed={seed}", f"tiny_model.seed={seed}", f"tiny_data.seed={seed}"] for seed in range(3)}
 RUNS["control (lr 0)"] = [*RUNS["seed 2"], "actor_rollout_ref.actor.optim.lr=0"]
 VALIDATION = "val-core/arithmetic/acc/mean@1"
-PHASES = ("gen", "old_log_prob", "update_actor", "update_weights")
+PHASES = ("gen", "old_log_prob", "update_actor", "update_weights", "step")
 
 
 def file_name(name: str) -> str:
@@ -56,13 +58,8 @@ def keep(name: str, run_folder: Path, wall_s: float, peak_gib: float) -> None:
     (RESULTS / f"{file_name(name)}.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def read(name: str) -> tuple[dict, list[dict], list[float]]:
-    """A run's wall time and memory, the metrics of its training steps, its validation accuracies."""
-    about = json.loads((RESULTS / f"{file_name(name)}.json").read_text())
-    lines = (RESULTS / f"{file_name(name)}.jsonl").read_text().splitlines()
-    entries = [json.loads(line)["data"] for line in lines]
-    steps = [entry for entry in entries if "critic/score/mean" in entry]
-    return about, steps, [entry[VALIDATION] for entry in entries if VALIDATION in entry]
+def read(name: str) -> logs.Metrics:
+    return logs.read(RESULTS / f"{file_name(name)}.jsonl")
 
 
 def table() -> str:
@@ -71,16 +68,17 @@ def table() -> str:
     head += "| rollout/trainer probability difference | wall time | memory |"
     rows = [head, "|---|" + "---:|" * 8]
     for name in RUNS:
-        about, steps, validation = read(name)
-        rewards = [step["critic/score/mean"] for step in steps]
-        difference = max(step["training/rollout_probs_diff_mean"] for step in steps)
+        about = json.loads((RESULTS / f"{file_name(name)}.json").read_text())
+        metrics = read(name)
+        rewards, validation = metrics["critic/score/mean"].values, metrics[VALIDATION].values
+        difference = metrics["training/rollout_probs_diff_mean"].values.max()
         cells = [
             name,
-            f"{statistics.mean(rewards[:3]):+.2f}",
-            f"{statistics.mean(rewards[-3:]):+.2f}",
+            f"{rewards[:3].mean():+.2f}",
+            f"{rewards[-3:].mean():+.2f}",
             f"{validation[0]:.3f}",
             f"{validation[-1]:.3f}",
-            str(4 * len(steps)),
+            str(4 * len(rewards)),
             f"{difference:.1e}",
             f"{about['wall_s']} s",
             f"{about['peak_gib']} GiB" if "peak_gib" in about else "not measured",
@@ -91,16 +89,16 @@ def table() -> str:
 
 def phases() -> str:
     """Where a step's time goes: medians over the steps of the three seeds, in seconds."""
-    steps = [step for name in RUNS if name.startswith("seed") for step in read(name)[1]]
-    medians = {phase: statistics.median(step[f"timing_s/{phase}"] for step in steps) for phase in (*PHASES, "step")}
-    return "  ".join(f"{phase} {seconds:.2f} s" for phase, seconds in medians.items())
+    seeds = [read(name) for name in RUNS if name.startswith("seed")]
+    timings = {phase: np.concatenate([seed[f"timing_s/{phase}"].values for seed in seeds]) for phase in PHASES}
+    return "  ".join(f"{phase} {np.median(seconds):.2f} s" for phase, seconds in timings.items())
 
 
 def plot() -> None:
     """Mean reward per step of every run."""
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for name in RUNS:
-        rewards = [step["critic/score/mean"] for step in read(name)[1]]
+        rewards = read(name)["critic/score/mean"].values
         control = name.startswith("control")
         style = {"color": "0.5", "linestyle": "--"} if control else {}
         axes.plot(range(1, len(rewards) + 1), rewards, label=name, **style)
