@@ -41,7 +41,7 @@ def data(tmp_path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "key", "mend"),
+    ("overrides", "key", "fix"),
     [
         (["reward_model.reward_manager=dapo"], "reward_model.reward_manager", "use reward.*"),
         (["reward_model.enable=true"], "reward_model.enable", "use reward.*"),
@@ -81,10 +81,8 @@ def data(tmp_path) -> list[str]:
         (["trainer.critic_warmup=10"], "trainer.critic_warmup", "critic_warmup=0"),
     ],
 )
-def test_what_verl_would_ignore_or_trip_over(overrides, key, mend):
-    assert [problem for problem in found(*overrides) if problem.key == key and mend in problem.mend], found(
-        *overrides
-    )
+def test_what_verl_would_ignore_or_trip_over(overrides, key, fix):
+    assert [problem for problem in found(*overrides) if problem.key == key and fix in problem.fix], found(*overrides)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +121,11 @@ def test_an_overlong_penalty_without_its_length():
     """As in the authors' released script with the penalty switched on."""
     key = "reward.reward_kwargs.overlong_buffer_cfg"
     [problem] = found(f"{key}.enable=true", "reward.reward_kwargs.max_resp_len=null")
-    assert problem.key == "reward.reward_kwargs.max_resp_len" and "${data.max_response_length}" in problem.mend
+    assert problem.key == "reward.reward_kwargs.max_resp_len" and "${data.max_response_length}" in problem.fix
     assert [p.key for p in found(f"{key}.enable=true", f"{key}.log=null")] == [f"{key}.log"]
     assert [p.key for p in found(f"{key}.enable=true", f"{key}.len=20000")] == [f"{key}.len"]
     [problem] = found(f"{key}.enable=true", "reward.reward_manager.name=naive")
-    assert "naive" in problem.why and "dapo" in problem.mend
+    assert "naive" in problem.why and "dapo" in problem.fix
 
 
 @pytest.mark.parametrize(
@@ -190,15 +188,15 @@ def test_a_sequence_may_be_split_over_gpus_to_fit_the_budget():
 
 def test_overrides_of_the_model_that_verl_would_not_take_or_write_into_checkpoints():
     [problem] = found(f"~{OVERRIDES}.model_config")
-    assert "checkpoints" in problem.why and problem.mend.endswith("model_config={}")
+    assert "checkpoints" in problem.why and problem.fix.endswith("model_config={}")
     [problem] = found(f"+{OVERRIDES}.rope_theta=10000")
-    assert problem.mend == "set actor_rollout_ref.model.override_config.model_config.rope_theta"
+    assert problem.fix == "set actor_rollout_ref.model.override_config.model_config.rope_theta"
 
 
 def test_validation_that_verl_would_cap():
     [problem] = found("+actor_rollout_ref.rollout.val_kwargs.max_new_tokens=31744")
     assert "caps in-training validation at data.max_response_length=15360" in problem.why
-    assert "verl eval RUN --max-tokens 31744" in problem.mend
+    assert "verl eval RUN --max-tokens 31744" in problem.fix
 
 
 def test_fit_files_have_no_problem(data):
@@ -210,7 +208,7 @@ def test_prompts_that_ask_for_another_answer_than_the_verifier_reads(data, tmp_p
     prompt = "Solve the problem. The last line is of the form Answer: $Answer. What is 1 + 1?"
     problems, _ = in_files(*data, f"data.train_files={write(tmp_path / 'dapo.parquet', prompt)}")
     assert {problem.key for problem in problems} == {"data.train_files"}
-    assert any("Answer:" in problem.why for problem in problems) and "verl data" in problems[0].mend
+    assert any("Answer:" in problem.why for problem in problems) and "verl data" in problems[0].fix
 
 
 def test_verls_own_scorer_on_this_recipes_data(data):
@@ -222,9 +220,9 @@ def test_verls_own_scorer_on_this_recipes_data(data):
 
 def test_missing_data_names_the_command_that_makes_it(tmp_path):
     problems, _ = in_files(f"data.train_files={tmp_path}/none.parquet", f"data.val_files={tmp_path}/none.parquet")
-    mends = {problem.key: problem.mend for problem in problems}
-    assert f"verl data train --out {tmp_path}" in mends["data.train_files"]
-    assert f"verl data benchmarks --out {tmp_path}" in mends["data.val_files"]
+    fixes = {problem.key: problem.fix for problem in problems}
+    assert f"verl data train --out {tmp_path}" in fixes["data.train_files"]
+    assert f"verl data benchmarks --out {tmp_path}" in fixes["data.val_files"]
 
 
 def test_no_data_file_at_all(data):
@@ -250,7 +248,7 @@ def test_data_in_another_schema(data, tmp_path):
 
 def test_fewer_rows_than_a_batch_takes(data, tmp_path):
     problems, _ = in_files(*data, f"data.train_files={write(tmp_path / 'few.parquet', rows=100)}")
-    assert "100 rows" in problems[0].why and "batch" in problems[0].mend
+    assert "100 rows" in problems[0].why and "batch" in problems[0].fix
 
 
 def test_a_model_whose_context_is_too_short(data, tmp_path):
@@ -259,7 +257,7 @@ def test_a_model_whose_context_is_too_short(data, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**shape, "max_position_embeddings": 4096}))
     problems, _ = in_files(*data, f"actor_rollout_ref.model.path={tmp_path}")
     assert [problem.key for problem in problems] == ["data.max_response_length"]
-    assert "context of 4096" in problems[0].why and "at most 3072" in problems[0].mend
+    assert "context of 4096" in problems[0].why and "at most 3072" in problems[0].fix
 
 
 @pytest.mark.parametrize(
@@ -290,8 +288,8 @@ def test_what_does_not_go_with_a_models_shape(data, tmp_path, overrides, key, sa
 
 def test_a_missing_file_is_made_by_the_command_of_its_folder():
     problems, _ = in_files("data.train_files=x/words/train.parquet", "data.val_files=x/validation.parquet")
-    assert "`verl data words --out x/words`" in problems[0].mend
-    assert "`verl data benchmarks --out x`" in problems[1].mend
+    assert "`verl data words --out x/words`" in problems[0].fix
+    assert "`verl data benchmarks --out x`" in problems[1].fix
 
 
 def test_a_model_that_is_none_and_one_that_is_not_here(data, tmp_path):
@@ -300,7 +298,7 @@ def test_a_model_that_is_none_and_one_that_is_not_here(data, tmp_path):
     problems, _ = in_files(*data, "actor_rollout_ref.model.path=/no/such/model")
     assert "no folder /no/such/model" in problems[0].why
     problems, unchecked = in_files(*data, "actor_rollout_ref.model.path=nobody/no-such-model")
-    assert problems == [] and "hf download nobody/no-such-model" in unchecked[0].mend
+    assert problems == [] and "hf download nobody/no-such-model" in unchecked[0].fix
 
 
 def test_checkpoints_that_the_disk_cannot_hold(data, tmp_path, monkeypatch):
@@ -309,7 +307,7 @@ def test_checkpoints_that_the_disk_cannot_hold(data, tmp_path, monkeypatch):
     saving = [override for override in data if "save_freq" not in override]
     [problem], _ = in_files(*saving, folder=tmp_path / "not" / "there")
     assert "88 checkpoints of 21 GB take 1,877 GB, and 100 GB are free" in problem.why
-    assert "trainer.max_actor_ckpt_to_keep=4" in problem.mend
+    assert "trainer.max_actor_ckpt_to_keep=4" in problem.fix
     assert in_files(*saving, "trainer.max_actor_ckpt_to_keep=4") == ([], [])
 
 
@@ -342,7 +340,7 @@ def test_validate_lists_everything_at_once_and_run_refuses_it(data, tmp_path):
     for key in ("data.train_batch_size", "actor_rollout_ref.actor.grad_clip", "data.val_files"):
         assert f"x {key}: " in result.stdout
     as_json = json.loads(verl("validate", "justrl_deepseek", "--json", *data, *wrong, cwd=tmp_path).stdout)
-    assert [sorted(problem) for problem in as_json["problems"]] == [["key", "mend", "why"]] * 3
+    assert [sorted(problem) for problem in as_json["problems"]] == [["check", "fix", "key", "level", "why"]] * 3
     refused = verl("run", "justrl_deepseek", *data, *wrong, cwd=tmp_path)
     assert refused.returncode == 2 and "1 more: `verl validate` lists them" in refused.stderr
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from justrl_recipe import fixed
+from justrl_recipe import deviations
 from justrl_recipe.config import Request, find_recipe, leaves, load, load_base
 from justrl_recipe.errors import UserError
 
@@ -41,7 +41,7 @@ def test_a_copied_recipe_deviates_from_justrl_in_what_was_changed(tmp_path):
     mine = tmp_path / "mine.yaml"
     text = find_recipe("justrl_deepseek").read_text()
     mine.write_text(text.replace("  model:\n", "  rollout:\n    n: 16\n  model:\n"))
-    found = fixed.scaled(load_base(), load(Request(str(mine))))
+    found = deviations.scaled(load_base(), load(Request(str(mine))))
     assert [(d.key, d.recipe, d.yours) for d in found] == [("actor_rollout_ref.rollout.n", 8, 16)]
 
 
@@ -82,7 +82,7 @@ def test_an_override_of_the_recipe_is_a_deviation_and_a_system_or_a_seed_is_none
             ),
         )
     )
-    assert [d.key for d in fixed.deviations(recipe, mine)] == [
+    assert [d.key for d in deviations.deviations(recipe, mine)] == [
         "actor_rollout_ref.actor.clip_ratio_high",
         "algorithm.gamma",
     ]
@@ -91,7 +91,7 @@ def test_an_override_of_the_recipe_is_a_deviation_and_a_system_or_a_seed_is_none
 def test_a_derived_key_is_not_listed_beside_its_source():
     recipe = load(Request("justrl_deepseek"))
     mine = load(Request("justrl_deepseek", overrides=("data.max_response_length=4096",)))
-    assert [d.key for d in fixed.deviations(recipe, mine)] == ["data.max_response_length"]
+    assert [d.key for d in deviations.deviations(recipe, mine)] == ["data.max_response_length"]
 
 
 KEYS = st.text("abc", min_size=1, max_size=2)

@@ -144,7 +144,7 @@ def test_vllm_keeps_a_weight_that_it_does_not_pack():
 def test_the_sampler_is_built_as_verl_builds_it_and_reports_the_reward():
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-    from justrl_recipe.reward_metrics import RewardMetricsReplayBuffer, group_shares, mean_rewards
+    from justrl_recipe.verl_hooks.reward_metrics import RewardMetricsReplayBuffer, group_shares, mean_rewards
 
     sampler = RewardMetricsReplayBuffer(
         trainer_mode="sync",
@@ -184,7 +184,7 @@ def test_runs_on_one_machine_have_sockets_of_their_own():
     """veRL's trainer and vLLM's worker meet at a socket that the Ray job names, and Ray counts jobs from 1."""
     code = """
         import inspect, os, ray
-        from justrl_recipe.train import number_job
+        from justrl_recipe.verl_hooks.train import number_job
         from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension as Receiver
         from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
         from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from justrl_recipe.watch import Watcher, complete_lines, duration, errors, step_line, validation_lines
+from justrl_recipe.run.progress import Watcher, complete_lines, duration, errors, step_line, validation_lines
 
 METRICS = {
     "critic/score/mean": -0.25,

@@ -32,8 +32,8 @@ def problems(config: Config, folder: Path) -> tuple[list[Problem], list[Problem]
     try:
         model = shape.find(str(config.values["actor_rollout_ref"]["model"]["path"]))
     except UserError as error:
-        mend = "give a model's folder; the recipe's head says where its own comes from (verl cat)"
-        return [*found, Problem(MODEL, str(error), mend)], []
+        fix = "give a model's folder; the recipe's head says where its own comes from (verl cat)"
+        return [*found, Problem(MODEL, str(error), fix)], []
     if model is None:
         return found, [_unknown_model(config)]
     return [*found, *sizes.of_model(config, model), *full_disk(config, model, folder)], []
@@ -122,12 +122,12 @@ def _stock_scorer(file: Path) -> Iterator[Problem]:
     """Without a reward function of its own a run has veRL's, which raises at a data_source that it does not know."""
     rows = list(islice(check.read(file), check.AT_START))
     strange = sorted({row.source for row in rows if not STOCK.fullmatch(row.source)})
-    mend = "set reward.custom_reward_function.path"
+    fix = "set reward.custom_reward_function.path"
     if strange:
-        yield Problem(REWARD, f"veRL's own scorer does not take data_source {strange[0]!r} of {file}", mend)
+        yield Problem(REWARD, f"veRL's own scorer does not take data_source {strange[0]!r} of {file}", fix)
     if any(row.source == "math_dapo" and "Answer:" not in row.prompt for row in rows):
         why = f"veRL's own scorer wants `Answer: ...`, and prompts of {file} do not ask for it"
-        yield Problem(REWARD, why, mend)
+        yield Problem(REWARD, why, fix)
 
 
 def full_disk(config: Config, model: shape.Shape, folder: Path) -> Iterator[Problem]:
@@ -140,5 +140,5 @@ def full_disk(config: Config, model: shape.Shape, folder: Path) -> Iterator[Prob
             f"{saves} checkpoints of {each / 1e9:.0f} GB take {need / 1e9:,.0f} GB, and {free / 1e9:,.0f} GB are free"
         )
         most = int(free // each)
-        mend = f"keep fewer (trainer.max_actor_ckpt_to_keep={most})" if most else "take trainer.save_freq=-1"
-        yield Problem("trainer.save_freq", why, f"{mend}, or give --out on a larger disk")
+        fix = f"keep fewer (trainer.max_actor_ckpt_to_keep={most})" if most else "take trainer.save_freq=-1"
+        yield Problem("trainer.save_freq", why, f"{fix}, or give --out on a larger disk")

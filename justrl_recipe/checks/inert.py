@@ -17,19 +17,19 @@ class Inert:
     """A key without effect: what to set instead, and beside which values it has none."""
 
     key: str
-    mend: str
+    fix: str
     because: str = " in veRL 0.9.1"
     holds: Callable[[Mapping[str, Any]], bool] = lambda values: True
 
 
 def _always(mends: Mapping[str, str]) -> tuple[Inert, ...]:
-    return tuple(Inert(key, mend) for key, mend in mends.items())
+    return tuple(Inert(key, fix) for key, fix in mends.items())
 
 
-def _beside(keys: tuple[str, ...], mend: str, other: str, value: Any) -> tuple[Inert, ...]:
+def _beside(keys: tuple[str, ...], fix: str, other: str, value: Any) -> tuple[Inert, ...]:
     """Without effect while `other` has `value`."""
     because = f" while {other}={str(value).lower() if isinstance(value, bool) else value}"
-    return tuple(Inert(key, mend, because, lambda values: values.get(other) == value) for key in keys)
+    return tuple(Inert(key, fix, because, lambda values: values.get(other) == value) for key in keys)
 
 
 INERT = (

@@ -7,7 +7,7 @@ from typing import Any
 from justrl_recipe.checks.inert import INERT
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config, nearest_key
-from justrl_recipe.fixed import OWN_SECTIONS
+from justrl_recipe.deviations import OWN_SECTIONS
 from justrl_recipe.verl_fields import fields
 
 NEEDED_KEYS = (
@@ -95,7 +95,7 @@ def inert_keys(config: Config, base: Config) -> list[Problem]:
     """Keys that were set and that veRL does not read, at all or beside the others' values."""
     values = config.flat
     return [
-        Problem(inert.key, f"{json.dumps(values[inert.key])} has no effect{inert.because}", inert.mend)
+        Problem(inert.key, f"{json.dumps(values[inert.key])} has no effect{inert.because}", inert.fix)
         for inert in INERT
         if inert.key in values and config.raw.get(inert.key) != base.raw.get(inert.key) and inert.holds(values)
     ]

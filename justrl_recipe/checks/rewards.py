@@ -3,7 +3,7 @@
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 
-OUR_SAMPLER = "pkg://justrl_recipe.reward_metrics"
+OUR_SAMPLER = "pkg://justrl_recipe.verl_hooks.reward_metrics"
 PENALTY = "reward.reward_kwargs.overlong_buffer_cfg"
 
 
@@ -19,8 +19,8 @@ def overlong_penalty(config: Config) -> list[Problem]:
     found = []
     manager = values["reward.reward_manager.name"]
     if manager != "dapo":
-        mend = "set reward.reward_manager.name=dapo"
-        found.append(Problem(f"{PENALTY}.enable", f"the reward manager {manager!r} has no such penalty", mend))
+        fix = "set reward.reward_manager.name=dapo"
+        found.append(Problem(f"{PENALTY}.enable", f"the reward manager {manager!r} has no such penalty", fix))
     for key, example in (("len", 4096), ("penalty_factor", 1.0), ("log", "true")):
         if values.get(f"{PENALTY}.{key}") is None:
             found.append(
@@ -28,11 +28,11 @@ def overlong_penalty(config: Config) -> list[Problem]:
             )
     longest, buffer = values.get("reward.reward_kwargs.max_resp_len"), values.get(f"{PENALTY}.len")
     if longest is None:
-        mend = "set reward.reward_kwargs.max_resp_len=${data.max_response_length}"
-        found.append(Problem("reward.reward_kwargs.max_resp_len", "the overlong penalty needs it", mend))
+        fix = "set reward.reward_kwargs.max_resp_len=${data.max_response_length}"
+        found.append(Problem("reward.reward_kwargs.max_resp_len", "the overlong penalty needs it", fix))
     elif buffer is not None and buffer > longest:
-        mend = f"give at most {longest} (the recipe takes 4,096 of 15,360)"
-        found.append(Problem(f"{PENALTY}.len", f"{buffer} is more than max_resp_len={longest}", mend))
+        fix = f"give at most {longest} (the recipe takes 4,096 of 15,360)"
+        found.append(Problem(f"{PENALTY}.len", f"{buffer} is more than max_resp_len={longest}", fix))
     return found
 
 
@@ -40,8 +40,8 @@ def unlogged_group_filter(config: Config) -> list[Problem]:
     """DAPO's dynamic sampling, which veRL 0.9.1 leaves to its own sampler and skips with any other."""
     sampler = config.values["trainer"]["v1"]["sampler"]["custom_sampler"]
     if config.values["algorithm"]["filter_groups"]["enable"] and sampler["path"] == OUR_SAMPLER:
-        mend = "add trainer.v1.sampler.custom_sampler.path=null (reward/acc is then not logged)"
-        return [Problem("algorithm.filter_groups.enable", "true has no effect with the recipe's sampler", mend)]
+        fix = "add trainer.v1.sampler.custom_sampler.path=null (reward/acc is then not logged)"
+        return [Problem("algorithm.filter_groups.enable", "true has no effect with the recipe's sampler", fix)]
     return []
 
 

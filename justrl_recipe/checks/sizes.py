@@ -47,8 +47,8 @@ def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:
     ranks = max(1, gpus // values[f"{ACTOR}.ulysses_sequence_parallel_size"])
     generated = values.get("data.gen_batch_size") or train
     if train % mini:
-        mend = f"give a multiple, such as {mini * max(1, round(train / mini))}"
-        yield Problem("data.train_batch_size", f"{train} is no multiple of {ACTOR}.ppo_mini_batch_size={mini}", mend)
+        fix = f"give a multiple, such as {mini * max(1, round(train / mini))}"
+        yield Problem("data.train_batch_size", f"{train} is no multiple of {ACTOR}.ppo_mini_batch_size={mini}", fix)
     if mini * n % ranks:
         where = f"{gpus} GPUs" if ranks == gpus else f"{ranks} groups of GPUs"
         why = f"{mini} x rollout.n={n} responses do not divide over {where}"
@@ -74,21 +74,21 @@ def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
     kinds = ("tensor_model", "data", "pipeline_model")
     size = math.prod(values[f"{ROLLOUT}.{kind}_parallel_size"] for kind in kinds)
     if gpus % size or (size < a_node and a_node % size):
-        mend = f"give a divisor of {a_node}"
-        yield Problem(tensor, f"replicas of {size} GPUs do not divide over {gpus} GPUs, {a_node} a node", mend)
+        fix = f"give a divisor of {a_node}"
+        yield Problem(tensor, f"replicas of {size} GPUs do not divide over {gpus} GPUs, {a_node} a node", fix)
     ulysses = f"{ACTOR}.ulysses_sequence_parallel_size"
     if gpus % values[ulysses]:
         yield Problem(ulysses, f"{values[ulysses]} does not divide {gpus} GPUs", f"give a divisor of {gpus}")
     attention = "actor_rollout_ref.model.override_config.attn_implementation"
     if values.get(attention) == "packed" and values[ulysses] > 1:
-        mend = f"set {ulysses}=1, or with the flash-attn package {attention}=flash_attention_2"
-        yield Problem(attention, "packed attention does not split sequences over GPUs", mend)
+        fix = f"set {ulysses}=1, or with the flash-attn package {attention}=flash_attention_2"
+        yield Problem(attention, "packed attention does not split sequences over GPUs", fix)
     if values.get(attention) == "packed" and not values["actor_rollout_ref.model.use_remove_padding"]:
-        mend = "set actor_rollout_ref.model.use_remove_padding=true"
-        yield Problem(attention, "packed attention takes packed sequences", mend)
+        fix = "set actor_rollout_ref.model.use_remove_padding=true"
+        yield Problem(attention, "packed attention takes packed sequences", fix)
     if values[ulysses] > 1 and not values["actor_rollout_ref.model.use_remove_padding"]:
-        mend = "set actor_rollout_ref.model.use_remove_padding=true"
-        yield Problem(ulysses, "sequences are split over GPUs only when they are packed", mend)
+        fix = "set actor_rollout_ref.model.use_remove_padding=true"
+        yield Problem(ulysses, "sequences are split over GPUs only when they are packed", fix)
 
 
 def _budgets(values: Mapping[str, Any]) -> Iterator[Problem]:

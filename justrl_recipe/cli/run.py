@@ -12,7 +12,7 @@ import typer
 import yaml
 from omegaconf import OmegaConf
 
-from justrl_recipe import checks, config, fixed
+from justrl_recipe import checks, config, deviations
 from justrl_recipe.checks import Problem
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config, Request
@@ -51,20 +51,20 @@ def run(
 
 def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], verbose: bool) -> None:
     """Make what is missing, then train in a new run folder."""
-    from justrl_recipe import launch
     from justrl_recipe.checks import files
+    from justrl_recipe.run import start
 
     if "tiny_model" in composed.values:
         make_embedded(composed.values)
-    problems, unchecked = files.problems(composed, out or launch.RUNS)
+    problems, unchecked = files.problems(composed, out or start.RUNS)
     refuse(problems)
     for line in unchecked:
         print(f"not checked: {line}", file=sys.stderr)
-    folder = launch.new_run_folder(name, out)
+    folder = start.new_run_folder(name, out)
     print(f"run folder: {folder.path}")
     try:
-        launch.run(composed.values, folder, about, verbose)
-    except launch.TrainingFailed as failure:
+        start.run(composed.values, folder, about, verbose)
+    except start.TrainingFailed as failure:
         print(f"training failed: {failure}", file=sys.stderr)
         raise typer.Exit(1) from failure
     print(f"done: {folder.path}")
@@ -91,17 +91,17 @@ def describe(request: Request, composed: Config) -> dict[str, Any]:
             if request.overrides or request.ablations
             else composed
         )
-        scaled, deviations = fixed.scaled(base, recipe), fixed.deviations(recipe, composed)
+        scaled, changed = deviations.scaled(base, recipe), deviations.deviations(recipe, composed)
     else:
-        scaled, deviations = [], fixed.scaled(base, composed)
+        scaled, changed = [], deviations.scaled(base, composed)
     return {
         "recipe": path.stem if config.shipped(path) else request.recipe,
         "system": request.system,
         "ablations": list(request.ablations),
         "overrides": list(request.overrides),
-        "is_justrl": not scaled and not deviations,
+        "is_justrl": not scaled and not changed,
         "scaled": [d.as_dict() for d in scaled],
-        "deviations": [d.as_dict() for d in deviations],
+        "deviations": [d.as_dict() for d in changed],
         "seed": composed.values.get("seed"),
         "command": shlex.join(["verl", *sys.argv[1:]]),
     }
@@ -134,7 +134,7 @@ def make_embedded(resolved: dict[str, Any]) -> None:
     model = resolved["tiny_model"]
     print(f"making {model['path']} (first use): {model['warmup_steps']} supervised warm-up steps")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, tempfile.TemporaryFile("w+") as errors:
-        OmegaConf.save({key: resolved[key] for key in fixed.EMBEDDED_SECTIONS}, file.name)
+        OmegaConf.save({key: resolved[key] for key in deviations.EMBEDDED_SECTIONS}, file.name)
         command = [sys.executable, "-m", "justrl_recipe.embedded", file.name]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None

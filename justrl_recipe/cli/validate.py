@@ -36,8 +36,9 @@ def validate(
 
 def look(composed: Config, out: Path | None) -> tuple[list[Problem], list[Problem]]:
     """The problems of a config and of its files, and what could not be checked."""
-    from justrl_recipe import embedded, launch
+    from justrl_recipe import embedded
     from justrl_recipe.checks import files, keys
+    from justrl_recipe.run import start
 
     base = config.load_base()
     problems = checks.of_config(composed, base)
@@ -45,13 +46,13 @@ def look(composed: Config, out: Path | None) -> tuple[list[Problem], list[Proble
         return problems, []
     if "tiny_model" in composed.values and not embedded.is_made(composed.values):
         return problems, []  # `verl run` makes them first
-    of_files, unchecked = files.problems(composed, out or launch.RUNS)
+    of_files, unchecked = files.problems(composed, out or start.RUNS)
     return [*problems, *of_files], unchecked
 
 
 def show(problems: list[Problem], unchecked: list[Problem]) -> None:
-    """One entry a problem, with its mend below it."""
+    """One entry a problem, with its fix below it."""
     for mark, line in [*(("x", line) for line in problems), *(("?", line) for line in unchecked)]:
-        print(f"{mark} {line.key}: {line.why}\n    {line.mend}")
+        print(f"{mark} {line.key}: {line.why}\n    {line.fix}")
     count = f"{len(problems)} problem{'s' * (len(problems) != 1)}" if problems else "no problems"
     print(count + f", {len(unchecked)} not checked" * bool(unchecked))

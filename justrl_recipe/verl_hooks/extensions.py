@@ -3,6 +3,6 @@
 veRL 0.9.1 does so in every process that reads the model's config (verl/workers/config/model.py).
 """
 
-from justrl_recipe import agent_loop, packed_attention
+from justrl_recipe.verl_hooks import agent_loop, packed_attention
 
 __all__ = ["agent_loop", "packed_attention"]

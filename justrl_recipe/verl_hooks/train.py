@@ -1,6 +1,6 @@
-"""The training process: `python -m justrl_recipe.train CONFIG.yaml` does what veRL's `main` does.
+"""The training process: `python -m justrl_recipe.verl_hooks.train CONFIG.yaml` does what veRL's `main` does.
 
-A process of its own (started by launch.py), so that what a person sees and what stops a run do not depend on
+A process of its own (started by run/start.py), so that what a person sees and what stops a run do not depend on
 Ray, vLLM and torch. Mirrors `main` of verl/trainer/main_ppo.py (veRL 0.9.1), without its Hydra decorator.
 """
 

@@ -3,8 +3,8 @@
 The recipe packs sequences (`use_remove_padding`). transformers attends to these by the flash-attn package,
 which has no wheels for this torch, or by masks of tokens x tokens. Here each sequence attends to itself: on a
 GPU by torch's own variable-length kernel (torch.nn.attention.varlen), elsewhere sequence by sequence. Importing
-this module registers it with transformers; justrl_recipe/extensions.py has veRL import it. Not with ulysses
-sequence parallelism, whose exchange of heads veRL puts into flash-attn's own path.
+this module registers it with transformers; extensions.py has veRL import it. Not with ulysses sequence parallelism,
+whose exchange of heads veRL puts into flash-attn's own path.
 """
 
 import torch

@@ -1,0 +1,1 @@
+"""Our side of the process boundary: the run folder, its manifest, and the training process."""
