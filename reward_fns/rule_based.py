@@ -1,8 +1,8 @@
 """JustRL's reward: +1 when the text in the last box equals the ground truth, else -1.
 
 The same verdict as veRL's `math_dapo.compute_score(..., strict_box_verify=True)`
-(verl/utils/reward_score/math_dapo.py), with one accident left out: there, a response without a box scores
-+1 when the ground truth is missing.
+(verl/utils/reward_score/math_dapo.py), with two accidents left out: there, a response without a box scores
++1 when the ground truth is missing, and an empty box when it is empty.
 """
 
 import re
@@ -42,11 +42,11 @@ def compute_score(
     Args:
         data_source: taken from any source, since veRL's own scorer refuses those that it does not know.
         solution_str: the decoded response; only its last 100 characters count.
-        ground_truth: the expected text, compared as it stands, without any stripping.
+        ground_truth: the expected text, compared as it stands, without any stripping; an empty one is never met.
 
     Returns:
         `{"score": 1.0 | -1.0, "acc": bool, "pred": str | None}`; anything but a string scores -1.
     """
     pred = last_boxed(solution_str[-TAIL_CHARACTERS:]) if isinstance(solution_str, str) else None
-    correct = pred is not None and isinstance(ground_truth, str) and pred == ground_truth
+    correct = pred is not None and isinstance(ground_truth, str) and pred == ground_truth and bool(pred.strip())
     return {"score": 1.0 if correct else -1.0, "acc": correct, "pred": pred}

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from justrl_recipe.reward_fns import math_workers
+from justrl_recipe.reward_fns.mathematics import workers
 from justrl_recipe.reward_fns.robust_verifier import compute_score
 
 HOSTILE = [json.loads(line) for line in (Path(__file__).parent / "hostile_answers.jsonl").read_text().splitlines()]
@@ -71,15 +71,15 @@ def test_a_megabyte_is_no_answer_and_no_burden(size):
 
 def test_the_hang_of_these_tests_is_one_and_is_killed():
     """Else the tests below would show nothing."""
-    before = workers_of(math_workers.start())
+    before = workers_of(workers.start())
     elapsed = seconds(score, HANGS[1], HANGS[0])
-    assert math_workers.TIME_LIMIT <= elapsed < 2
+    assert workers.CPU_LIMIT <= elapsed < 2
     time.sleep(0.3)
-    assert workers_of(math_workers.start()) != before
+    assert workers_of(workers.start()) != before
 
 
-def workers_of(workers) -> set[int]:
-    return {child.pid for child in psutil.Process(workers.process.pid).children()}
+def workers_of(connected) -> set[int]:
+    return {child.pid for child in psutil.Process(connected.pid).children()}
 
 
 def test_sixty_four_threads_hostile_and_plain():
@@ -118,18 +118,18 @@ def test_under_asyncio_as_verls_reward_manager_calls_it():
 
 
 def test_a_forked_child_has_workers_of_its_own():
-    before = math_workers.start().process.pid
+    before = workers.start().pid
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         verdict = score("\\frac{1}{\\sqrt{11}}", "\\frac{\\sqrt{11}}{11}")
-        os.write(write, json.dumps([verdict, math_workers.start().process.pid]).encode())
+        os.write(write, json.dumps([verdict, workers.start().pid]).encode())
         os._exit(0)
     os.close(write)
     verdict, pid = json.loads(os.read(read, 100))
     os.waitpid(child, 0)
     assert verdict is True and pid != before
-    assert math_workers.start().process.pid == before and score("\\sqrt{44}", "2\\sqrt{11}")
+    assert workers.start().pid == before and score("\\sqrt{44}", "2\\sqrt{11}")
     assert gone([pid])
 
 
@@ -152,11 +152,11 @@ def test_workers_end_with_their_caller_even_in_the_middle_of_a_hang(end):
     script = textwrap.dedent(
         f"""
         import threading, time
-        from justrl_recipe.reward_fns import math_workers
-        assert math_workers.equivalent("x+1", "1+x")
-        threading.Thread(target=math_workers.equivalent, args={HANGS!r}, daemon=True).start()
+        from justrl_recipe.reward_fns.mathematics import workers
+        assert workers.equivalent("x+1", "1+x")
+        threading.Thread(target=workers.equivalent, args={HANGS!r}, daemon=True).start()
         time.sleep(0.2)
-        print(math_workers.start().process.pid, flush=True)
+        print(workers.start().pid, flush=True)
         {"time.sleep(60)" if end else ""}
         """
     )  # unguarded on purpose: starting the workers must not run a caller's script again
@@ -164,7 +164,7 @@ def test_workers_end_with_their_caller_even_in_the_middle_of_a_hang(end):
         assert caller.stdout is not None
         helper = psutil.Process(int(caller.stdout.readline()))
         pids = [helper.pid, *(child.pid for child in helper.children())]
-        assert len(pids) == 1 + math_workers.WORKERS
+        assert len(pids) == 1 + workers.WORKERS
         if end:
             caller.send_signal(end)
         caller.wait(10)
@@ -172,8 +172,8 @@ def test_workers_end_with_their_caller_even_in_the_middle_of_a_hang(end):
 
 
 def test_a_helper_that_is_killed_is_replaced_and_no_verdict_is_lost():
-    first = math_workers.start().process
-    workers = [child.pid for child in psutil.Process(first.pid).children()]
+    first = workers.start()
+    children = [child.pid for child in psutil.Process(first.pid).children()]
     verdicts = []
     asking = threading.Thread(target=lambda: verdicts.append(score(HANGS[1], HANGS[0])))
     asking.start()
@@ -182,12 +182,12 @@ def test_a_helper_that_is_killed_is_replaced_and_no_verdict_is_lost():
     assert score("\\sqrt{28}", "2\\sqrt{7}")
     asking.join(10)
     assert verdicts == [False]
-    assert math_workers.start().process.pid != first.pid
-    assert gone(workers)
+    assert workers.start().pid != first.pid
+    assert gone(children)
 
 
 def test_workers_that_cannot_run_are_an_error_and_no_score(monkeypatch):
-    monkeypatch.setattr(math_workers, "_workers", None)
+    monkeypatch.setattr(workers, "_workers", None)
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="ended with code 1, twice"):
         score("x+1", "1+x")

@@ -9,7 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from justrl_recipe.reward_fns.answers import plain_number, spelling, too_costly
+from justrl_recipe.reward_fns.mathematics.cost import too_costly
+from justrl_recipe.reward_fns.mathematics.literals import plain_number
+from justrl_recipe.reward_fns.mathematics.spelling import spelling
 from justrl_recipe.reward_fns.robust_verifier import compute_score
 
 ANSWERS = yaml.safe_load((Path(__file__).parent / "answers.yaml").read_text(encoding="utf-8"))
@@ -37,8 +39,8 @@ def test_rejects(gold, answer):
 
 
 def test_the_fast_parser_reads_what_the_full_one_reads():
-    """The contract with latex2sympy2_extended 1.11.0 behind equivalence.Parser, which subclasses a private class."""
-    from justrl_recipe.reward_fns.equivalence import FullParser, Parser
+    """The contract with latex2sympy2_extended 1.11.0 behind parsing.Parser, which subclasses a private class."""
+    from justrl_recipe.reward_fns.mathematics.parsing import FullParser, Parser
 
     def tree(parser: type, text: str) -> str | None:
         try:

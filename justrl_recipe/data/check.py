@@ -14,8 +14,9 @@ import pyarrow.parquet
 
 from justrl_recipe.data import benchmarks, problems, training
 from justrl_recipe.errors import UserError
-from justrl_recipe.reward_fns import math_workers
-from justrl_recipe.reward_fns.answers import plain_number, spelling
+from justrl_recipe.reward_fns.mathematics import workers
+from justrl_recipe.reward_fns.mathematics.literals import plain_number
+from justrl_recipe.reward_fns.mathematics.spelling import spelled
 from justrl_recipe.reward_fns.rule_based import compute_score
 
 NGRAM = 10  # words that a row and a benchmark problem share in a row ...
@@ -161,8 +162,8 @@ def _cheap(of_benchmark: bool) -> list[Finding]:
 def _unreadable() -> Finding:
     @functools.cache
     def unreadable(gold: str) -> bool:
-        text = spelling(gold)
-        return bool(text) and plain_number(text) is None and not math_workers.equivalent(text, text)
+        text = spelled(gold)
+        return bool(text) and plain_number(text) is None and not workers.equivalent(text, text)
 
     note = "the robust verifier accepts only its text"
     return Finding(

@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 
 from justrl_recipe.errors import UserError
-from justrl_recipe.reward_fns.answers import unboxed
+from justrl_recipe.reward_fns.mathematics.spelling import unboxed
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 TRAINING_SUFFIX = "\n\n" + INSTRUCTION  # paper; also for the in-training validation

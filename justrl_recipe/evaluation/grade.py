@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from justrl_recipe.evaluation.samples import Sample
 from justrl_recipe.reward_fns import robust_verifier, rule_based
-from justrl_recipe.reward_fns.answers import key, spelling
+from justrl_recipe.reward_fns.mathematics.spelling import key, spelling
 
 VERIFIERS = {"robust_verifier": robust_verifier.compute_score, "rule_based": rule_based.compute_score}
 
@@ -50,6 +50,7 @@ def grade(samples: Sequence[Sample], verifier: str) -> list[Grade]:
 
 def _end(response: str) -> str:
     start = response.rfind(rule_based.BOX)
+    start = start if start >= 0 else response.rfind("\\boxed")
     return response[start:] if start >= 0 else ""
 
 

@@ -1,0 +1,469 @@
+r"""Whether two answers are the same mathematics, by the kinds of reading.py and the comparison of exact.py.
+
+Called only inside a worker (workers.py), because reading and comparing expressions may take for ever.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from sympy import (
+    Complement,
+    EmptySet,
+    Expr,
+    FiniteSet,
+    Intersection,
+    Interval,
+    N,
+    Rational,
+    S,
+    Set,
+    Union,
+    oo,
+)
+from sympy.solvers.inequalities import solve_univariate_inequality
+
+from justrl_recipe.reward_fns.mathematics import exact, units
+from justrl_recipe.reward_fns.mathematics.literals import approximates, plain_number, rounds, same_number, terminates
+from justrl_recipe.reward_fns.mathematics.parsing import Unreadable, expression, is_real
+from justrl_recipe.reward_fns.mathematics.reading import (
+    TURNED,
+    Answer,
+    Condition,
+    Equation,
+    Group,
+    Matrix,
+    Ratio,
+    Residue,
+    Sets,
+    Value,
+    read,
+)
+
+COMMAND = re.compile(r"\\(?!alpha|beta|gamma|theta|lambda|omega)[A-Za-z]+")
+DIGITS = 50  # of a value that a decimal is compared with
+REALS = Value(r"\mathbb{R}")
+LONG_DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?![\d.])")
+
+
+def equivalent(gold: str, pred: str) -> bool:
+    """Whether `pred` is the mathematics of `gold`, both as `spelling.spelled` gives them."""
+    try:
+        return Comparison(is_real(gold) and is_real(pred)).same(read(gold), read(pred))
+    except (Unreadable, RecursionError):
+        return False
+
+
+class Comparison:
+    """One comparison, of real or of complex numbers. The first argument of each method is the ground truth."""
+
+    def __init__(self, real: bool) -> None:
+        self.real = real
+
+    def same(self, gold: Answer, pred: Answer) -> bool:
+        if isinstance(gold, Group) or isinstance(pred, Group):
+            verdict = self.same_group(gold, pred)
+            if verdict is not None:
+                return verdict
+        if isinstance(gold, Equation) or isinstance(pred, Equation):
+            return self.same_equation(gold, pred)
+        if isinstance(gold, Condition | Sets | Group) or isinstance(pred, Condition | Sets | Group):
+            return self.same_set(gold, pred)
+        if isinstance(gold, Residue) or isinstance(pred, Residue):
+            return self.same_residue(gold, pred)
+        if isinstance(gold, Matrix) or isinstance(pred, Matrix):
+            return self.same_matrix(gold, pred)
+        if isinstance(gold, Ratio) or isinstance(pred, Ratio):
+            return self.same_ratio(gold, pred)
+        return self.same_value(gold.text, pred.text)
+
+    # values
+
+    def same_value(self, gold: str, pred: str) -> bool:
+        (gold, gold_unit), (pred, pred_unit) = units.split(gold), units.split(pred)
+        if not units.compatible(gold_unit, pred_unit):
+            return False
+        expected, actual = plain_number(gold), plain_number(pred)
+        if expected and actual:
+            return same_number(expected, actual)
+        if expected and (expected.rounded or expected.last_place):
+            return self.value_rounds(
+                expression(pred, self.real), lambda value: rounds(expected, *value), expected.value
+            )
+        first, second = self.read(gold), self.read(pred)
+        if exact.equal(first, second):
+            return True
+        if gold.endswith("%") and not pred.endswith("%"):
+            return exact.equal(100 * first, second)
+        if actual and actual.many_digits and not first.free_symbols:
+            return self.value_rounds(first, lambda value: self._stated(actual, *value), actual.value)
+        return self.within_rounding(gold, first, second)
+
+    def read(self, text: str) -> Expr:
+        return expression(re.sub(r"^\\approx|\\l?dots$", "", text), self.real)
+
+    @staticmethod
+    def _stated(literal, value: Fraction, exactly: bool) -> bool:
+        return not (exactly and terminates(value)) and approximates(literal, value)
+
+    @staticmethod
+    def value_rounds(number: Expr, accepts: Callable[[tuple[Fraction, bool]], bool], near: Fraction) -> bool:
+        """Whether a rounded decimal is the value of a number without variables."""
+        if number.free_symbols:
+            return False
+        if number.is_Rational:
+            value = Fraction(int(number.p), int(number.q))
+            return value == near or accepts((value, True))
+        value = N(number, DIGITS)
+        return bool(value.is_Float) and accepts((Fraction(str(value)), False))
+
+    def within_rounding(self, gold: str, first: Expr, second: Expr) -> bool:
+        """Whether the long decimals within a ground truth, rounded as they are, leave room for `second`."""
+        literals = [found for found in LONG_DECIMAL.finditer(gold) if len((found[1] + found[2]).lstrip("0")) >= 6]
+        if not literals or first.free_symbols != second.free_symbols or len(literals) > 4:
+            return False
+        moved = []
+        for found in literals:
+            step = Rational(1, 2 * 10 ** len(found[2]))
+            other = str(Rational(found[0]) + step)
+            moved.append(self.read(f"{gold[: found.start()]}({other}){gold[found.end() :]}"))
+        agreed = 0
+        for values in exact.points(first):
+            at = [N(side.subs(values), DIGITS) for side in (first, second, *moved)]
+            if not all(value.is_Float for value in at):
+                continue
+            base, value, *others = at
+            if abs(base - value) > 1.01 * sum(abs(other - base) for other in others):
+                return False
+            agreed += 1
+            if agreed == exact.POINTS:
+                return True
+        return False
+
+    # lists, tuples and sets in braces
+
+    def same_group(self, gold: Answer, pred: Answer) -> bool | None:
+        """None where one side is an interval after all."""
+        if not isinstance(gold, Group) or not isinstance(pred, Group):
+            group, other = (gold, pred) if isinstance(gold, Group) else (pred, gold)
+            if isinstance(other, Condition | Sets) or other == REALS:
+                return None
+            if len(group.entries) == 1 and group.opens in ("{", ""):
+                return self.same(group.entries[0], other) if group is gold else self.same(other, group.entries[0])
+            return False
+        ordered = [side.opens in ("(", "[") and side.opens != "" for side in (gold, pred)]
+        if all(ordered):
+            if len(gold.entries) == 2 and (gold.opens, gold.closes) != (pred.opens, pred.closes):
+                return False
+            if names := self.named(gold, pred):
+                return names[0]
+            return self.same_in_order(gold.entries, pred.entries)
+        if names := self.named(gold, pred):
+            return names[0]
+        if any(ordered):
+            return False
+        first, second = gold.entries, pred.entries
+        if gold.opens == "{":
+            first = self.distinct(first)
+        if pred.opens == "{":
+            second = self.distinct(second)
+        return self.same_in_any_order(first, second)
+
+    def named(self, gold: Group, pred: Group) -> tuple[bool] | None:
+        """The verdict where entries have names: m = 3, n = 5; None where names do not decide."""
+        names = [
+            [entry.name if isinstance(entry, Equation) else None for entry in side.entries] for side in (gold, pred)
+        ]
+        several = [len({_base(name) for name in side if name}) > 1 and all(side) for side in names]
+        if not any(several):
+            return None
+        if all(all(side) for side in names):
+            return (self.same_in_any_order(gold.entries, pred.entries),)
+        if several[0] and not any(names[1]) and pred.opens in ("", "("):
+            return (self.same_in_order([entry.right for entry in gold.entries], pred.entries),)
+        if several[1] and not any(names[0]) and gold.opens in ("", "("):
+            alphabetical = sorted(pred.entries, key=lambda entry: entry.name)
+            return (self.same_in_order(gold.entries, [entry.right for entry in alphabetical]),)
+        return (False,)
+
+    def same_in_order(self, gold: Sequence[Answer], pred: Sequence[Answer]) -> bool:
+        return len(gold) == len(pred) and all(self.same(a, b) for a, b in zip(gold, pred, strict=True))
+
+    def same_in_any_order(self, gold: Sequence[Answer], pred: Sequence[Answer]) -> bool:
+        if len(gold) != len(pred):
+            return False
+        left = list(pred)
+        for entry in gold:
+            match = next((place for place, other in enumerate(left) if self.same_or_unreadable(entry, other)), None)
+            if match is None:
+                return False
+            del left[match]
+        return True
+
+    def same_or_unreadable(self, gold: Answer, pred: Answer) -> bool:
+        if gold == pred:
+            return True
+        try:
+            return self.same(gold, pred)
+        except Unreadable:
+            return False
+
+    def distinct(self, entries: Sequence[Answer]) -> list[Answer]:
+        kept: list[Answer] = []
+        for entry in entries:
+            if not any(self.same_or_unreadable(other, entry) for other in kept):
+                kept.append(entry)
+        return kept
+
+    # equations
+
+    def same_equation(self, gold: Answer, pred: Answer) -> bool:
+        if isinstance(gold, Equation) and isinstance(pred, Equation):
+            if gold.name and pred.name:
+                if self.same_name(gold, pred) and self.same(gold.right, pred.right):
+                    return True
+            if not _computes(gold) and not _computes(pred):
+                return self.same_zeros(gold, pred)
+            return _computes(gold) and _computes(pred) and self.same(gold.right, pred.right)
+        if isinstance(gold, Equation):
+            return bool(gold.name or _computes(gold)) and self.same(gold.right, pred)
+        assert isinstance(pred, Equation)
+        if not pred.name and _letters(pred.right_text):
+            return False
+        numbers = [plain_number(side.strip()) for side in (*pred.left.split("="), pred.right_text)]
+        values = {number.value for number in numbers if number}
+        return len(values) <= 1 and self.same(gold, pred.right)
+
+    def same_name(self, gold: Equation, pred: Equation) -> bool:
+        first, second = gold.name or "", pred.name or ""
+        return first == second or ("(" in first + second and len(min(first, second, key=len)) == 1)
+
+    def same_zeros(self, gold: Equation, pred: Equation) -> bool:
+        """Left minus right, up to a factor that is a number and not zero."""
+        if "=" in gold.left or "=" in pred.left:
+            return False
+        first, second = (self.read(side.left) - self.read(side.right_text) for side in (gold, pred))
+        return self.proportional(first, second) is not None
+
+    def proportional(self, first: Expr, second: Expr) -> Expr | None:
+        """The constant c, not zero, with first = c * second; None without one."""
+        if not first.free_symbols or first.free_symbols != second.free_symbols:
+            return None
+        for values in exact.points(first):
+            above, below = first.subs(values), second.subs(values)
+            if not (above.is_number and below.is_number) or above.has(oo, S.NaN, S.ComplexInfinity):
+                continue
+            if below.has(oo, S.NaN, S.ComplexInfinity) or not (above.is_finite and below.is_finite):
+                continue
+            if exact.is_zero(above) or exact.is_zero(below):
+                if exact.is_zero(above) != exact.is_zero(below):
+                    return None
+                continue
+            factor = above / below
+            return factor if exact.vanishes(first - factor * second) else None
+        return None
+
+    # sets of real numbers
+
+    def same_set(self, gold: Answer, pred: Answer) -> bool:
+        if isinstance(gold, Condition) and isinstance(pred, Condition):
+            names = [{name for side in answer.sides if (name := _variable(side))} for answer in (gold, pred)]
+            if names[0] and names[1] and names[0] != names[1]:
+                return False
+        try:
+            return self.same_sets(self.as_set(gold), self.as_set(pred))
+        except NotASet:
+            if isinstance(gold, Condition) and isinstance(pred, Condition):
+                return self.same_condition(gold, pred)
+            return False
+
+    def same_condition(self, gold: Condition, pred: Condition) -> bool:
+        """Inequalities of several variables: one side minus the other, up to a positive factor."""
+        if len(gold.relations) != 1 or len(pred.relations) != 1:
+            return False
+        sides = []
+        for answer in (gold, pred):
+            low, high = (self.read(side) for side in answer.sides)
+            relation = answer.relations[0]
+            sides.append((high - low, TURNED[relation]) if relation in ("<", r"\le") else (low - high, relation))
+        (first, kind), (second, other) = sides
+        factor = self.proportional(first, second) if kind == other else None
+        return factor is not None and (kind == r"\ne" or bool(factor.is_positive))
+
+    def as_set(self, answer: Answer) -> Set:
+        """The set of numbers that an interval, an inequality, a set in braces or an operation on those describes."""
+        if isinstance(answer, Sets):
+            first, second = (self.as_set(part) for part in answer.parts[:2])
+            if answer.operation == "cup":
+                return Union(*(self.as_set(part) for part in answer.parts))
+            return Intersection(first, second) if answer.operation == "cap" else Complement(first, second)
+        if isinstance(answer, Group):
+            return self.group_as_set(answer)
+        if isinstance(answer, Condition):
+            return self.condition_as_set(answer)
+        if answer == REALS:
+            return S.Reals
+        raise NotASet
+
+    def group_as_set(self, group: Group) -> Set:
+        if group.opens in ("{", ""):
+            values = [self.read(entry.text) for entry in group.entries if isinstance(entry, Value)]
+            if len(values) != len(group.entries):
+                raise NotASet
+            return FiniteSet(*values) if values else EmptySet
+        if len(group.entries) != 2 or not all(isinstance(entry, Value) for entry in group.entries):
+            raise NotASet
+        low, high = (self.read(entry.text) for entry in group.entries)
+        if low.free_symbols or high.free_symbols:
+            raise NotASet
+        return Interval(low, high, group.opens == "(", group.closes == ")")
+
+    def condition_as_set(self, condition: Condition) -> Set:
+        variables = {name for side in condition.sides if (name := _variable(side))}
+        others = [side for side in condition.sides if not _variable(side)]
+        if len(variables) > 1:
+            raise NotASet
+        if not variables:
+            return self.solved(condition)
+        found: Set = S.Reals
+        for left, relation, right in zip(condition.sides, condition.relations, condition.sides[1:], strict=False):
+            if not _variable(left) and not _variable(right):
+                raise NotASet
+            if not _variable(left):
+                left, relation, right = right, TURNED[relation], left
+            bound = self.read(right)
+            if bound.free_symbols:
+                return self.solved(condition)
+            found = Intersection(found, HALF_LINES[relation](bound))
+        return found if others else S.Reals
+
+    def solved(self, condition: Condition) -> Set:
+        if len(condition.relations) != 1:
+            raise NotASet
+        left, right = (self.read(side) for side in condition.sides)
+        symbols = left.free_symbols | right.free_symbols
+        if len(symbols) != 1:
+            raise NotASet
+        (symbol,) = symbols
+        relation = RELATIONALS[condition.relations[0]](left, right)
+        if relation in (S.true, S.false):
+            raise NotASet
+        return solve_univariate_inequality(relation, symbol, relational=False)
+
+    def same_sets(self, gold: Set, pred: Set) -> bool:
+        if gold == pred:
+            return True
+        first, second = _pieces(gold), _pieces(pred)
+        if len(first) != len(second):
+            return False
+        left = list(second)
+        for piece in first:
+            match = next((place for place, other in enumerate(left) if _same_piece(piece, other)), None)
+            if match is None:
+                return False
+            del left[match]
+        return True
+
+    # residues, ratios, matrices
+
+    def same_residue(self, gold: Answer, pred: Answer) -> bool:
+        if isinstance(gold, Value) and isinstance(pred, Residue):
+            return len(pred.values) == 1 and self.same_value(gold.text, pred.values[0])
+        if not isinstance(gold, Residue) or not isinstance(pred, Residue) or gold.modulus != pred.modulus:
+            return False
+        if (gold.name and pred.name and gold.name != pred.name) or not gold.modulus:
+            return False
+        classes = []
+        for side in (gold, pred):
+            values = [self.read(value) for answer in side.values for value in _texts(answer)]
+            if not all(value.is_Integer for value in values):
+                return gold.values == pred.values
+            classes.append({int(value) % side.modulus for value in values})
+        return classes[0] == classes[1]
+
+    def same_ratio(self, gold: Answer, pred: Answer) -> bool:
+        if not isinstance(gold, Ratio) or not isinstance(pred, Ratio) or len(gold.parts) != len(pred.parts):
+            return False
+        return all(self.same_value(a, b) for a, b in zip(gold.parts, pred.parts, strict=True))
+
+    def same_matrix(self, gold: Answer, pred: Answer) -> bool:
+        if not isinstance(gold, Matrix) or not isinstance(pred, Matrix):
+            return False
+        shapes = [[len(row) for row in side.rows] for side in (gold, pred)]
+        if shapes[0] != shapes[1]:
+            return False
+        cells = [[self.cell(side.factor, cell) for row in side.rows for cell in row] for side in (gold, pred)]
+        return all(exact.equal(a, b) for a, b in zip(*cells, strict=True))
+
+    def cell(self, factor: str, cell: str) -> Expr:
+        value = self.read(cell)
+        if not factor:
+            return value
+        return (-1 if factor == "-" else self.read(factor.removesuffix("\\cdot").removesuffix("\\times"))) * value
+
+
+class NotASet(Exception):
+    """The answer describes no set of real numbers."""
+
+
+HALF_LINES: dict[str, Callable[[Expr], Set]] = {
+    "<": lambda bound: Interval.open(-oo, bound),
+    ">": lambda bound: Interval.open(bound, oo),
+    r"\le": lambda bound: Interval(-oo, bound),
+    r"\ge": lambda bound: Interval(bound, oo),
+    r"\ne": lambda bound: Complement(S.Reals, FiniteSet(bound)),
+}
+RELATIONALS: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "<": lambda a, b: a < b,
+    ">": lambda a, b: a > b,
+    r"\le": lambda a, b: a <= b,
+    r"\ge": lambda a, b: a >= b,
+    r"\ne": lambda a, b: S.false,
+}
+
+
+def _pieces(numbers: Set) -> list[Set]:
+    if isinstance(numbers, Union):
+        return [piece for part in numbers.args for piece in _pieces(part)]
+    if isinstance(numbers, FiniteSet):
+        return [FiniteSet(value) for value in numbers]
+    return [] if numbers is S.EmptySet else [numbers]
+
+
+def _same_piece(gold: Set, pred: Set) -> bool:
+    if isinstance(gold, FiniteSet) and isinstance(pred, FiniteSet):
+        return exact.equal(gold.args[0], pred.args[0])
+    if isinstance(gold, Interval) and isinstance(pred, Interval):
+        if (gold.left_open, gold.right_open) != (pred.left_open, pred.right_open):
+            return False
+        return exact.equal(gold.start, pred.start) and exact.equal(gold.end, pred.end)
+    return gold == pred
+
+
+def _texts(answer: str) -> list[str]:
+    found = read(answer)
+    entries = found.entries if isinstance(found, Group) else (found,)
+    return [entry.text for entry in entries if isinstance(entry, Value)]
+
+
+def _variable(side: str) -> str | None:
+    side = side.strip()
+    return (
+        side
+        if re.fullmatch(r"[A-Za-z](?:_\w)?|\\(?!pi(?![a-z])|infty)[a-z]+", side) and side not in ("e", "i")
+        else None
+    )
+
+
+def _letters(text: str) -> bool:
+    """Whether an expression has variables."""
+    return bool(re.search(r"[A-Za-df-hj-z]|\\(?:alpha|beta|gamma|theta|lambda|omega)", COMMAND.sub(" ", text)))
+
+
+def _computes(answer: Equation) -> bool:
+    """Whether an equation is a computation and no condition: 2 + 3 = 5."""
+    return not answer.name and not _letters(answer.left + answer.right_text)
+
+
+def _base(name: str | None) -> str:
+    return (name or "").split("_")[0]

@@ -1,0 +1,299 @@
+"""Whether two expressions are equal: decided exactly, never by a fixed tolerance.
+
+A number is not zero as soon as an evaluation with an error bound says so. It is zero when it is smaller than a number
+of its form can be without being zero. For algebraic numbers that is a theorem, the separation bound of C. Burnikel, R.
+Fleischer, K. Mehlhorn, S. Schirra, "A strong and easily computable separation bound for arithmetic expressions
+involving radicals" (Algorithmica 2000). For the others (pi, e, logarithms) no bound is known; they are taken to be zero
+when they vanish to `SPARE_BITS` bits beyond twice what their literals can produce. An expression that is written with
+so few bits and not zero has no reason to come that near to zero, and no example is known that does (D. Richardson's
+uniformity conjecture).
+
+Expressions with variables are compared at random exact points, which are drawn anew in each process. Where they are
+rational functions, the difference is expanded as well, which is a proof.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import mpmath
+from sympy import (
+    Abs,
+    Add,
+    Derivative,
+    E,
+    Expr,
+    I,
+    Integral,
+    Limit,
+    Mul,
+    Poly,
+    Pow,
+    Product,
+    Rational,
+    Sum,
+    Symbol,
+    acos,
+    asin,
+    cancel,
+    cos,
+    cot,
+    csc,
+    exp,
+    expand,
+    fraction,
+    log,
+    nan,
+    oo,
+    pi,
+    sec,
+    sin,
+    tan,
+    together,
+    zoo,
+)
+from sympy.core.evalf import PrecisionExhausted, evalf
+
+MAX_BITS = 40_000  # of an evaluation; what needs more is undecided, and so not equal
+SPARE_BITS = 400
+SURE_BITS = 8  # of accuracy, which make a value certainly not zero
+POINTS = 4  # at which functions have to agree
+TRIES = 24  # to find them: a function may be real only on a part of the line
+MAX_EXPANDED_DEGREE = 60  # of what is expanded; beyond, random points decide alone
+MAX_ROOT = 64  # an exponent with a larger denominator counts as transcendental
+UNDECIDABLE = (Integral, Limit, Sum, Product, Derivative)
+
+CHANCE = random.SystemRandom()  # a policy cannot learn the points
+
+
+def equal(one: Expr, other: Expr) -> bool:
+    """Whether the expressions have one value, or are one function of the same variables."""
+    if one == other:
+        return one is not nan
+    if any(side.has(oo, -oo, zoo, nan) for side in (one, other)):
+        return False
+    difference = one - other
+    if difference.is_Rational:
+        return bool(difference == 0) and one.free_symbols == other.free_symbols
+    if difference.has(*UNDECIDABLE):
+        return False
+    if not (one.free_symbols or other.free_symbols):
+        return is_zero(difference)
+    if one.free_symbols != other.free_symbols:
+        one, other = (cancel(side) if side.is_rational_function() else side for side in (one, other))
+        if one.free_symbols != other.free_symbols:
+            return False
+    return vanishes(one - other)
+
+
+# Numbers.
+
+
+@dataclass
+class Size:
+    """How small a number can be without being zero: |E| >= 1 / (upper^(degree - 1) * lower), as binary logarithms."""
+
+    upper: float = 0.0
+    lower: float = 0.0
+    roots: dict[Expr, int] = field(default_factory=dict)  # each root taken, and its degree
+    literals: float = 0.0  # bits within transcendental functions
+    transcendental: bool = False
+
+    def bits(self) -> float:
+        degree = 1
+        for root in self.roots.values():
+            degree *= root
+        if self.transcendental:
+            return 2 * (self.upper + self.lower + self.literals) * min(degree, 4) + SPARE_BITS
+        return (degree - 1) * self.upper + self.lower + 1
+
+
+def is_zero(number: Expr) -> bool:
+    """Whether a number without variables is zero; False where that would take more than `MAX_BITS`."""
+    if number.is_Rational:
+        return bool(number == 0)
+    precision, needed = 64, None
+    while precision <= MAX_BITS:
+        magnitude = _magnitude(number, precision)
+        if magnitude is None:
+            return False
+        if needed is None:
+            size = Size()
+            size.upper, size.lower = _measure(number, size)
+            needed = size.bits()
+            if needed > MAX_BITS:
+                return False
+        if magnitude < -needed:
+            return True
+        precision = int(max(4 * precision, min(needed + SPARE_BITS, MAX_BITS)))
+    return False
+
+
+def _magnitude(number: Expr, precision: int) -> float | None:
+    """The binary logarithm of a bound on |number|; None when it is certainly not zero."""
+    try:
+        parts = evalf(number, 53, {"maxprec": precision})
+    except PrecisionExhausted:
+        return mpmath.inf
+    except (NotImplementedError, ValueError, TypeError, ZeroDivisionError):
+        return None  # it has no value
+    if not isinstance(parts, tuple):
+        return None
+    magnitude = -mpmath.inf
+    for part, accuracy in zip(parts[:2], parts[2:], strict=True):
+        if part is None:
+            continue
+        if accuracy >= SURE_BITS:
+            return None
+        magnitude = max(magnitude, part[2] + part[3] - min(accuracy, 0))
+    return magnitude
+
+
+def _measure(number: Expr, size: Size) -> tuple[float, float]:
+    """The bound's (upper, lower) of `number`; the roots and functions within are noted in `size`."""
+    if number.is_Rational:
+        return _bits(number.p), _bits(number.q)
+    if number is I:
+        size.roots[number] = 2
+        return 0.0, 0.0
+    if isinstance(number, Add | Mul):
+        upper, lower = _measure(number.args[0], size)
+        for part in number.args[1:]:
+            more, less = _measure(part, size)
+            upper = max(upper + less, more + lower) + 1 if isinstance(number, Add) else upper + more
+            lower += less
+        return upper, lower
+    if isinstance(number, Pow) and number.exp.is_Rational and number.exp.q <= MAX_ROOT:
+        return _measure_power(*_measure(number.base, size), number, size)
+    if isinstance(number, Abs) and number.args[0].is_real:
+        return _measure(number.args[0], size)
+    if (order := _root_of_unity(number)) is not None:
+        size.roots[Rational(1, order)] = order
+        return (2.0, 2.0) if isinstance(number, tan | cot) else (1.0, 1.0)
+    size.transcendental = True
+    for part in number.args:
+        size.literals += sum(_measure(part, size))
+    value = _magnitude_of_value(number)
+    return max(value, 0.0), max(-value, 0.0)
+
+
+def _measure_power(upper: float, lower: float, power: Pow, size: Size) -> tuple[float, float]:
+    times, root = abs(power.exp.p), power.exp.q
+    upper, lower = upper * times, lower * times
+    if power.exp.p < 0:
+        upper, lower = lower, upper
+    if root > 1:
+        size.roots[Pow(power.base, Rational(1, root), evaluate=False)] = root
+        if upper >= lower:
+            upper = (upper + (root - 1) * lower) / root
+        else:
+            lower = (lower + (root - 1) * upper) / root
+    return upper, lower
+
+
+def _root_of_unity(number: Expr) -> int | None:
+    r"""2q of `\cos(p\pi/q)` and the like, and of `e^{ip\pi/q}`, which are algebraic; else None."""
+    if isinstance(number, sin | cos | tan | cot | sec | csc):
+        turn = number.args[0] / pi
+    elif isinstance(number, exp) or (isinstance(number, Pow) and number.base is E):
+        turn = number.exp / (I * pi)
+    else:
+        return None
+    return 2 * int(turn.q) if turn.is_Rational else None
+
+
+def _bits(integer: int) -> float:
+    return float(max(abs(int(integer)).bit_length(), 1)) if integer not in (0, 1, -1) else 0.0
+
+
+def _magnitude_of_value(number: Expr) -> float:
+    with mpmath.workprec(53):
+        try:
+            value = abs(number.evalf(5))
+            return float(mpmath.mag(value._mpf_ and mpmath.mpf(value._mpf_)))
+        except (AttributeError, TypeError, ValueError, PrecisionExhausted):
+            return 64.0
+
+
+# Functions.
+
+
+def vanishes(function: Expr) -> bool:
+    """Whether a function of variables is zero wherever it is real (everywhere, where it has `I`)."""
+    if _degree(function) <= MAX_EXPANDED_DEGREE and function.is_rational_function():
+        numerator = expand(fraction(together(function))[0])
+        symbols = sorted(numerator.free_symbols, key=str)
+        if not symbols:
+            return is_zero(numerator)
+        return all(is_zero(coefficient) for coefficient in Poly(numerator, *symbols).coeffs())
+    found = 0
+    for values in points(function):
+        if not _is_real(function, values):
+            continue
+        value = function.subs(values, simultaneous=True)
+        if value.has(oo, -oo, zoo, nan):
+            continue
+        if not is_zero(value):
+            return False
+        found += 1
+        if found >= POINTS:
+            return True
+    return False
+
+
+def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
+    """Random exact values for the variables: of either sign, then positive, then positive and consecutive integers."""
+    symbols = sorted(function.free_symbols, key=str)
+    draws: list[Callable[[int], Rational]] = [
+        lambda place: CHANCE.choice((-1, 1)) * _fraction(),
+        lambda place: _fraction(),
+    ]
+    for draw in draws:
+        for _ in range(TRIES // len(draws)):
+            yield {symbol: draw(place) for place, symbol in enumerate(symbols)}
+    start = CHANCE.randint(5, 9)
+    for step in range(2 * POINTS):
+        yield {
+            symbol: Rational(start + step + CHANCE.randint(0, 3) * bool(place))
+            for place, symbol in enumerate(symbols)
+        }
+
+
+def _fraction() -> Rational:
+    """Between 1/8 and 6, in steps that no one can guess."""
+    denominator = CHANCE.randint(1 << 20, 1 << 21)
+    return Rational(CHANCE.randint(denominator // 8, 6 * denominator), denominator)
+
+
+def _degree(function: Expr) -> int:
+    """A bound on the degree of the function's expansion; large where an exponent is no number."""
+    if function.is_Add:
+        return max(map(_degree, function.args)) + sum(_degree(arg) for arg in function.args if _has_quotient(arg))
+    if function.is_Mul:
+        return sum(map(_degree, function.args))
+    if function.is_Pow:
+        return _degree(function.base) * abs(int(function.exp)) if function.exp.is_Integer else MAX_EXPANDED_DEGREE + 1
+    return 1 if function.free_symbols else 0
+
+
+def _has_quotient(function: Expr) -> bool:
+    return any(power.exp.is_negative and power.free_symbols for power in function.atoms(Pow))
+
+
+def _is_real(function: Expr, values: dict[Symbol, Rational]) -> bool:
+    """Whether no part of `function` leaves the reals at `values`: no root or logarithm of a negative number."""
+    if function.has(I):
+        return True  # it is meant to be complex
+    for part in function.atoms(Pow, log, asin, acos):
+        if isinstance(part, Pow) and part.base is E:
+            continue
+        argument = part.args[0].subs(values, simultaneous=True)
+        if isinstance(part, asin | acos):
+            if not abs(argument) <= 1:
+                return False
+        elif isinstance(part, Pow) and part.exp.subs(values, simultaneous=True).is_Integer:
+            if argument.is_zero:
+                return False
+        elif not argument.is_positive:
+            return False
+    return True

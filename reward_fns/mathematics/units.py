@@ -1,0 +1,192 @@
+r"""What stands behind a number: a unit, a noun, or a word that changes the number.
+
+A unit is kept as `\unit{cm^2}`, since equal numbers of different units are different answers. Numbers are never
+converted: 5 cm is not 50 mm.
+"""
+
+import re
+
+from justrl_recipe.reward_fns.mathematics.words import listed
+
+OPEN, CLOSE = "⟦", "⟧"  # around what was typed as text, \text{...}
+
+# canonical name: its other names
+ALIASES = {
+    "mm": "millimeter millimetre",
+    "cm": "centimeter centimetre",
+    "dm": "decimeter decimetre",
+    "m": "meter metre",
+    "km": "kilometer kilometre",
+    "in": "inch inche",
+    "ft": "foot feet",
+    "yd": "yard",
+    "mi": "mile",
+    "mg": "milligram",
+    "g": "gram",
+    "kg": "kilogram",
+    "lb": "pound",
+    "oz": "ounce",
+    "ml": "milliliter millilitre",
+    "l": "liter litre",
+    "gal": "gallon",
+    "s": "sec second",
+    "min": "minute",
+    "h": "hr hour",
+    "day": "",
+    "week": "",
+    "month": "",
+    "yr": "year",
+    "am": "a.m",
+    "pm": "p.m",
+    "degree": "deg",
+    "radian": "rad",
+    "celsius": "",
+    "fahrenheit": "",
+    "K": "kelvin",
+    "dollar": "usd buck",
+    "cent": "¢",
+    "euro": "eur",
+    "gbp": "",
+    "N": "newton",
+    "J": "joule",
+    "W": "watt",
+    "V": "volt",
+    "A": "ampere amp",
+    "Hz": "hertz hz",
+    "Pa": "pascal",
+    "mol": "mole",
+    "mph": "mi/h",
+    "rpm": "",
+}
+NAMES = {name: unit for unit, names in ALIASES.items() for name in (unit, *names.split())}
+# No units, since they change the number.
+SCALES = {
+    "hundred": r"\times 10^2",
+    "thousand": r"\times 10^3",
+    "million": r"\times 10^6",
+    "billion": r"\times 10^9",
+    "trillion": r"\times 10^{12}",
+    "dozen": r"\times 12",
+    "percent": r"\%",
+    "pct": r"\%",
+    "half": r"\times \frac{1}{2}",
+    "third": r"\times \frac{1}{3}",
+    "quarter": r"\times \frac{1}{4}",
+    "fourth": r"\times \frac{1}{4}",
+    "fifth": r"\times \frac{1}{5}",
+    "sixth": r"\times \frac{1}{6}",
+    "eighth": r"\times \frac{1}{8}",
+    "tenth": r"\times \frac{1}{10}",
+    "hundredth": r"\times \frac{1}{100}",
+    "thousandth": r"\times \frac{1}{1000}",
+    "squared": "^2",
+    "cubed": "^3",
+    "factorial": "!",
+    "radicals": "",
+}
+# With one of these the words are no unit: they take back, add or compute.
+NO_UNIT = set(
+    listed(
+        "or and maybe perhaps not no plus minus times over mod modulo base if when where unless for except but to more "
+        "less than about either neither negative positive sqrt root log ln sin cos tan pi is are was as a an the at by "
+        "approximately divided multiplied point points equals equal infinity undefined pairs pair score gross "
+        "otherwise else none between through until least most one two three four five six seven eight nine ten eleven "
+        "twelve"
+    )
+)
+NO_NOUN = {"units", "unit"}
+
+WORDS = rf"(?:{OPEN}[^{OPEN}{CLOSE}]*{CLOSE}|[A-Za-z¢]+\.?)"
+POWER = r"(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
+NUMBER_END = rf"(?:(?<=[\d)}}%{CLOSE}])|(?<=\\pi)|(?<=\\pi ))"
+AT_THE_END = r"(?=[\s.]*(?:$|[,)\]=]|\\\}))"
+BEHIND_A_NUMBER = re.compile(rf"{NUMBER_END}\s*{WORDS}{POWER}(?:[\s/·-]*{WORDS}{POWER})*{AT_THE_END}")
+UNIT = re.compile(r" ?\\unit\{([^{}]*)\}")
+
+
+def with_units(text: str) -> str:
+    r"""`text` with `\unit{...}` for each unit or noun behind a number, and the product for a word such as million."""
+    return BEHIND_A_NUMBER.sub(lambda found: _marked(found[0]), text)
+
+
+def _marked(found: str) -> str:
+    typed_as_text = OPEN in found
+    words = re.sub(rf"[{OPEN}{CLOSE}{{}}]", " ", found)
+    words = re.sub(r"\s*\^\s*", "^", words).strip()
+    tokens = [token.strip(".,;:'") for token in re.split(r"\s+|(/)|-|·", words) if token and token.strip(".,;:'")]
+    if not tokens or not all(re.fullmatch(r"[A-Za-z¢.]+(?:\^-?\d)?|/", token) for token in tokens):
+        return found
+    if not typed_as_text and not _is_unit_as_typed(found, tokens):
+        return found
+    scale = ""
+    while tokens and (singular := _singular(tokens[0].lower())) in SCALES:
+        scale += SCALES[singular]
+        tokens = tokens[1:]
+        if tokens[:1] == ["of"]:
+            tokens = tokens[1:]
+    if any(token.lower() in NO_UNIT or token.lower() in SCALES for token in tokens):
+        return found
+    if typed_as_text and len(tokens) == 1 and len(tokens[0]) == 1 and tokens[0] not in NAMES:
+        return found  # a variable in upright letters
+    unit = canonical(tokens)
+    return f"{scale} \\unit{{{unit}}}" if unit else scale or " "
+
+
+def _is_unit_as_typed(found: str, tokens: list[str]) -> bool:
+    """Whether words outside of text are one: `10cm`, `3 apples`, but not the variables of `3m`, `2ab`."""
+    plain = [token.split("^")[0] for token in tokens if token != "/"]
+    if all(_singular(token.lower()) in NAMES or token in NAMES for token in plain):
+        longer = [len(token) > 1 for token in plain]
+        return all(longer) or (any(longer) and "/" in tokens)
+    first = plain[0] if plain else ""
+    return found[0].isspace() and len(first) > 3 and first.islower()
+
+
+def canonical(tokens: list[str]) -> str:
+    """The one name of a unit or noun: square centimeters, cm^2 and sq cm are `cm^2`; plain "units" is no name."""
+    sides, power = [[]], ""
+    for token in tokens:
+        word = token.lower()
+        if word in ("per", "/"):
+            sides.append([])
+            power = ""
+        elif word in ("square", "sq"):
+            power = "^2"
+        elif word in ("cubic", "cu"):
+            power = "^3"
+        elif word in ("degrees", "degree") and len(tokens) > 1:
+            continue  # degrees Celsius
+        elif word not in NO_NOUN:
+            name, _, exponent = token.partition("^")
+            name = NAMES.get(name) or NAMES.get(name.lower()) or NAMES.get(_singular(name.lower())) or name.lower()
+            sides[-1].append(_singular(name) + (f"^{exponent}" if exponent else power))
+            power = ""
+    return NAMES.get(joined := "/".join(" ".join(side) for side in sides).strip("/"), joined)
+
+
+def _singular(word: str) -> str:
+    if word in NAMES or word in SCALES:
+        return word
+    for plural, singular in (("halves", "half"), ("ies", "y"), ("ches", "ch"), ("xes", "x"), ("s", "")):
+        if word.endswith(plural) and len(word) > len(plural) + 1 and not word.endswith("ss"):
+            return word[: -len(plural)] + singular
+    return word
+
+
+def split(text: str) -> tuple[str, str]:
+    """(what is measured, its unit or "") of one answer as `spelling.spelled` gives it."""
+    found = list(UNIT.finditer(text))
+    if not found or found[-1].end() != len(text):
+        return text, ""
+    body = text
+    while (last := UNIT.search(body)) and last.end() == len(body):
+        body = body[: last.start()].strip()
+    return body, " ".join(unit[1] for unit in found if unit.start() >= len(body))
+
+
+def compatible(one: str, other: str) -> bool:
+    """Whether equal numbers of these units are equal: units are the same, one side has none, or nouns overlap."""
+    if not one or not other or one == other:
+        return True
+    first, second = set(one.split()), set(other.split())
+    return first <= second or second <= first

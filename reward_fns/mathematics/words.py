@@ -1,0 +1,91 @@
+"""Answers in words: names, choices, number words, and the letters that are variables instead."""
+
+import re
+
+
+def listed(names: str) -> list[str]:
+    return names.split()
+
+
+UNITS = dict(
+    zip(
+        listed(
+            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+            "seventeen eighteen nineteen"
+        ),
+        range(20),
+        strict=True,
+    )
+)
+TENS = dict(zip(listed("twenty thirty forty fifty sixty seventy eighty ninety"), range(20, 100, 10), strict=True))
+SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+NUMBER = "|".join([*TENS, *sorted(UNITS, key=len, reverse=True), *SCALES])
+COUNT = re.compile(rf"^([\s⟦]*)((?:{NUMBER})(?:(?:\s+and\s+|\s*-\s*|\s+)(?:{NUMBER}))*)(?![A-Za-z-])", re.I)
+ORDINAL = re.compile(r"\b(\d+)(?:st|nd|rd|th)\b")
+ARTICLE = re.compile(r"\b(?:an?|the)\s+(?=\S\S)")
+TEXT = re.compile(r"[A-Za-z][A-Za-z0-9 ,.'\"-]*[A-Za-z0-9]")
+CHOICE = re.compile(r"^(?:\(([A-J])\)|([A-J])[.):])\s*(?=\S)(?!\(?[A-J][.):])(.*)$")
+# Two letters that are a word and no product.
+SHORT_WORDS = set(listed("am an as at be by do go he hi if in is it me my no of on or ox so to up us we"))
+
+
+def digits_for_words(text: str) -> str:
+    """`text` with the number word at its start in digits: twenty-five apples is 25 apples."""
+    found = COUNT.match(text)
+    if not found or (value := _value(re.split(r"[\s-]+", found[2].lower()))) is None:
+        return text
+    return f"{found[1]}{value}{text[found.end() :]}"
+
+
+def _value(words: list[str]) -> int | None:
+    total, part, last = 0, 0, 10**12
+    if words[0] in SCALES:
+        return None
+    for word in words:
+        if word == "and":
+            continue
+        if word == "hundred":
+            part, last = part * 100, 100
+        elif word in SCALES:
+            total, part, last = total + part * SCALES[word], 0, 10**12
+        else:
+            number = UNITS.get(word, TENS.get(word, 0))
+            if last < 20 or (last < 100 and number > 9) or (last < 100 and number == 0):
+                return None  # two six is no number
+            part, last = part + number, number if number else 1
+    return total + part
+
+
+def wording(text: str) -> str:
+    """A text as it is compared: without case, articles, quotes, and the endings of ordinals."""
+    text = ORDINAL.sub(r"\1", text.casefold())
+    text = ARTICLE.sub("", text)
+    return re.sub(r"[\s,.'\"-]+", " ", text).strip()
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` is words and no mathematics: east, no solution, May 4, ABC; but not ab, xyz or x."""
+    if not TEXT.fullmatch(text):
+        return False
+    words = re.findall(r"[A-Za-z]+", text)
+    return any(is_word(word, alone=len(text) == len(word)) for word in words)
+
+
+def is_word(letters: str, alone: bool = False) -> bool:
+    """Whether a run of letters is a word or a name, not a product of variables."""
+    if len(letters) < 2:
+        return False
+    if len(letters) == 2:
+        return letters.casefold() in SHORT_WORDS if alone or letters.islower() else alone
+    run = "".join(sorted(set(letters)))
+    if letters.islower() and len(letters) <= 4 and run in "abcdefghijklmnopqrstuvwxyz":
+        return False  # abc, xyz, pqr
+    if alone:
+        return True
+    return len(letters) > 4 or letters.isupper() or letters.istitle() or len(re.findall("[eiou]", letters)) > 0
+
+
+def choice(text: str) -> tuple[str, str] | None:
+    """(letter, what it stands for) of "C. 12", "(C) 12", "C) 12"."""
+    found = CHOICE.match(text)
+    return (found[1] or found[2], found[3].strip()) if found else None
