@@ -53,18 +53,11 @@ def _same_answer(gold: str, pred: str) -> bool:
     gold, pred = spelled(gold), spelled(pred)
     if not gold or not pred:
         return False
-    if key(gold) == key(pred):
-        return True
-    if (chosen := choice(pred)) and not choice(gold):  # C. 12, for the letter or for what it stands for
-        letter, pred = chosen
-        if gold == letter:
-            return True
-    elif (stated := choice(gold)) and not chosen:
-        letter, gold = stated
-        if pred == letter:
-            return True
+    gold, pred = _without_choice(gold, pred)
     if is_text(gold) or is_text(pred):  # letters are no factors here: seat is not east
         return wording(gold) == wording(pred)
+    if key(gold) == key(pred):
+        return True
     (expected, unit), (actual, other_unit) = units.split(gold), units.split(pred)
     numbers = plain_number(expected), plain_number(actual)
     if numbers[0] and numbers[1]:
@@ -72,3 +65,14 @@ def _same_answer(gold: str, pred: str) -> bool:
     if too_costly(gold) or too_costly(pred):
         return False
     return workers.equivalent(gold, pred)
+
+
+def _without_choice(gold: str, pred: str) -> tuple[str, str]:
+    """Both answers; where one of them is a choice with what it stands for, "C. 12", the part that the other one has."""
+    first, second = choice(gold), choice(pred)
+    if bool(first) == bool(second):
+        return gold, pred
+    if first:
+        return (first[0] if pred == first[0] else first[1]), pred
+    assert second is not None
+    return gold, (second[0] if gold == second[0] else second[1])

@@ -117,7 +117,7 @@ def test_under_asyncio_as_verls_reward_manager_calls_it():
     assert asyncio.run(verdicts()) == [True] * 39 + [False]
 
 
-def test_a_forked_child_has_workers_of_its_own():
+def test_a_forked_child_uses_the_same_pool_over_a_connection_of_its_own():
     before = workers.start().pid
     read, write = os.pipe()
     child = os.fork()
@@ -128,9 +128,20 @@ def test_a_forked_child_has_workers_of_its_own():
     os.close(write)
     verdict, pid = json.loads(os.read(read, 100))
     os.waitpid(child, 0)
-    assert verdict is True and pid != before
+    assert verdict is True and pid == before
     assert workers.start().pid == before and score("\\sqrt{44}", "2\\sqrt{11}")
-    assert gone([pid])
+
+
+def test_the_processes_of_a_node_share_one_pool():
+    script = (
+        "from justrl_recipe.reward_fns.mathematics import workers\n"
+        "assert workers.equivalent('x+1', '1+x')\n"
+        "print(workers.start().pid)"
+    )
+    callers = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    pids = {int(caller.communicate()[0]) for caller in callers}
+    assert pids == {workers.start().pid}
+    assert len(workers_of(workers.start())) <= workers.WORKERS + 1  # one may be on its way out
 
 
 def gone(pids: list[int], timeout: float = 5) -> bool:
@@ -153,6 +164,7 @@ def test_workers_end_with_their_caller_even_in_the_middle_of_a_hang(end):
         f"""
         import threading, time
         from justrl_recipe.reward_fns.mathematics import workers
+        workers.address = lambda: "\\0justrl-math-test-{os.getpid()}-{end}"  # not the pool of these tests
         assert workers.equivalent("x+1", "1+x")
         threading.Thread(target=workers.equivalent, args={HANGS!r}, daemon=True).start()
         time.sleep(0.2)
@@ -189,9 +201,53 @@ def test_a_helper_that_is_killed_is_replaced_and_no_verdict_is_lost():
 def test_workers_that_cannot_run_are_an_error_and_no_score(monkeypatch):
     monkeypatch.setattr(workers, "_workers", None)
     monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(workers, "address", lambda: "\0justrl-math-test-no-pool")
     with pytest.raises(RuntimeError, match="ended with code 1, twice"):
         score("x+1", "1+x")
     assert score("2", "2")  # what needs no worker goes on
+
+
+class Unresponsive:
+    """A pool that reaches the wall-clock limit each time."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def equivalent(self, gold: str, pred: str) -> None:
+        self.asked += 1
+
+
+def test_no_verdict_is_counted_and_logged_and_repeatedly_an_error(monkeypatch, caplog):
+    pool, before = Unresponsive(), workers.no_verdicts()
+    monkeypatch.setattr(workers, "start", lambda: pool)
+    monkeypatch.setattr(workers, "_in_a_row", 0)
+    for number in range(1, workers.MAX_WITHOUT_VERDICT):
+        assert score("x+1", f"{number}+x") is False
+        assert workers.no_verdicts() == before + number and pool.asked == 2 * number
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * (workers.MAX_WITHOUT_VERDICT - 1)
+    with pytest.raises(RuntimeError, match="no verdict 3 times in a row"):
+        score("x+1", "3+x")
+
+
+def test_a_verdict_ends_the_row_of_those_without_one(monkeypatch):
+    for _ in range(2 * workers.MAX_WITHOUT_VERDICT):
+        with monkeypatch.context() as patched:
+            patched.setattr(workers, "start", Unresponsive)
+            assert score("x+1", "1+x") is False
+        assert score("x+1", "1+x") is True
+
+
+def test_the_limit_counts_the_workers_own_time_and_not_the_clocks(monkeypatch):
+    """An answer of most of the limit is right, with more busy processes beside it than there are CPUs."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * (os.cpu_count() or 1))]
+    try:
+        costly = [(f"(x+{n})^{{59}}(x+1)", f"(x+1)(x+{n})^{{59}}+0") for n in range(2, 10)]
+        verdicts = [score(pred, gold) for gold, pred in costly]
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert verdicts == [True] * len(costly)
 
 
 def test_nothing_of_the_hostile_answers_was_evaluated_as_code(tmp_path):

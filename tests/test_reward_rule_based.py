@@ -1,7 +1,7 @@
 """The recipe's reward against veRL's own, on anything that a model may write."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from verl.utils.reward_score import math_dapo
 
@@ -35,12 +35,20 @@ GOLDS = st.one_of(st.text(max_size=5), st.sampled_from(["34", "\\frac{1}{2}", ""
 @settings(max_examples=3000)
 @given(RESPONSES, GOLDS)
 def test_scores_what_verl_scores_strictly(response, gold):
+    assume(gold.strip())  # an empty one is the next test's
     expected = math_dapo.compute_score(response, gold, strict_box_verify=True)
     assert compute_score("math_dapo", response, gold) == expected
 
 
+@pytest.mark.parametrize("gold", ["", " ", "\n", None])
+@pytest.mark.parametrize("response", ["\\boxed{}", "\\boxed{ }", "\\boxed{\n}", "so \\boxed{}.", "\\boxed{", "", None])
+def test_an_empty_ground_truth_is_never_rewarded(response, gold):
+    assert compute_score("math_dapo", response, gold)["score"] == -1.0
+
+
 @given(st.text(max_size=120), st.text(alphabet="0123456789x\\{} ", max_size=20))
 def test_accepts_a_boxed_gold_near_the_end(prefix, gold):
+    assume(gold.strip())
     opened = gold.count("{") == gold.count("}") and not gold.startswith("}")
     expected = math_dapo.compute_score(f"{prefix}\\boxed{{{gold}}}", gold, strict_box_verify=True)
     assert compute_score("any", f"{prefix}\\boxed{{{gold}}}", gold) == expected

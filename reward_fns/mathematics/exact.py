@@ -1,8 +1,8 @@
 """Whether two expressions are equal: decided exactly, never by a fixed tolerance.
 
-A number is not zero as soon as an evaluation with an error bound says so. It is zero when it is smaller than a number
-of its form can be without being zero. For algebraic numbers that is a theorem, the separation bound of C. Burnikel, R.
-Fleischer, K. Mehlhorn, S. Schirra, "A strong and easily computable separation bound for arithmetic expressions
+A number is not zero as soon as an evaluation with an error bound says so. It is zero when it is smaller than a
+number of its form can be without being zero. For algebraic numbers that is a theorem, the separation bound of C.
+Burnikel, R. Fleischer, K. Mehlhorn, S. Schirra, "A strong and easily computable separation bound for arithmetic expressions
 involving radicals" (Algorithmica 2000). For the others (pi, e, logarithms) no bound is known; they are taken to be zero
 when they vanish to `SPARE_BITS` bits beyond twice what their literals can produce. An expression that is written with
 so few bits and not zero has no reason to come that near to zero, and no example is known that does (D. Richardson's
@@ -12,8 +12,9 @@ Expressions with variables are compared at random exact points, which are drawn 
 rational functions, the difference is expanded as well, which is a proof.
 """
 
+import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import mpmath
@@ -24,6 +25,7 @@ from sympy import (
     E,
     Expr,
     I,
+    Integer,
     Integral,
     Limit,
     Mul,
@@ -35,12 +37,14 @@ from sympy import (
     Symbol,
     acos,
     asin,
+    binomial,
     cancel,
     cos,
     cot,
     csc,
     exp,
     expand,
+    factorial,
     fraction,
     log,
     nan,
@@ -50,6 +54,7 @@ from sympy import (
     sin,
     tan,
     together,
+    totient,
     zoo,
 )
 from sympy.core.evalf import PrecisionExhausted, evalf
@@ -58,6 +63,7 @@ MAX_BITS = 40_000  # of an evaluation; what needs more is undecided, and so not 
 SPARE_BITS = 400
 SURE_BITS = 8  # of accuracy, which make a value certainly not zero
 POINTS = 4  # at which functions have to agree
+WHOLE = (5, 200)
 TRIES = 24  # to find them: a function may be real only on a part of the line
 MAX_EXPANDED_DEGREE = 60  # of what is expanded; beyond, random points decide alone
 MAX_ROOT = 64  # an exponent with a larger denominator counts as transcendental
@@ -96,13 +102,12 @@ class Size:
     upper: float = 0.0
     lower: float = 0.0
     roots: dict[Expr, int] = field(default_factory=dict)  # each root taken, and its degree
+    order: int = 1  # of a root of unity whose powers are all those within
     literals: float = 0.0  # bits within transcendental functions
     transcendental: bool = False
 
     def bits(self) -> float:
-        degree = 1
-        for root in self.roots.values():
-            degree *= root
+        degree = int(totient(self.order)) * math.prod(self.roots.values())
         if self.transcendental:
             return 2 * (self.upper + self.lower + self.literals) * min(degree, 4) + SPARE_BITS
         return (degree - 1) * self.upper + self.lower + 1
@@ -154,7 +159,7 @@ def _measure(number: Expr, size: Size) -> tuple[float, float]:
     if number.is_Rational:
         return _bits(number.p), _bits(number.q)
     if number is I:
-        size.roots[number] = 2
+        size.order = math.lcm(size.order, 4)
         return 0.0, 0.0
     if isinstance(number, Add | Mul):
         upper, lower = _measure(number.args[0], size)
@@ -168,7 +173,7 @@ def _measure(number: Expr, size: Size) -> tuple[float, float]:
     if isinstance(number, Abs) and number.args[0].is_real:
         return _measure(number.args[0], size)
     if (order := _root_of_unity(number)) is not None:
-        size.roots[Rational(1, order)] = order
+        size.order = math.lcm(size.order, order, 4)
         return (2.0, 2.0) if isinstance(number, tan | cot) else (1.0, 1.0)
     size.transcendental = True
     for part in number.args:
@@ -242,21 +247,19 @@ def vanishes(function: Expr) -> bool:
 
 
 def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
-    """Random exact values for the variables: of either sign, then positive, then positive and consecutive integers."""
+    """Random exact values for the variables: of either sign, then positive, then whole, an even beside an odd one.
+
+    Only whole ones where the function counts something: factorials and binomial coefficients.
+    """
     symbols = sorted(function.free_symbols, key=str)
-    draws: list[Callable[[int], Rational]] = [
-        lambda place: CHANCE.choice((-1, 1)) * _fraction(),
-        lambda place: _fraction(),
-    ]
-    for draw in draws:
-        for _ in range(TRIES // len(draws)):
-            yield {symbol: draw(place) for place, symbol in enumerate(symbols)}
-    start = CHANCE.randint(5, 9)
-    for step in range(2 * POINTS):
-        yield {
-            symbol: Rational(start + step + CHANCE.randint(0, 3) * bool(place))
-            for place, symbol in enumerate(symbols)
-        }
+    if not function.has(factorial, binomial):
+        for sign in (True, False):
+            for _ in range(TRIES // 2):
+                yield {symbol: _fraction() * (CHANCE.choice((-1, 1)) if sign else 1) for symbol in symbols}
+    for _ in range(POINTS):
+        whole = {symbol: Integer(CHANCE.randint(*WHOLE)) for symbol in symbols}
+        for step in (0, 1):
+            yield {symbol: value + step for symbol, value in whole.items()}
 
 
 def _fraction() -> Rational:

@@ -116,7 +116,7 @@ def _connect() -> tuple[Connection, int]:
             if code:
                 raise ConnectionError(f"the math workers' process ended with code {code}") from None
             if started is None or code == 0:  # none, or one that lost the race and whose winner has ended
-                command = [sys.executable, "-m", "justrl_recipe.reward_fns.mathematics.workers"]
+                command = [sys.executable, "-m", "justrl_recipe.reward_fns.mathematics.workers", address()[1:]]
                 started = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
             time.sleep(0.05)
             continue
@@ -220,11 +220,11 @@ os.register_at_fork(after_in_child=_after_fork)
 # From here on: the helper process and its workers.
 
 
-def serve() -> None:
-    """Answer the requests of every process that connects, until the last one has closed its end."""
+def serve(name: str) -> None:
+    """Answer the requests of every process that connects to `name`, until the last one has closed its end."""
     listener = socket.socket(socket.AF_UNIX)
     try:
-        listener.bind(address())
+        listener.bind(f"\0{name}")
     except OSError:
         return  # another process was faster
     listener.listen(128)
@@ -248,12 +248,12 @@ def serve() -> None:
                     continue
                 client = Connection(connection.detach())
                 clients.add(client)
-                threading.Thread(target=_answer, args=(client, pool, clients, listener), daemon=True).start()
+                threading.Thread(target=_answer, args=(client, pool, clients), daemon=True).start()
         pool.stop()
     os._exit(0)
 
 
-def _answer(client: Connection, pool, clients: set[Connection], listener: socket.socket) -> None:
+def _answer(client: Connection, pool, clients: set[Connection]) -> None:
     lock = threading.Lock()
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -301,4 +301,4 @@ def _compare(gold: str, pred: str) -> bool:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1])
