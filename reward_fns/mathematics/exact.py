@@ -64,6 +64,8 @@ SPARE_BITS = 400
 SURE_BITS = 8  # of accuracy, which make a value certainly not zero
 POINTS = 4  # at which functions have to agree
 WHOLE = (5, 200)
+FINEST = 1 << 21  # the largest denominator of a point
+FINEST_EXPONENT = 1 << 10  # where it becomes an exponent, of which sympy computes the numerator's power
 TRIES = 24  # to find them: a function may be real only on a part of the line
 MAX_EXPANDED_DEGREE = 60  # of what is expanded; beyond, random points decide alone
 MAX_ROOT = 64  # an exponent with a larger denominator counts as transcendental
@@ -252,19 +254,20 @@ def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
     Only whole ones where the function counts something: factorials and binomial coefficients.
     """
     symbols = sorted(function.free_symbols, key=str)
+    finest = FINEST_EXPONENT if any(power.exp.free_symbols for power in function.atoms(Pow, exp)) else FINEST
     if not function.has(factorial, binomial):
         for sign in (True, False):
             for _ in range(TRIES // 2):
-                yield {symbol: _fraction() * (CHANCE.choice((-1, 1)) if sign else 1) for symbol in symbols}
+                yield {symbol: _fraction(finest) * (CHANCE.choice((-1, 1)) if sign else 1) for symbol in symbols}
     for _ in range(POINTS):
         whole = {symbol: Integer(CHANCE.randint(*WHOLE)) for symbol in symbols}
         for step in (0, 1):
             yield {symbol: value + step for symbol, value in whole.items()}
 
 
-def _fraction() -> Rational:
+def _fraction(finest: int) -> Rational:
     """Between 1/8 and 6, in steps that no one can guess."""
-    denominator = CHANCE.randint(1 << 20, 1 << 21)
+    denominator = CHANCE.randint(finest // 2, finest)
     return Rational(CHANCE.randint(denominator // 8, 6 * denominator), denominator)
 
 

@@ -15,8 +15,8 @@ from justrl_recipe.reward_fns.mathematics.words import is_word
 
 COMPLEX = re.compile(r"(?<![\\A-Za-z])i(?![A-Za-z])|(?<![\\A-Za-z])[a-z]?i(?=[\s^)}+\-/*]|$|\\)|\d\s*i|i\d")
 NAMES = r"[A-Za-z]|\\(?:pi|theta|alpha|beta|omega)"
-GENEROUS = latex2sympy2.ConversionConfig(lowercase_symbols=False)
-KEPT = {"bmod", "mod", "frac", "sqrt", "left", "right"}
+MIXED = re.compile(r"(?<![\d.^_])(\d+) ?\\frac ?\{(\d+)\} ?\{(\d+)\}")
+CASE_KEPT = latex2sympy2.ConversionConfig(lowercase_symbols=False)
 
 
 class Unreadable(Exception):
@@ -32,12 +32,21 @@ class Parser(latex2sympy2._Latex2Sympy):
     prediction_mode = PredictionMode.SLL
 
     def __init__(self, is_real: bool = True) -> None:
-        super().__init__(is_real=is_real, config=GENEROUS)
+        super().__init__(is_real=is_real, config=CASE_KEPT)
 
     def create_parser(self, latex_str):
         parser = super().create_parser(latex_str)
         parser._interp.predictionMode = self.prediction_mode
         return parser
+
+    def convert_postfix_list(self, arr, i=0):
+        """Factors side by side; the original adds two numbers, (41)(40) as if it were a mixed number."""
+        first = self.convert_postfix(arr[i])
+        if i + 1 < len(arr) and getattr(first, "is_Integer", False):
+            rest = self.convert_postfix_list(arr, i + 1)
+            if not getattr(rest, "is_Matrix", False):
+                return self.mul_flat(first, rest)
+        return super().convert_postfix_list(arr, i)
 
     def parse_number(self, text):
         """A literal, exactly, where the original has sympy's `sympify` evaluate it as Python, or rounds to a float."""
@@ -61,6 +70,7 @@ def expression(text: str, real: bool) -> Expr:
     prepared = re.sub(rf"(?<![\\A-Za-z_])({NAMES})'", r"\1_{p}", text)  # the parser drops a prime
     # The grammar reads x^2 as a possible name x_{...}^2, which costs it the fast mode; {x}^2 says the same.
     prepared = re.sub(rf"(?<![\\A-Za-z_])({NAMES})(?=\^)", r"{\1}", prepared)
+    prepared = MIXED.sub(_mixed, prepared)
     prepared = re.sub(r"(\d*)\.(\d*) ?\\overline ?\{(\d+)\}", _repeating, prepared)
     prepared = re.sub(r"\\%", "%", prepared).replace("%", r"\cdot \frac{1}{100}")
     if "'" in prepared or '"' in prepared:
@@ -76,6 +86,13 @@ def expression(text: str, real: bool) -> Expr:
         raise Unreadable(text)
     parsed = parsed.subs({symbol: I for symbol in parsed.free_symbols if symbol.name == "i"})
     return _evaluated(parsed, real)
+
+
+def _mixed(found: re.Match[str]) -> str:
+    r"""(3+\frac{1}{2}) for 3\frac{1}{2}."""
+    whole, numerator, denominator = found.groups()
+    proper = int(numerator) < int(denominator)
+    return f"({whole}+\\frac{{{numerator}}}{{{denominator}}})" if proper else found[0]
 
 
 def _repeating(found: re.Match[str]) -> str:

@@ -166,7 +166,7 @@ MATHEMATICS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
     (r"\{([^{}]*)\\choose(?![a-z])([^{}]*)\}", r"\\binom{\1}{\2}"),
     (r"\\mathbb\s*\{?\s*([A-Z])\s*\}?", r"\\mathbb{\1}"),
-    (r"([_^])\s*\{\s*(\w)\s*\}", r"\1\2"),
+    (r"([_^])\s*\{\s*(\w)\s*\}(?!\s*[0-9A-Za-z.])", r"\1\2"),
     (r"\s+", " "),
 ]
 

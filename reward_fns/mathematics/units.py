@@ -69,12 +69,15 @@ SCALES = {
     "dozen": r"\times 12",
     "percent": r"\%",
     "pct": r"\%",
-    "half": r"\times \frac{1}{2}",
+    "quadrillion": r"\times 10^{15}",
+    **dict.fromkeys(("half", "halves"), r"\times \frac{1}{2}"),
     "third": r"\times \frac{1}{3}",
     "quarter": r"\times \frac{1}{4}",
     "fourth": r"\times \frac{1}{4}",
     "fifth": r"\times \frac{1}{5}",
     "sixth": r"\times \frac{1}{6}",
+    "seventh": r"\times \frac{1}{7}",
+    "ninth": r"\times \frac{1}{9}",
     "eighth": r"\times \frac{1}{8}",
     "tenth": r"\times \frac{1}{10}",
     "hundredth": r"\times \frac{1}{100}",
@@ -82,7 +85,6 @@ SCALES = {
     "squared": "^2",
     "cubed": "^3",
     "factorial": "!",
-    "radicals": "",
 }
 # With one of these the words are no unit: they take back, add or compute.
 NO_UNIT = set(
@@ -91,7 +93,7 @@ NO_UNIT = set(
         "less than about either neither negative positive sqrt root log ln sin cos tan pi is are was as a an the at by "
         "approximately divided multiplied point points equals equal infinity undefined pairs pair score gross "
         "otherwise else none between through until least most one two three four five six seven eight nine ten eleven "
-        "twelve"
+        "twelve lakh crore grand fold googol thou mil bn mn permille"
     )
 )
 NO_NOUN = {"units", "unit"}
@@ -126,6 +128,8 @@ def _marked(found: str) -> str:
             tokens = tokens[1:]
     if any(token.lower() in NO_UNIT or token.lower() in SCALES for token in tokens):
         return found
+    if any(re.fullmatch(r"\w+(?:ieth|[^n]th)s?", token) for token in tokens):
+        return found  # twentieths
     if typed_as_text and len(tokens) == 1 and len(tokens[0]) == 1 and tokens[0] not in NAMES:
         return found  # a variable in upright letters
     unit = canonical(tokens)
@@ -167,7 +171,7 @@ def canonical(tokens: list[str]) -> str:
 def _singular(word: str) -> str:
     if word in NAMES or word in SCALES:
         return word
-    for plural, singular in (("halves", "half"), ("ies", "y"), ("ches", "ch"), ("xes", "x"), ("s", "")):
+    for plural, singular in (("ies", "y"), ("ches", "ch"), ("xes", "x"), ("s", "")):
         if word.endswith(plural) and len(word) > len(plural) + 1 and not word.endswith("ss"):
             return word[: -len(plural)] + singular
     return word
