@@ -27,6 +27,7 @@ from justrl_recipe.reward_fns.mathematics import exact, units
 from justrl_recipe.reward_fns.mathematics.literals import approximates, plain_number, rounds, same_number, terminates
 from justrl_recipe.reward_fns.mathematics.parsing import Unreadable, expression, is_real
 from justrl_recipe.reward_fns.mathematics.reading import (
+    NAME,
     TURNED,
     Answer,
     Condition,
@@ -42,6 +43,7 @@ from justrl_recipe.reward_fns.mathematics.reading import (
 
 COMMAND = re.compile(r"\\(?!alpha|beta|gamma|theta|lambda|omega)[A-Za-z]+")
 DIGITS = 50  # of a value that a decimal is compared with
+CALL = re.compile(r"\([a-z](?:,[a-z])*\)$")
 REALS = Value(r"\mathbb{R}")
 LONG_DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?![\d.])")
 
@@ -230,13 +232,21 @@ class Comparison:
         assert isinstance(pred, Equation)
         if not pred.name and _letters(pred.right_text):
             return False
-        numbers = [plain_number(side.strip()) for side in (*pred.left.split("="), pred.right_text)]
-        values = {number.value for number in numbers if number}
-        return len(values) <= 1 and self.same(gold, pred.right)
+        return self.same(gold, pred.right) and all(map(self.holds, pred.left.split("="), [pred.right_text] * 9))
+
+    def holds(self, left: str, right: str) -> bool:
+        """Whether a side of a computation is its result, as far as it can be read: 3 = 4 says nothing of 4."""
+        left = units.split(left.strip())[0]
+        if NAME.fullmatch(left.strip()) or _letters(left) or not left.strip():
+            return bool(left.strip())
+        try:
+            return self.same_value(left.strip(), right) or self.same_value(right, left.strip())
+        except Unreadable:
+            return True
 
     def same_name(self, gold: Equation, pred: Equation) -> bool:
         first, second = gold.name or "", pred.name or ""
-        return first == second or ("(" in first + second and len(min(first, second, key=len)) == 1)
+        return first == second or (CALL.search(first + second) is not None and len(min(first, second, key=len)) == 1)
 
     def same_zeros(self, gold: Equation, pred: Equation) -> bool:
         """Left minus right, up to a factor that is a number and not zero."""
@@ -368,6 +378,9 @@ class Comparison:
 
     def same_residue(self, gold: Answer, pred: Answer) -> bool:
         if isinstance(gold, Value) and isinstance(pred, Residue):
+            remainder = plain_number(gold.text)
+            if remainder is None or not 0 <= remainder.value < pred.modulus or (pred.name and _computed(pred.name)):
+                return False
             return len(pred.values) == 1 and self.same_value(gold.text, pred.values[0])
         if not isinstance(gold, Residue) or not isinstance(pred, Residue) or gold.modulus != pred.modulus:
             return False
@@ -463,6 +476,10 @@ def _letters(text: str) -> bool:
 def _computes(answer: Equation) -> bool:
     """Whether an equation is a computation and no condition: 2 + 3 = 5."""
     return not answer.name and not _letters(answer.left + answer.right_text)
+
+
+def _computed(name: str) -> bool:
+    return plain_number(name) is not None
 
 
 def _base(name: str | None) -> str:

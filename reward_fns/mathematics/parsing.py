@@ -6,6 +6,7 @@ Called only inside a worker (workers.py), because a parse may take for ever.
 import re
 from functools import lru_cache
 
+from antlr4 import Token
 from antlr4.atn.PredictionMode import PredictionMode
 from latex2sympy2_extended import latex2sympy2
 from sympy import Basic, Expr, I, Integer, Pow, Rational, UnevaluatedExpr
@@ -15,6 +16,7 @@ from justrl_recipe.reward_fns.mathematics.words import is_word
 
 COMPLEX = re.compile(r"(?<![\\A-Za-z])i(?![A-Za-z])|(?<![\\A-Za-z])[a-z]?i(?=[\s^)}+\-/*]|$|\\)|\d\s*i|i\d")
 NAMES = r"[A-Za-z]|\\(?:pi|theta|alpha|beta|omega)"
+UNREADABLE = re.compile(r"\\unit|[\d)}]\s*_")  # a unit within, a base within: the parser drops an index of a number
 MIXED = re.compile(r"(?<![\d.^_])(\d+) ?\\frac ?\{(\d+)\} ?\{(\d+)\}")
 CASE_KEPT = latex2sympy2.ConversionConfig(lowercase_symbols=False)
 
@@ -35,9 +37,16 @@ class Parser(latex2sympy2._Latex2Sympy):
         super().__init__(is_real=is_real, config=CASE_KEPT)
 
     def create_parser(self, latex_str):
-        parser = super().create_parser(latex_str)
+        self.made = parser = super().create_parser(latex_str)
         parser._interp.predictionMode = self.prediction_mode
         return parser
+
+    def parse(self, latex_str):
+        """The tree of the whole text: the original reads what it can, and says nothing of the rest."""
+        tree = super().parse(latex_str)
+        if self.made.getCurrentToken().type != Token.EOF:
+            raise Unreadable(latex_str)
+        return tree
 
     def convert_postfix_list(self, arr, i=0):
         """Factors side by side; the original adds two numbers, (41)(40) as if it were a mixed number."""
@@ -65,7 +74,7 @@ def expression(text: str, real: bool) -> Expr:
         Unreadable: it is none.
     """
     text = text.strip()
-    if not text or "\\unit" in text or any(is_word(word) for word in re.findall(r"(?<![\\A-Za-z])[A-Za-z]+", text)):
+    if not text or UNREADABLE.search(text) or any(is_word(word) for word in re.findall(r"(?<![\\A-Za-z])[A-Za-z]+", text)):
         raise Unreadable(text)
     prepared = re.sub(rf"(?<![\\A-Za-z_])({NAMES})'", r"\1_{p}", text)  # the parser drops a prime
     # The grammar reads x^2 as a possible name x_{...}^2, which costs it the fast mode; {x}^2 says the same.

@@ -130,7 +130,7 @@ def _marked(found: str) -> str:
         return found
     if any(re.fullmatch(r"\w+(?:ieth|[^n]th)s?", token) for token in tokens):
         return found  # twentieths
-    if typed_as_text and len(tokens) == 1 and len(tokens[0]) == 1 and tokens[0] not in NAMES:
+    if any(len(token.split("^")[0]) == 1 and token != "/" and token.split("^")[0] not in NAMES for token in tokens):
         return found  # a variable in upright letters
     unit = canonical(tokens)
     return f"{scale} \\unit{{{unit}}}" if unit else scale or " "

@@ -25,6 +25,7 @@ ORDINAL = re.compile(r"\b(\d+)(?:st|nd|rd|th)\b")
 ARTICLE = re.compile(r"\b(?:an?|the)\s+(?=\S\S)")
 TEXT = re.compile(r"[A-Za-z][A-Za-z0-9 ,.'\"-]*[A-Za-z0-9]")
 CHOICE = re.compile(r"^(?:\(([A-J])\)|([A-J])[.):])\s*(?=\S)(?!\(?[A-J][.):])(.*)$")
+ANOTHER = re.compile(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|\bor\b|,")  # of two choices none is made
 # Two letters that are a word and no product.
 SHORT_WORDS = set(listed("am an as at be by do go he hi if in is it me my no of on or ox so to up us we"))
 
@@ -60,7 +61,7 @@ def wording(text: str) -> str:
     """A text as it is compared: without case, articles, quotes, and the endings of ordinals."""
     text = ORDINAL.sub(r"\1", text.casefold())
     text = ARTICLE.sub("", text)
-    return re.sub(r"[\s,.'\"-]+", " ", text).strip()
+    return re.sub(r"[\s,.'\"]+|(?<=[a-z])-(?=[a-z])", " ", text).strip()
 
 
 def is_text(text: str) -> bool:
@@ -88,4 +89,6 @@ def is_word(letters: str, alone: bool = False) -> bool:
 def choice(text: str) -> tuple[str, str] | None:
     """(letter, what it stands for) of "C. 12", "(C) 12", "C) 12"."""
     found = CHOICE.match(text)
-    return (found[1] or found[2], found[3].strip()) if found else None
+    if not found or ANOTHER.search(found[3]):
+        return None
+    return found[1] or found[2], found[3].strip()
