@@ -27,13 +27,14 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, TimeoutError
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 CPU_LIMIT = 1.3  # seconds of one comparison; a sensible one takes milliseconds
 WALL_LIMIT = 30.0  # seconds
+QUEUE_LIMIT = 20 * WALL_LIMIT  # with the time until a worker is free
 MEMORY_LIMIT = 2 << 30  # bytes of address space of one worker
 WORKERS = max(2, min(8, os.cpu_count() or 1))
 TASKS_PER_WORKER = 2_000  # then a fresh one: ANTLR's and sympy's caches grow with what they see
@@ -88,13 +89,16 @@ class MathWorkers:
                 self.connection.send((number, gold, pred))
             except OSError as error:
                 raise ConnectionError("the math workers' process ended") from error
-        return verdict.result()
+        try:
+            return verdict.result(QUEUE_LIMIT)
+        except TimeoutError:
+            return NO_VERDICT
 
     def _receive(self) -> None:
         try:
             while True:
                 number, verdict = self.connection.recv()
-                self._waiting.pop(number).set_result(verdict)
+                self._waiting.pop(number).set_result(verdict)  # even if the caller no longer waits
         except (EOFError, OSError):
             ended = ConnectionError("the math workers' process ended")
         with self._lock:
