@@ -1,8 +1,9 @@
 """Our reward functions beside veRL's, in one run: agreement, false accepts, hostile answers, speed.
 
-    .venv/bin/python benchmarks/rewards.py [--golds FOLDER]
+    .venv/bin/python benchmarks/rewards.py [--golds FOLDER] [--load]
 
-The labelled and the hostile answers are those of the tests. FOLDER holds benchmark files in veRL's parquet schema, or
+With --load only the robust verifier is measured: the labelled answers on a quiet machine and beside `BUSY` processes that
+compute, whose verdicts have to be the same, and the time of one verdict from warm workers. Otherwise, the labelled and the hostile answers are those of the tests. FOLDER holds benchmark files in veRL's parquet schema, or
 with an `answer` column, whose ground truths are then what the speed on string-equal answers is measured on.
 """
 
@@ -11,6 +12,8 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError
@@ -24,9 +27,11 @@ from pebble import ProcessPool
 from verl.utils.reward_score import math_dapo, math_verify, prime_math
 
 from justrl_recipe.reward_fns import robust_verifier, rule_based
+from justrl_recipe.reward_fns.mathematics import workers
 
 TESTS = Path(__file__).parent.parent / "tests"
 LIMIT = 5.0  # seconds for one answer
+BUSY = 8  # processes that compute beside the verifier, with --load
 SECONDS = 20.0  # that a speed is measured for, at most
 
 Scorer = Callable[[str, str], bool]
@@ -103,6 +108,11 @@ def read(file: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
+def labelled_row(row: dict) -> tuple[str, str, bool]:
+    gold, pred = (row[name] if row.get(f"{name}_bare") is None else row[f"{name}_bare"] for name in ("gold", "pred"))
+    return gold, pred, row["expected"]
+
+
 def golds(folder: Path) -> list[str]:
     found = []
     for file in sorted(folder.glob("*.parquet")):
@@ -126,16 +136,53 @@ def spelled_differently(count: int) -> list[tuple[str, str]]:
     return [(f"\\boxed{{{pred}}}", gold) for pred, gold in pairs]
 
 
+def under_load(labelled: list[tuple[str, str, bool]]) -> None:
+    """The verdicts on `labelled` quiet and busy, and how long one takes."""
+    scorer = ours_robust
+    pairs = [(f"\\boxed{{{pred}}}", gold) for gold, pred, _ in labelled]
+    for pair in pairs:
+        scorer(*pair)  # warm workers
+    print(
+        "| machine | agreement | false accepts | p50, s | p99, s | longest, s | no verdict |\n|---|---|---|---|---|---|---|"
+    )
+    found = []
+    for name, count in (("quiet", 0), (f"{BUSY} busy processes", BUSY)):
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+        got, seconds = [], []
+        try:
+            for pair in pairs:
+                started = time.perf_counter()
+                got.append(scorer(*pair))
+                seconds.append(time.perf_counter() - started)
+        finally:
+            for process in busy:
+                process.kill()
+        right = sum(verdict is expected for verdict, (_, _, expected) in zip(got, labelled, strict=True))
+        wrong = sum(verdict and not expected for verdict, (_, _, expected) in zip(got, labelled, strict=True))
+        seconds.sort()
+        p50, p99 = (seconds[int(share * len(seconds))] for share in (0.5, 0.99))
+        columns = [name, f"{right / len(labelled):.1%}", str(wrong), f"{p50:.4f}", f"{p99:.3f}", f"{seconds[-1]:.2f}"]
+        print(f"| {' | '.join(columns)} | {workers.no_verdicts()} |", flush=True)
+        found.append(got)
+    print(f"{sum(a is not b for a, b in zip(*found, strict=True))} of {len(labelled)} verdicts differ")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labelled", type=Path, help="JSON lines of gold, pred and expected, instead of the tests'")
     parser.add_argument("--golds", type=Path, help="a folder of benchmark files")
+    parser.add_argument("--load", action="store_true", help="the robust verifier alone, quiet and busy")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
 
     labelled = labelled_answers()
     if arguments.labelled:
-        labelled = [(row["gold"], row["pred"], row["expected"]) for row in read(arguments.labelled)]
+        labelled = [
+            labelled_row(row) for row in read(arguments.labelled) if row.get("clean", True) and not row.get("policy")
+        ]
+    if arguments.load:
+        under_load(labelled)
+        return
     hostile = read(TESTS / "hostile_answers.jsonl")
     texts = golds(arguments.golds) if arguments.golds else [gold for gold, _, _ in labelled]
     equal = [(f"so it is \\boxed{{{gold}}}.", gold) for gold in texts]

@@ -49,7 +49,7 @@ def _same_answer(gold: str, pred: str) -> bool:
     if len(gold) > MAX_CHARACTERS or len(pred) > MAX_CHARACTERS:
         return gold == pred
     if gold == pred:
-        return bool(spelled(gold))
+        return any(map(str.isdigit, gold)) or bool(spelled(gold))
     gold, pred = spelled(gold), spelled(pred)
     if not gold or not pred:
         return False

@@ -74,7 +74,9 @@ def near_number(r: random.Random) -> Pair:
 
 def near_decimal(r: random.Random) -> Pair:
     gold = str(r.randint(2, 10**7))
-    return gold, r.choice([f"{gold}.{'0' * r.randint(0, 9)}{r.randint(1, 9)}", f"{int(gold) - 1}.{'9' * r.randint(1, 9)}"])
+    return gold, r.choice(
+        [f"{gold}.{'0' * r.randint(0, 9)}{r.randint(1, 9)}", f"{int(gold) - 1}.{'9' * r.randint(1, 9)}"]
+    )
 
 
 def near_by_a_product(r: random.Random) -> Pair:
@@ -104,7 +106,11 @@ def near_in_a_group(r: random.Random) -> Pair:
 def literal_for_a_letter(r: random.Random) -> Pair:
     gold = r.choice([r.choice("ABCDE"), r.choice("xynkmpt"), polynomial(r)[0], "a+b", "2^n", "\\sin x", "f(x)=x^2"])
     return gold, r.choice(
-        [f"{r.uniform(-20, 20):.{r.randint(3, 9)}f}", f"\\frac{{{r.randint(1, 200)}}}{{{r.randint(2, 99)}}}", number(r)]
+        [
+            f"{r.uniform(-20, 20):.{r.randint(3, 9)}f}",
+            f"\\frac{{{r.randint(1, 200)}}}{{{r.randint(2, 99)}}}",
+            number(r),
+        ]
     )
 
 
@@ -127,8 +133,24 @@ def other_letter(r: random.Random) -> Pair:
 
 
 def degenerate(r: random.Random) -> Pair:
-    gold = r.choice([f"{polynomial(r)[0]}=0", f"y={polynomial(r, 'x')[0]}", f"x>{number(r)}", "\\emptyset", polynomial(r)[0]])
-    nothing = ["0=0", "1=0", "1=1", "x=x", "1<2", "2<1", "0", "\\infty", "0/0", "1/0", "()", "\\{\\emptyset\\}", "x^2+1=0"]
+    gold = r.choice(
+        [f"{polynomial(r)[0]}=0", f"y={polynomial(r, 'x')[0]}", f"x>{number(r)}", "\\emptyset", polynomial(r)[0]]
+    )
+    nothing = [
+        "0=0",
+        "1=0",
+        "1=1",
+        "x=x",
+        "1<2",
+        "2<1",
+        "0",
+        "\\infty",
+        "0/0",
+        "1/0",
+        "()",
+        "\\{\\emptyset\\}",
+        "x^2+1=0",
+    ]
     return gold, r.choice([*nothing, "x<x", "\\pm 0", "x^2<0", "x\\ne x", "\\%", "-", "=", "\\text{or}", "[0,0]"])
 
 
@@ -153,7 +175,9 @@ def shuffled_word(r: random.Random) -> Pair:
     gold = r.choice(WORDS)
     while (letters := "".join(r.sample(gold, len(gold)))) == gold:
         pass
-    return r.choice([gold, f"\\text{{{gold}}}"]), r.choice([letters, " ".join(gold), f"\\text{{{letters}}}", gold[:-1]])
+    return r.choice([gold, f"\\text{{{gold}}}"]), r.choice(
+        [letters, " ".join(gold), f"\\text{{{letters}}}", gold[:-1]]
+    )
 
 
 UNITS = [
@@ -174,8 +198,17 @@ def other_unit(r: random.Random) -> Pair:
 
 def changed_number(r: random.Random) -> Pair:
     value = r.choice([str(r.randint(2, 500)), f"\\frac{{{r.randint(1, 9)}}}{{10}}"])
-    words = "million,thousand,hundred,dozen,billion,tenths,halves,thirds,squared,factorial,or more,or maybe 4,or 4,plus 1"
-    changes = [*(f"\\text{{ {word}}}" for word in words.split(",")), "i", "x", "^2", "\\pi", "_2" if "f" not in value else "e"]
+    words = (
+        "million,thousand,hundred,dozen,billion,tenths,halves,thirds,squared,factorial,or more,or maybe 4,or 4,plus 1"
+    )
+    changes = [
+        *(f"\\text{{ {word}}}" for word in words.split(",")),
+        "i",
+        "x",
+        "^2",
+        "\\pi",
+        "_2" if "f" not in value else "e",
+    ]
     change = r.choice(changes)
     if change == "_2" or (change == "i" and r.random() < 0.5):
         change = "e"
@@ -289,7 +322,9 @@ def rewritten_polynomial(r: random.Random) -> Pair:
     nested = "0"
     for c in coefficients:
         nested = f"({nested}){name}{c:+d}"
-    return gold, r.choice([nested, f"\\frac{{{_polynomial(name, [3 * c for c in coefficients])}}}{{3}}", f"-(-({gold}))"])
+    return gold, r.choice(
+        [nested, f"\\frac{{{_polynomial(name, [3 * c for c in coefficients])}}}{{3}}", f"-(-({gold}))"]
+    )
 
 
 def scaled_equation(r: random.Random) -> Pair:
@@ -313,7 +348,9 @@ def interval_as_inequality(r: random.Random) -> Pair:
     signs = {"(": "<", "[": "\\le ", ")": "<", "]": "\\le "}
     opens, closes = r.choice("(["), r.choice(")]")
     condition = f"{low}{signs[opens]}x{signs[closes]}{high}"
-    return f"{opens}{low},{high}{closes}", r.choice([condition, f"\\{{x \\mid {condition}\\}}", f"x\\in{opens}{low},{high}{closes}"])
+    return f"{opens}{low},{high}{closes}", r.choice(
+        [condition, f"\\{{x \\mid {condition}\\}}", f"x\\in{opens}{low},{high}{closes}"]
+    )
 
 
 def with_or_without_unit(r: random.Random) -> Pair:
@@ -340,7 +377,9 @@ def other_residue_of_the_class(r: random.Random) -> Pair:
 
 def sentence(r: random.Random) -> Pair:
     gold = number(r)
-    return gold, r.choice(["The answer is {}", "\\text{{The value is }} {}", "Therefore, the total equals ${}$."]).format(gold)
+    return gold, r.choice(
+        ["The answer is {}", "\\text{{The value is }} {}", "Therefore, the total equals ${}$."]
+    ).format(gold)
 
 
 EQUAL: list[Generator] = [

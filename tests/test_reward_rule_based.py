@@ -41,7 +41,9 @@ def test_scores_what_verl_scores_strictly(response, gold):
 
 
 @pytest.mark.parametrize("gold", ["", " ", "\n", None])
-@pytest.mark.parametrize("response", ["\\boxed{}", "\\boxed{ }", "\\boxed{\n}", "so \\boxed{}.", "\\boxed{", "", None])
+@pytest.mark.parametrize(
+    "response", ["\\boxed{}", "\\boxed{ }", "\\boxed{\n}", "so \\boxed{}.", "\\boxed{", "", None]
+)
 def test_an_empty_ground_truth_is_never_rewarded(response, gold):
     assert compute_score("math_dapo", response, gold)["score"] == -1.0
 

@@ -74,7 +74,11 @@ def expression(text: str, real: bool) -> Expr:
         Unreadable: it is none.
     """
     text = text.strip()
-    if not text or UNREADABLE.search(text) or any(is_word(word) for word in re.findall(r"(?<![\\A-Za-z])[A-Za-z]+", text)):
+    if (
+        not text
+        or UNREADABLE.search(text)
+        or any(is_word(word) for word in re.findall(r"(?<![\\A-Za-z])[A-Za-z]+", text))
+    ):
         raise Unreadable(text)
     prepared = re.sub(rf"(?<![\\A-Za-z_])({NAMES})'", r"\1_{p}", text)  # the parser drops a prime
     # The grammar reads x^2 as a possible name x_{...}^2, which costs it the fast mode; {x}^2 says the same.

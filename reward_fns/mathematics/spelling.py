@@ -7,6 +7,7 @@ labels, with `\unit{cm}` behind a number that has one.
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 
 from justrl_recipe.reward_fns.mathematics import units
 from justrl_recipe.reward_fns.mathematics.units import CLOSE, OPEN
@@ -228,6 +229,7 @@ def spelling(answer: str) -> str:
     return units.UNIT.sub("", spelled(answer)).strip()
 
 
+@lru_cache(maxsize=2048)  # the ground truth is one for all responses of a group
 def spelled(answer: str) -> str:
     r"""One spelling of `answer` for every way to write it, with `\unit{...}` behind a number that has a unit."""
     text = answer.strip()
