@@ -303,10 +303,10 @@ class Comparison:
     def as_set(self, answer: Answer) -> Set:
         """The set of numbers that an interval, an inequality, a set in braces or an operation on those describes."""
         if isinstance(answer, Sets):
-            first, second = (self.as_set(part) for part in answer.parts[:2])
-            if answer.operation == "cup":
-                return Union(*(self.as_set(part) for part in answer.parts))
-            return Intersection(first, second) if answer.operation == "cap" else Complement(first, second)
+            parts = [self.as_set(part) for part in answer.parts]
+            if answer.operation == "list":  # x < 1, x > 5 can only mean either; 1 < x < 5, x \ne 2 means both
+                return Union(*parts) if Intersection(*parts) is S.EmptySet else Intersection(*parts)
+            return {"cup": Union, "cap": Intersection, "setminus": Complement}[answer.operation](*parts)
         if isinstance(answer, Group):
             return self.group_as_set(answer)
         if isinstance(answer, Condition):

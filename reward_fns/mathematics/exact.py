@@ -12,6 +12,7 @@ Expressions with variables are compared at random exact points, which are drawn 
 rational functions, the difference is expanded as well, which is a proof.
 """
 
+import itertools
 import math
 import random
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from sympy import (
     Integer,
     Integral,
     Limit,
+    Max,
+    Min,
     Mul,
     Poly,
     Pow,
@@ -39,18 +42,21 @@ from sympy import (
     asin,
     binomial,
     cancel,
+    ceiling,
     cos,
     cot,
     csc,
     exp,
     expand,
     factorial,
+    floor,
     fraction,
     log,
     nan,
     oo,
     pi,
     sec,
+    sign,
     sin,
     tan,
     together,
@@ -62,7 +68,9 @@ from sympy.core.evalf import PrecisionExhausted, evalf
 MAX_BITS = 40_000  # of an evaluation; what needs more is undecided, and so not equal
 SPARE_BITS = 400
 SURE_BITS = 8  # of accuracy, which make a value certainly not zero
-POINTS = 4  # at which functions have to agree
+POINTS = 8  # at which functions have to agree
+PIECES = 12  # at which they have to where they consist of pieces
+PIECEWISE = (Abs, floor, ceiling, Max, Min, sign)
 WHOLE = (5, 200)
 FINEST = 1 << 21  # the largest denominator of a point
 FINEST_EXPONENT = 1 << 10  # where it becomes an exponent, of which sympy computes the numerator's power
@@ -233,7 +241,7 @@ def vanishes(function: Expr) -> bool:
         if not symbols:
             return is_zero(numerator)
         return all(is_zero(coefficient) for coefficient in Poly(numerator, *symbols).coeffs())
-    found = 0
+    found, enough = 0, POINTS if not function.has(*PIECEWISE) else PIECES
     for values in points(function):
         if not _is_real(function, values):
             continue
@@ -243,26 +251,59 @@ def vanishes(function: Expr) -> bool:
         if not is_zero(value):
             return False
         found += 1
-        if found >= POINTS:
+        if found >= enough:
             return True
-    return False
+    return found >= POINTS
 
 
 def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
-    """Random exact values for the variables: of either sign, then positive, then whole, an even beside an odd one.
+    """Random exact values for the variables: in each combination of signs, then positive, then whole, an even beside an
+    odd one.
 
-    Only whole ones where the function counts something: factorials and binomial coefficients.
+    Only whole ones where the function counts something: factorials and binomial coefficients. Where it has pieces, as
+    an absolute value does, first points in each of them, and points of every magnitude.
     """
     symbols = sorted(function.free_symbols, key=str)
     finest = FINEST_EXPONENT if any(power.exp.free_symbols for power in function.atoms(Pow, exp)) else FINEST
+    if function.has(*PIECEWISE):
+        yield from _in_each_piece(function, symbols)
+        for _ in range(PIECES):
+            yield {
+                symbol: _fraction(finest) * CHANCE.choice((-1, 1)) * Integer(10) ** CHANCE.randint(-3, 4)
+                for symbol in symbols
+            }
     if not function.has(factorial, binomial):
-        for sign in (True, False):
-            for _ in range(TRIES // 2):
-                yield {symbol: _fraction(finest) * (CHANCE.choice((-1, 1)) if sign else 1) for symbol in symbols}
+        signs = list(itertools.islice(itertools.product((-1, 1), repeat=len(symbols)), TRIES))
+        CHANCE.shuffle(signs)
+        for chosen in itertools.islice(itertools.cycle(signs), max(TRIES // 2, len(signs))):
+            yield {symbol: one * _fraction(finest) for symbol, one in zip(symbols, chosen, strict=True)}
+        for _ in range(TRIES // 2):
+            yield {symbol: _fraction(finest) for symbol in symbols}
     for _ in range(POINTS):
         whole = {symbol: Integer(CHANCE.randint(*WHOLE)) for symbol in symbols}
         for step in (0, 1):
             yield {symbol: value + step for symbol, value in whole.items()}
+
+
+def _in_each_piece(function: Expr, symbols: list[Symbol]) -> Iterator[dict[Symbol, Rational]]:
+    """A point between each two neighbours of the places where a function of one variable has a corner."""
+    if len(symbols) != 1:
+        return
+    (symbol,) = symbols
+    corners = set()
+    for part in function.atoms(*PIECEWISE):
+        lines = [part.args[0], *(part.args[0] - other for other in part.args[1:])]
+        for line in lines:
+            slope = line.diff(symbol)
+            root = -line.subs(symbol, 0) / slope if slope.is_Rational and slope != 0 else None
+            if root is not None and root.is_Rational:
+                corners.add(root)
+    ordered = sorted(corners)
+    for low, high in itertools.pairwise(ordered):
+        yield {symbol: low + (high - low) * _fraction(FINEST) / 6}
+    if ordered:
+        yield {symbol: ordered[0] - _fraction(FINEST)}
+        yield {symbol: ordered[-1] + _fraction(FINEST)}
 
 
 def _fraction(finest: int) -> Rational:

@@ -22,7 +22,7 @@ BUILDER = re.compile(r"^\\\{\s*(\S+?)\s*(?:\\in\s*\\mathbb\{?\s*R\s*\}?)?\s*(?:\
 MEMBER = re.compile(r"^[A-Za-z](?:_\w|_\{\w+\})?\s*\\in(?![a-z])\s*(?=[(\[\\])(?!\\mathbb\{?[NZQ])(.+)$")
 NAME = re.compile(
     r"^(?:[A-Za-z](?:_(?:\w|\{[\w+\- ]+\}))?'?|\\[a-z]+(?:_\w)?|[A-Za-z]{2,}|\\(?:angle|overline|triangle|widehat)\s*\{?[A-Z]+\}?"
-    r"|\|[A-Z]{2}\||(?:[A-Za-z]|\\[a-z]+)(?:_\w)?(?:\^\{?-1\}?)?\s*\([^()=]*\)|[A-Za-z ]{4,})$"
+    r"|\|(?:[A-Z]{2}|[a-z])\||(?:[A-Za-z]|\\[a-z]+)(?:_\w)?(?:\^\{?-1\}?)?\s*\([^()=]*\)|[A-Za-z ]{4,})$"
 )
 
 
@@ -64,7 +64,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Sets:
-    """Sets joined by an operation."""
+    """Sets joined by an operation; of a list of inequalities their context says which."""
 
     operation: str
     parts: tuple["Answer", ...]
@@ -98,6 +98,8 @@ def read(text: str) -> Answer:
         return matrix
     if member := MEMBER.match(text):
         return read(member[1])
+    if both := _top_level(re.compile(r"\\land(?![a-z])"), text):
+        return Sets("cap", (read(text[: both.start()]), read(text[both.end() :])))
     if builder := BUILDER.match(text):
         return _condition(builder[2], builder[1])
     if residue := RESIDUE.match(text):
@@ -116,7 +118,7 @@ def read(text: str) -> Answer:
         return _chain(text)
     if group := _group(text):
         return group
-    if (equals := _top_level(re.compile("="), text)) is not None:
+    if _top_level(re.compile("="), text):
         return _equation(text)
     if ":" in text and re.fullmatch(r"[^:]+(?::[^:]+){1,3}", text) and "\\" not in text.split(":")[0][-1:]:
         return Ratio(tuple(part.strip() for part in text.split(":")))
@@ -197,7 +199,7 @@ def _entries(text: str) -> tuple[Answer, ...]:
 
 def _list(entries: Sequence[str]) -> Answer:
     if all(_top_level(RELATION, entry) for entry in entries):
-        return Sets("cup", tuple(read(entry) for entry in entries))
+        return Sets("list", tuple(read(entry) for entry in entries))
     answers: list[Answer] = []
     for entry in entries:
         answer = read(entry)

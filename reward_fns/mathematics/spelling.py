@@ -72,8 +72,9 @@ COMMANDS = {
     ),
     **dict.fromkeys(("lt",), "<"),
     **dict.fromkeys(("gt",), ">"),
-    **dict.fromkeys(("land", "wedge"), ","),
-    **dict.fromkeys(("lor", "vee"), ","),
+    **dict.fromkeys(("land", "wedge"), " and "),
+    **dict.fromkeys(("lor", "vee"), " or "),
+    **dict.fromkeys(("dots", "cdots", "dotsc"), r"\ldots "),
     **dict.fromkeys(("ast",), "*"),
     **dict.fromkeys(("langle",), "("),
     **dict.fromkeys(("rangle",), ")"),
@@ -139,6 +140,9 @@ MATHEMATICS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (rf"[{OPEN}{CLOSE}]+", " "),
     (r"\s+", " "),
     (r"^ | $", ""),
+    (r"(?i)^(?:option|choice) (?=\(?[A-J]\)?$)", ""),
+    (r"(?<![A-Za-z])C_\s*\{?(\w+)\}?\s*\^\s*\{?(\w+)\}?", r"\\binom{\1}{\2}"),
+    (r"\.(\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?", r".\1\\overline{\2\3\4}"),
     # modulus, base and ratio
     (r"\\p?mod\s*\{?\s*(\w+)\s*\}?|\(\s*\\?b?mod(?:ulo)?\s*\{?(\w+)\}?\s*\)", r"\\pmod{\1\2}"),
     (r"(?<![A-Za-z\\])mod(?:ulo)?\s+(\w+)", r"\\pmod{\1}"),
@@ -170,6 +174,15 @@ MATHEMATICS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"([_^])\s*\{\s*(\w)\s*\}(?!\s*[0-9A-Za-z.])", r"\1\2"),
     (r"\s+", " "),
 ]
+
+
+INEQUALITY = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-z])")
+BOTH = re.compile(
+    rf",?{SPACE}(?<![A-Za-z])and(?![A-Za-z]){SPACE}"
+)  # of two inequalities, where a comma may be either
+INTEGERS = re.compile(
+    rf"{SPACE},?{SPACE}(?:(?:where|for|with)\s)?{SPACE}\(?[a-z]\s*\\in\s*\\mathbb\{{?\s*[ZN]\s*\}}?[\^_+]*\)?{SPACE}$"
+)
 
 
 def _compiled(rules: list) -> list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
@@ -245,7 +258,11 @@ def spelled(answer: str) -> str:
     for pattern, replacement in LAYOUT_RULES:
         text = pattern.sub(replacement, text)
     text = _value_of_sentence(LABEL.sub("", text.strip()).lstrip(" ,:"))
-    text = digits_for_words(text)
+    if text.startswith(OPEN) and text.endswith(CLOSE) and text.count(OPEN) == 1:
+        text = text[1:-1]
+    text = INTEGERS.sub("", digits_for_words(text))
+    if INEQUALITY.search(text):
+        text = BOTH.sub(r" \\land ", text)
     for pattern, replacement in SEPARATOR_RULES:
         text = pattern.sub(replacement, text)
     text = TRIGONOMETRIC_DEGREES.sub(r"\1{\\frac{\2\\pi}{180}}", text)

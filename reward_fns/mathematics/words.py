@@ -21,6 +21,10 @@ TENS = dict(zip(listed("twenty thirty forty fifty sixty seventy eighty ninety"),
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
 NUMBER = "|".join([*TENS, *sorted(UNITS, key=len, reverse=True), *SCALES])
 COUNT = re.compile(rf"^([\s⟦]*)((?:{NUMBER})(?:(?:\s+and\s+|\s*-\s*|\s+)(?:{NUMBER}))*)(?![A-Za-z-])", re.I)
+ONE_FOR_A = re.compile(r"^([\s⟦]*)an?\s+(?=(?:hundred|thousand|million|dozen)\b)", re.I)
+FRACTION_WORD = re.compile(
+    r"(?<=[a-z])-(?=(?:half|halves|thirds?|quarters?|fourths?|(?:fif|six|seven|eigh|nin|ten)ths?)\b)"
+)
 ORDINAL = re.compile(r"\b(\d+)(?:st|nd|rd|th)\b")
 ARTICLE = re.compile(r"\b(?:an?|the)\s+(?=\S\S)")
 TEXT = re.compile(r"[A-Za-z][A-Za-z0-9 ,.'\"-]*[A-Za-z0-9]")
@@ -32,6 +36,7 @@ SHORT_WORDS = set(listed("am an as at be by do go he hi if in is it me my no of 
 
 def digits_for_words(text: str) -> str:
     """`text` with the number word at its start in digits: twenty-five apples is 25 apples."""
+    text = ONE_FOR_A.sub(r"\1one ", FRACTION_WORD.sub(" ", text))
     found = COUNT.match(text)
     if not found or (value := _value(re.split(r"[\s-]+", found[2].lower()))) is None:
         return text
@@ -60,7 +65,7 @@ def _value(words: list[str]) -> int | None:
 def wording(text: str) -> str:
     """A text as it is compared: without case, articles, quotes, and the endings of ordinals."""
     text = ORDINAL.sub(r"\1", text.casefold())
-    text = ARTICLE.sub("", text)
+    text = ARTICLE.sub("", re.sub(r"^(?:on|in|at) (?=[a-z]{3})", "", text))
     return re.sub(r"[\s,.'\"]+|(?<=[a-z])-(?=[a-z])", " ", text).strip()
 
 
