@@ -2,9 +2,11 @@
 
     .venv/bin/python benchmarks/rewards.py [--golds FOLDER] [--load]
 
-With --load only the robust verifier is measured: the labelled answers on a quiet machine and beside `BUSY` processes that
-compute, whose verdicts have to be the same, and the time of one verdict from warm workers. Otherwise, the labelled and the hostile answers are those of the tests. FOLDER holds benchmark files in veRL's parquet schema, or
-with an `answer` column, whose ground truths are then what the speed on string-equal answers is measured on.
+With --load only the robust verifier is measured: the labelled answers on a quiet machine and beside `BUSY`
+processes that compute, whose verdicts have to be the same, and the time of one verdict from warm workers.
+Otherwise, the labelled and the hostile answers are those of the tests. FOLDER holds benchmark files in veRL's
+parquet schema, or with an `answer` column, whose ground truths are then what the speed on string-equal answers is
+measured on.
 """
 
 import argparse
@@ -143,7 +145,8 @@ def under_load(labelled: list[tuple[str, str, bool]]) -> None:
     for pair in pairs:
         scorer(*pair)  # warm workers
     print(
-        "| machine | agreement | false accepts | p50, s | p99, s | longest, s | no verdict |\n|---|---|---|---|---|---|---|"
+        "| machine | agreement | false accepts | p50, s | p99, s | longest, s | no verdict |"
+        "\n|---|---|---|---|---|---|---|"
     )
     found = []
     for name, count in (("quiet", 0), (f"{BUSY} busy processes", BUSY)):

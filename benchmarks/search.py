@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/search.py [--tries 100000] [--seed N]
 
-Answers are built from `PIECES`: constants, small words, empty and degenerate objects, none of which says anything of the
-ground truths in `GOLDS`. They are mutated, and those that came further (accepted, or read as the same kind of answer)
-are mutated on. Each accepted answer is a finding, printed with its ground truth. A second search changes ground truths by
-moves that change what they say. It prints what was accepted, for a person to judge: a move may happen to change nothing.
+Answers are built from `PIECES`: constants, small words, empty and degenerate objects, none of which says anything
+of the ground truths in `GOLDS`. They are mutated, and those that came further (accepted, or read as the same kind
+of answer) are mutated on. Each accepted answer is a finding, printed with its ground truth. A second search changes
+ground truths by moves that change what they say. It prints what was accepted, for a person to judge: a move may
+happen to change nothing.
 """
 
 import argparse
@@ -60,14 +61,15 @@ GOLDS = [
     "83\\pm\\sqrt{41}",
     "83+41i",
 ]
-PIECES = [
-    *"0 1 2 -1 \\frac{1}{2} 0.5 0.731959 \\frac{71}{97} 10^{-9} 1e9 \\pi e i \\infty \\sqrt{2} 3.14159 \\% 0/0 1/0".split(),
-    *"x y n x=x 0=0 1=0 x<x 1<2 x>0 \\emptyset \\{\\} () [] \\mathbb{R} (-\\infty,\\infty) (0,0) [0,0] x\\ne x".split(),
-    *"\\text{or} \\text{and} \\text{no} \\text{not} the any all none answer true maybe is \\unit{} \\text{cm} , ; : = < > \\le".split(),
-    *"+ - \\cdot / ^ _ ! | ( ) { } [ ] \\{ \\} \\pm \\mp \\cup \\cap \\setminus \\in \\mid \\equiv \\pmod{1} \\pmod{0}".split(),
-    *"\\approx \\ldots \\boxed{} \\boxed{0} $ $$ \\ \\\\ \\begin{pmatrix}\\end{pmatrix} & \\dots _{1} _1 A. (A) ' \" ~ ? * 或".split(),
-    *"\\sin \\ln \\log_1 \\lim_{x\\to0} \\int_0^0 \\sum_{x=1}^0 \\binom{0}{0} \\lfloor \\rfloor \\gcd \\max \\min 0^0 x^0".split(),
-]
+_PIECES = r"""
+0 1 2 -1 \frac{1}{2} 0.5 0.731959 \frac{71}{97} 10^{-9} 1e9 \pi e i \infty \sqrt{2} 3.14159 \% 0/0 1/0
+x y n x=x 0=0 1=0 x<x 1<2 x>0 \emptyset \{\} () [] \mathbb{R} (-\infty,\infty) (0,0) [0,0] x\ne x
+\text{or} \text{and} \text{no} \text{not} the any all none answer true maybe is \unit{} \text{cm} , ; : = < > \le
++ - \cdot / ^ _ ! | ( ) { } [ ] \{ \} \pm \mp \cup \cap \setminus \in \mid \equiv \pmod{1} \pmod{0}
+\approx \ldots \boxed{} \boxed{0} $ $$ \ \\ \begin{pmatrix}\end{pmatrix} & \dots _{1} _1 A. (A) ' " ~ ? * 或
+\sin \ln \log_1 \lim_{x\to0} \int_0^0 \sum_{x=1}^0 \binom{0}{0} \lfloor \rfloor \gcd \max \min 0^0 x^0
+"""
+PIECES = _PIECES.split()
 
 
 def answer(r: random.Random) -> list[str]:

@@ -58,17 +58,17 @@ def _same_answer(gold: str, pred: str) -> bool:
         return wording(gold) == wording(pred)
     if key(gold) == key(pred):
         return True
-    (expected, unit), (actual, other_unit) = units.split(gold), units.split(pred)
-    numbers = plain_number(expected), plain_number(actual)
-    if numbers[0] and numbers[1]:
-        return units.compatible(unit, other_unit) and same_number(*numbers)
+    (body, unit), (other_body, other_unit) = units.split(gold), units.split(pred)
+    expected, actual = plain_number(body), plain_number(other_body)
+    if expected and actual:
+        return units.compatible(unit, other_unit) and same_number(expected, actual)
     if too_costly(gold) or too_costly(pred):
         return False
     return workers.equivalent(gold, pred)
 
 
 def _without_choice(gold: str, pred: str) -> tuple[str, str]:
-    """Both answers; where one of them is a choice with what it stands for, "C. 12", the part that the other one has."""
+    """Both answers; where one of them is a choice with what it stands for, "C. 12", the part that the other has."""
     first, second = choice(gold), choice(pred)
     if bool(first) == bool(second):
         return gold, pred

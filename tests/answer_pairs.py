@@ -1,7 +1,7 @@
 """Pairs of answers that are unequal, or equal, by construction: for the property tests and for benchmarks/search.py.
 
-Each generator takes a `random.Random` and gives (ground truth, answer). What makes a pair unequal is one change of which
-the construction knows that it changes the answer.
+Each generator takes a `random.Random` and gives (ground truth, answer). What makes a pair unequal is one change of
+which the construction knows that it changes the answer.
 """
 
 import random
@@ -173,7 +173,7 @@ WORDS = ["east", "west", "even", "odd", "yes", "no", "Evelyn", "parabola", "true
 
 def shuffled_word(r: random.Random) -> Pair:
     gold = r.choice(WORDS)
-    while (letters := "".join(r.sample(gold, len(gold)))) == gold:
+    while (letters := "".join(r.sample(gold, len(gold)))).casefold() == gold.casefold():
         pass
     return r.choice([gold, f"\\text{{{gold}}}"]), r.choice(
         [letters, " ".join(gold), f"\\text{{{letters}}}", gold[:-1]]

@@ -1,5 +1,9 @@
 """The robust verifier's verdicts, a table per kind of answer; its process side is tested in test_math_workers."""
 
+import itertools
+import re
+import subprocess
+import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -125,3 +129,63 @@ SENSIBLE = [r"2024^{4046}", r"2^{25}\cdot26!", r"x^{2^{n}}", r"2^{2^3}", r"10^{1
 @pytest.mark.parametrize(("text", "costly"), [(t, True) for t in TOO_COSTLY] + [(t, False) for t in SENSIBLE])
 def test_what_could_take_long_is_known_by_its_text(text, costly):
     assert too_costly(text) is costly
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "verifier.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| (.+?) \| `(.+?)` \| `(.+?)` \| `(.+?)` \|$", PAGE, re.M)
+
+
+@pytest.mark.parametrize(("gold", "accepted", "rejected"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_what_the_page_says_holds(gold, accepted, rejected):
+    assert compute_score("any", f"\\boxed{{{accepted}}}", gold)["acc"] is True
+    assert compute_score("any", f"\\boxed{{{rejected}}}", gold)["acc"] is False
+
+
+def test_the_page_has_its_rows():
+    assert len(ROWS) > 50
+
+
+HELD_OUT = yaml.safe_load((Path(__file__).parent / "held_out_answers.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_held_out_answers_are_judged_right():
+    """A share and not each: they were written before the verifier saw them, to estimate what it does elsewhere."""
+    verdicts = {"equal": [], "other": []}
+    for row in itertools.chain.from_iterable(HELD_OUT.values()):
+        for column, found in verdicts.items():
+            found += [compute_score("any", f"\\boxed{{{answer}}}", row["gold"])["acc"] for answer in row[column]]
+    right = sum(verdicts["equal"]) + verdicts["other"].count(False)
+    assert right >= 0.97 * sum(map(len, verdicts.values()))
+    assert sum(verdicts["other"]) <= 0.01 * len(verdicts["other"])
+
+
+@pytest.mark.parametrize(
+    ("response", "correct"),
+    [
+        ("so \\boxed 7", True),
+        ("so \\boxed7.", True),
+        ("so \\boxed {7}.", True),
+        ("so \\boxed\n{7}", True),
+        ("so \\boxed{8}, no, \\boxed 7", True),
+        ("so \\boxed{7}, no, \\boxed 8", False),
+        ("so \\boxed 8", False),
+        ("so \\boxed", False),
+        ("so \\boxed{7} or \\boxed", False),
+        ("so \\boxed.7", False),
+    ],
+)
+def test_a_box_without_braces_is_a_box(response, correct):
+    assert compute_score("any", response, "7")["acc"] is correct
+
+
+def test_no_answer_is_accepted_for_all_golds_that_are_letters():
+    """The points at which functions are compared are drawn anew in each process."""
+    script = (
+        "from justrl_recipe.reward_fns.mathematics import exact\nfrom sympy import Symbol\n"
+        "print([next(exact.points(Symbol('x'))) for _ in range(3)])"
+    )
+    runs = {subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout for _ in range(2)}
+    assert len(runs) == 2 and "" not in runs
+    for gold in ("A", "B", "x", "n", "n^2", "k+1", "a+b", "\\sin x"):
+        for answer in ("0.731959", "\\frac{71}{97}", "2.245902", "1.731959", "0.535764", "2.463918"):
+            assert compute_score("any", f"\\boxed{{{answer}}}", gold)["acc"] is False

@@ -7,21 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from sympy import (
-    Complement,
-    EmptySet,
-    Expr,
-    FiniteSet,
-    Intersection,
-    Interval,
-    N,
-    Rational,
-    S,
-    Set,
-    Union,
-    oo,
-)
-from sympy.solvers.inequalities import solve_univariate_inequality
+from sympy import Expr, N, Rational, S, oo
 
 from justrl_recipe.reward_fns.mathematics import exact, units
 from justrl_recipe.reward_fns.mathematics.literals import approximates, plain_number, rounds, same_number, terminates
@@ -40,11 +26,11 @@ from justrl_recipe.reward_fns.mathematics.reading import (
     Value,
     read,
 )
+from justrl_recipe.reward_fns.mathematics.real_sets import REALS, NotASet, as_set, same_sets, variable
 
 COMMAND = re.compile(r"\\(?!alpha|beta|gamma|theta|lambda|omega)[A-Za-z]+")
 DIGITS = 50  # of a value that a decimal is compared with
 CALL = re.compile(r"\([a-z](?:,[a-z])*\)$")
-REALS = Value(r"\mathbb{R}")
 LONG_DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?![\d.])")
 
 
@@ -77,6 +63,7 @@ class Comparison:
             return self.same_matrix(gold, pred)
         if isinstance(gold, Ratio) or isinstance(pred, Ratio):
             return self.same_ratio(gold, pred)
+        assert isinstance(gold, Value) and isinstance(pred, Value)
         return self.same_value(gold.text, pred.text)
 
     # values
@@ -148,6 +135,7 @@ class Comparison:
         """None where one side is an interval after all."""
         if not isinstance(gold, Group) or not isinstance(pred, Group):
             group, other = (gold, pred) if isinstance(gold, Group) else (pred, gold)
+            assert isinstance(group, Group)
             if isinstance(other, Condition | Sets) or other == REALS:
                 return None
             if len(group.entries) == 1 and group.opens in ("{", ""):
@@ -164,12 +152,8 @@ class Comparison:
             return names[0]
         if any(ordered):
             return False
-        first, second = gold.entries, pred.entries
-        if gold.opens == "{":
-            first = self.distinct(first)
-        if pred.opens == "{":
-            second = self.distinct(second)
-        return self.same_in_any_order(first, second)
+        sides = [self.distinct(side.entries) if side.opens == "{" else side.entries for side in (gold, pred)]
+        return self.same_in_any_order(*sides)
 
     def named(self, gold: Group, pred: Group) -> tuple[bool] | None:
         """The verdict where entries have names: m = 3, n = 5; None where names do not decide."""
@@ -182,10 +166,10 @@ class Comparison:
         if all(all(side) for side in names):
             return (self.same_in_any_order(gold.entries, pred.entries),)
         if several[0] and not any(names[1]) and pred.opens in ("", "("):
-            return (self.same_in_order([entry.right for entry in gold.entries], pred.entries),)
+            return (self.same_in_order(_values(gold.entries), pred.entries),)
         if several[1] and not any(names[0]) and gold.opens in ("", "("):
-            alphabetical = sorted(pred.entries, key=lambda entry: entry.name)
-            return (self.same_in_order(gold.entries, [entry.right for entry in alphabetical]),)
+            alphabetical = sorted(pred.entries, key=lambda entry: getattr(entry, "name", ""))
+            return (self.same_in_order(gold.entries, _values(alphabetical)),)
         return (False,)
 
     def same_in_order(self, gold: Sequence[Answer], pred: Sequence[Answer]) -> bool:
@@ -221,9 +205,8 @@ class Comparison:
 
     def same_equation(self, gold: Answer, pred: Answer) -> bool:
         if isinstance(gold, Equation) and isinstance(pred, Equation):
-            if gold.name and pred.name:
-                if self.same_name(gold, pred) and self.same(gold.right, pred.right):
-                    return True
+            if self.same_name(gold, pred) and self.same(gold.right, pred.right):
+                return True
             if not _computes(gold) and not _computes(pred):
                 return self.same_zeros(gold, pred)
             return _computes(gold) and _computes(pred) and self.same(gold.right, pred.right)
@@ -245,7 +228,9 @@ class Comparison:
             return True
 
     def same_name(self, gold: Equation, pred: Equation) -> bool:
-        first, second = gold.name or "", pred.name or ""
+        first, second = gold.name, pred.name
+        if not first or not second:
+            return False
         return first == second or (CALL.search(first + second) is not None and len(min(first, second, key=len)) == 1)
 
     def same_zeros(self, gold: Equation, pred: Equation) -> bool:
@@ -277,11 +262,11 @@ class Comparison:
 
     def same_set(self, gold: Answer, pred: Answer) -> bool:
         if isinstance(gold, Condition) and isinstance(pred, Condition):
-            names = [{name for side in answer.sides if (name := _variable(side))} for answer in (gold, pred)]
+            names = [{name for side in answer.sides if (name := variable(side))} for answer in (gold, pred)]
             if names[0] and names[1] and names[0] != names[1]:
                 return False
         try:
-            return self.same_sets(self.as_set(gold), self.as_set(pred))
+            return same_sets(as_set(gold, self.read), as_set(pred, self.read))
         except NotASet:
             if isinstance(gold, Condition) and isinstance(pred, Condition):
                 return self.same_condition(gold, pred)
@@ -299,80 +284,6 @@ class Comparison:
         (first, kind), (second, other) = sides
         factor = self.proportional(first, second) if kind == other else None
         return factor is not None and (kind == r"\ne" or bool(factor.is_positive))
-
-    def as_set(self, answer: Answer) -> Set:
-        """The set of numbers that an interval, an inequality, a set in braces or an operation on those describes."""
-        if isinstance(answer, Sets):
-            parts = [self.as_set(part) for part in answer.parts]
-            if answer.operation == "list":  # x < 1, x > 5 can only mean either; 1 < x < 5, x \ne 2 means both
-                return Union(*parts) if Intersection(*parts) is S.EmptySet else Intersection(*parts)
-            return {"cup": Union, "cap": Intersection, "setminus": Complement}[answer.operation](*parts)
-        if isinstance(answer, Group):
-            return self.group_as_set(answer)
-        if isinstance(answer, Condition):
-            return self.condition_as_set(answer)
-        if answer == REALS:
-            return S.Reals
-        raise NotASet
-
-    def group_as_set(self, group: Group) -> Set:
-        if group.opens in ("{", ""):
-            values = [self.read(entry.text) for entry in group.entries if isinstance(entry, Value)]
-            if len(values) != len(group.entries):
-                raise NotASet
-            return FiniteSet(*values) if values else EmptySet
-        if len(group.entries) != 2 or not all(isinstance(entry, Value) for entry in group.entries):
-            raise NotASet
-        low, high = (self.read(entry.text) for entry in group.entries)
-        if low.free_symbols or high.free_symbols:
-            raise NotASet
-        return Interval(low, high, group.opens == "(", group.closes == ")")
-
-    def condition_as_set(self, condition: Condition) -> Set:
-        variables = {name for side in condition.sides if (name := _variable(side))}
-        others = [side for side in condition.sides if not _variable(side)]
-        if len(variables) > 1:
-            raise NotASet
-        if not variables:
-            return self.solved(condition)
-        found: Set = S.Reals
-        for left, relation, right in zip(condition.sides, condition.relations, condition.sides[1:], strict=False):
-            if not _variable(left) and not _variable(right):
-                raise NotASet
-            if not _variable(left):
-                left, relation, right = right, TURNED[relation], left
-            bound = self.read(right)
-            if bound.free_symbols:
-                return self.solved(condition)
-            found = Intersection(found, HALF_LINES[relation](bound))
-        return found if others else S.Reals
-
-    def solved(self, condition: Condition) -> Set:
-        if len(condition.relations) != 1:
-            raise NotASet
-        left, right = (self.read(side) for side in condition.sides)
-        symbols = left.free_symbols | right.free_symbols
-        if len(symbols) != 1:
-            raise NotASet
-        (symbol,) = symbols
-        relation = RELATIONALS[condition.relations[0]](left, right)
-        if relation in (S.true, S.false):
-            raise NotASet
-        return solve_univariate_inequality(relation, symbol, relational=False)
-
-    def same_sets(self, gold: Set, pred: Set) -> bool:
-        if gold == pred:
-            return True
-        first, second = _pieces(gold), _pieces(pred)
-        if len(first) != len(second):
-            return False
-        left = list(second)
-        for piece in first:
-            match = next((place for place, other in enumerate(left) if _same_piece(piece, other)), None)
-            if match is None:
-                return False
-            del left[match]
-        return True
 
     # residues, ratios, matrices
 
@@ -415,57 +326,14 @@ class Comparison:
         return (-1 if factor == "-" else self.read(factor.removesuffix("\\cdot").removesuffix("\\times"))) * value
 
 
-class NotASet(Exception):
-    """The answer describes no set of real numbers."""
-
-
-HALF_LINES: dict[str, Callable[[Expr], Set]] = {
-    "<": lambda bound: Interval.open(-oo, bound),
-    ">": lambda bound: Interval.open(bound, oo),
-    r"\le": lambda bound: Interval(-oo, bound),
-    r"\ge": lambda bound: Interval(bound, oo),
-    r"\ne": lambda bound: Complement(S.Reals, FiniteSet(bound)),
-}
-RELATIONALS: dict[str, Callable[[Expr, Expr], Expr]] = {
-    "<": lambda a, b: a < b,
-    ">": lambda a, b: a > b,
-    r"\le": lambda a, b: a <= b,
-    r"\ge": lambda a, b: a >= b,
-    r"\ne": lambda a, b: S.false,
-}
-
-
-def _pieces(numbers: Set) -> list[Set]:
-    if isinstance(numbers, Union):
-        return [piece for part in numbers.args for piece in _pieces(part)]
-    if isinstance(numbers, FiniteSet):
-        return [FiniteSet(value) for value in numbers]
-    return [] if numbers is S.EmptySet else [numbers]
-
-
-def _same_piece(gold: Set, pred: Set) -> bool:
-    if isinstance(gold, FiniteSet) and isinstance(pred, FiniteSet):
-        return exact.equal(gold.args[0], pred.args[0])
-    if isinstance(gold, Interval) and isinstance(pred, Interval):
-        if (gold.left_open, gold.right_open) != (pred.left_open, pred.right_open):
-            return False
-        return exact.equal(gold.start, pred.start) and exact.equal(gold.end, pred.end)
-    return gold == pred
+def _values(entries: Sequence[Answer]) -> list[Answer]:
+    return [entry.right for entry in entries if isinstance(entry, Equation)]
 
 
 def _texts(answer: str) -> list[str]:
     found = read(answer)
     entries = found.entries if isinstance(found, Group) else (found,)
     return [entry.text for entry in entries if isinstance(entry, Value)]
-
-
-def _variable(side: str) -> str | None:
-    side = side.strip()
-    return (
-        side
-        if re.fullmatch(r"[A-Za-z](?:_\w)?|\\(?!pi(?![a-z])|infty)[a-z]+", side) and side not in ("e", "i")
-        else None
-    )
 
 
 def _letters(text: str) -> bool:

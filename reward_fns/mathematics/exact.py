@@ -2,11 +2,11 @@
 
 A number is not zero as soon as an evaluation with an error bound says so. It is zero when it is smaller than a
 number of its form can be without being zero. For algebraic numbers that is a theorem, the separation bound of C.
-Burnikel, R. Fleischer, K. Mehlhorn, S. Schirra, "A strong and easily computable separation bound for arithmetic expressions
-involving radicals" (Algorithmica 2000). For the others (pi, e, logarithms) no bound is known; they are taken to be zero
-when they vanish to `SPARE_BITS` bits beyond twice what their literals can produce. An expression that is written with
-so few bits and not zero has no reason to come that near to zero, and no example is known that does (D. Richardson's
-uniformity conjecture).
+Burnikel, R. Fleischer, K. Mehlhorn, S. Schirra, "A strong and easily computable separation bound for arithmetic
+expressions involving radicals" (Algorithmica 2000). For the others (pi, e, logarithms) no bound is known; they are
+taken to be zero when they vanish to `SPARE_BITS` bits beyond twice what their literals can produce. An expression
+that is written with so few bits and not zero has no reason to come that near to zero, and no example is known that
+does (D. Richardson's uniformity conjecture).
 
 Expressions with variables are compared at random exact points, which are drawn anew in each process. Where they are
 rational functions, the difference is expanded as well, which is a proof.
@@ -257,8 +257,7 @@ def vanishes(function: Expr) -> bool:
 
 
 def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
-    """Random exact values for the variables: in each combination of signs, then positive, then whole, an even beside an
-    odd one.
+    """Random exact values for the variables: in each combination of signs, then positive, then whole, even and odd.
 
     Only whole ones where the function counts something: factorials and binomial coefficients. Where it has pieces, as
     an absolute value does, first points in each of them, and points of every magnitude.

@@ -1,4 +1,4 @@
-r"""The numbers that are written out, as exact fractions: 1,234.5, \frac{1}{2}, 1 1/2, 50\%, 1.5\times 10^3, 0.\overline{3}."""
+r"""Numbers that are written out, as exact fractions: 1,234.5, 1 1/2, 50\%, 1.5\times 10^3, 0.\overline{3}."""
 
 import re
 from dataclasses import dataclass
@@ -97,7 +97,8 @@ def plain_number(text: str) -> PlainNumber | None:
         value = int(whole + once) + Fraction(int(again), 10 ** len(again) - 1)
         return PlainNumber(sign * value / 10 ** len(once), percent)
     if match := IN_BASE.fullmatch(body):
-        return PlainNumber(sign * Fraction(match[1]), percent, base=int(match[2] or match[3]))
+        base = int(match[2] or match[3])
+        return PlainNumber(sign * Fraction(match[1]), percent, base=base) if int(max(match[1])) < base else None
     if match := DECIMAL.fullmatch(body):
         return _decimal(match, sign, percent, says_so)
     if match := FRACTION.fullmatch(body):

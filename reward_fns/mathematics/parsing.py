@@ -59,7 +59,7 @@ class Parser(latex2sympy2._Latex2Sympy):
         return super().convert_postfix_list(arr, i)
 
     def parse_number(self, text):
-        """A literal, exactly, where the original has sympy's `sympify` evaluate it as Python, or rounds to a float."""
+        """A literal, exactly, where the original has sympy's `sympify` evaluate it as Python, or rounds it."""
         return Rational(text.replace(",", ""))
 
 

@@ -1,7 +1,7 @@
 r"""What kind of answer a text is: a number or expression, a list, a tuple, a set, an interval, an equation, a matrix.
 
-Read from `spelling.spelled`'s output by its brackets, commas and relations; the expressions within stay text until they
-are compared (equality.py).
+Read from `spelling.spelled`'s output by its brackets, commas and relations; the expressions within stay text until
+they are compared (equality.py).
 """
 
 import itertools
@@ -20,9 +20,11 @@ MATRIX = re.compile(
 )
 BUILDER = re.compile(r"^\\\{\s*(\S+?)\s*(?:\\in\s*\\mathbb\{?\s*R\s*\}?)?\s*(?:\\mid|\||:)\s*(.+?)\\\}$")
 MEMBER = re.compile(r"^[A-Za-z](?:_\w|_\{\w+\})?\s*\\in(?![a-z])\s*(?=[(\[\\])(?!\\mathbb\{?[NZQ])(.+)$")
-NAME = re.compile(
-    r"^(?:[A-Za-z](?:_(?:\w|\{[\w+\- ]+\}))?'?|\\[a-z]+(?:_\w)?|[A-Za-z]{2,}|\\(?:angle|overline|triangle|widehat)\s*\{?[A-Z]+\}?"
-    r"|\|(?:[A-Z]{2}|[a-z])\||(?:[A-Za-z]|\\[a-z]+)(?:_\w)?(?:\^\{?-1\}?)?\s*\([^()=]*\)|[A-Za-z ]{4,})$"
+LETTER = r"(?:[A-Za-z]|\\[a-z]+)"
+INDEX = r"(?:_(?:\w|\{[\w+\- ]+\}))?"
+NAME = re.compile(  # x, x_1, \alpha; AB, radius; \angle ABC; |AB|, |z|; f(x), f^{-1}(x)
+    rf"^(?:{LETTER}{INDEX}'?|[A-Za-z]{{2,}}|[A-Za-z ]{{4,}}|\\(?:angle|overline|triangle|widehat)\s*\{{?[A-Z]+\}}?"
+    rf"|\|(?:[A-Z]{{2}}|[a-z])\||{LETTER}{INDEX}(?:\^\{{?-1\}}?)?\s*\([^()=]*\))$"
 )
 
 
@@ -98,8 +100,9 @@ def read(text: str) -> Answer:
         return matrix
     if member := MEMBER.match(text):
         return read(member[1])
-    if both := _top_level(re.compile(r"\\land(?![a-z])"), text):
-        return Sets("cap", (read(text[: both.start()]), read(text[both.end() :])))
+    for word, operation in ((r"\\lor(?![a-z])", "cup"), (r"\\land(?![a-z])", "cap")):
+        if joined := _top_level(re.compile(word), text):
+            return Sets(operation, (read(text[: joined.start()]), read(text[joined.end() :])))
     if builder := BUILDER.match(text):
         return _condition(builder[2], builder[1])
     if residue := RESIDUE.match(text):
@@ -108,8 +111,8 @@ def read(text: str) -> Answer:
     entries = split(text)
     if len(entries) > 1:
         return _list(entries)
-    if operation := _top_level(SET_OPERATION, text):
-        return Sets(operation[1], (read(text[: operation.start()]), read(text[operation.end() :])))
+    if between := _top_level(SET_OPERATION, text):
+        return Sets(between[1], (read(text[: between.start()]), read(text[between.end() :])))
     if "\\pm" in text or "\\mp" in text:
         signs = _signed(text)
         if len(signs) > 1:

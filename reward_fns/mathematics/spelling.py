@@ -1,12 +1,12 @@
 r"""How an answer is written: one spelling for what means the same.
 
-Text in, text out, linear in its length. Nothing here does mathematics. `spelled` gives LaTeX without fonts, spacing and
-labels, with `\unit{cm}` behind a number that has one.
+Text in, text out, linear in its length. Nothing here does mathematics. `spelled` gives LaTeX without fonts, spacing
+and labels, with `\unit{cm}` behind a number that has one.
 """
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from justrl_recipe.reward_fns.mathematics import units
@@ -180,16 +180,17 @@ INEQUALITY = re.compile(r"[<>]|\\(?:le|ge|ne)(?![a-z])")
 BOTH = re.compile(
     rf",?{SPACE}(?<![A-Za-z])and(?![A-Za-z]){SPACE}"
 )  # of two inequalities, where a comma may be either
+EITHER = re.compile(BOTH.pattern.replace("and", "or"))
 INTEGERS = re.compile(
     rf"{SPACE},?{SPACE}(?:(?:where|for|with)\s)?{SPACE}\(?[a-z]\s*\\in\s*\\mathbb\{{?\s*[ZN]\s*\}}?[\^_+]*\)?{SPACE}$"
 )
 
 
-def _compiled(rules: list) -> list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
+def _compiled(rules: Sequence[tuple]) -> list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
     return [(re.compile(pattern), replacement) for pattern, replacement in rules]
 
 
-LAYOUT_RULES, SEPARATOR_RULES, MATHEMATICS_RULES = map(_compiled, (LAYOUT, SEPARATORS, MATHEMATICS))
+LAYOUT_RULES, SEPARATOR_RULES, MATHEMATICS_RULES = _compiled(LAYOUT), _compiled(SEPARATORS), _compiled(MATHEMATICS)
 TRIGONOMETRIC_DEGREES = re.compile(r"(\\(?:sin|cos|tan|cot|sec|csc)\W{0,3})(\d+(?:\.\d+)?)" + DEGREES)
 TEMPERATURE = re.compile(DEGREES + rf"{SPACE}([CF])(?![A-Za-z])")
 DEGREES_AT_THE_END = re.compile(DEGREES + rf"(?={SPACE}(?:$|[,)\].]))")
@@ -214,7 +215,7 @@ BARE_BOX = re.compile(r"\\boxed\s*(-?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])|\\[dt]?f
 
 
 def last_box(text: str) -> str | None:
-    r"""The content of the last box: `\boxed{7}`, and what TeX also takes for one, `\boxed {7}`, `\boxed7`, `\boxed 7`.
+    r"""The content of the last box: `\boxed{7}`, and what TeX also takes for one: `\boxed {7}`, `\boxed7`.
 
     None without a box or when the last one is never closed: an earlier box does not stand in for it.
     """
@@ -262,7 +263,7 @@ def spelled(answer: str) -> str:
         text = text[1:-1]
     text = INTEGERS.sub("", digits_for_words(text))
     if INEQUALITY.search(text):
-        text = BOTH.sub(r" \\land ", text)
+        text = EITHER.sub(r" \\lor ", BOTH.sub(r" \\land ", text))
     for pattern, replacement in SEPARATOR_RULES:
         text = pattern.sub(replacement, text)
     text = TRIGONOMETRIC_DEGREES.sub(r"\1{\\frac{\2\\pi}{180}}", text)

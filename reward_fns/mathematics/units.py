@@ -89,11 +89,11 @@ SCALES = {
 # With one of these the words are no unit: they take back, add or compute.
 NO_UNIT = set(
     listed(
-        "or and maybe perhaps not no plus minus times over mod modulo base if when where unless for except but to more "
-        "less than about either neither negative positive sqrt root log ln sin cos tan pi is are was as a an the at by "
-        "approximately divided multiplied point points equals equal infinity undefined pairs pair score gross "
-        "otherwise else none between through until least most one two three four five six seven eight nine ten eleven "
-        "twelve lakh crore grand fold googol thou mil bn mn permille"
+        "or and maybe perhaps not no plus minus times over mod modulo base if when where unless for except but "
+        "to more less than about either neither negative positive sqrt root log ln sin cos tan pi is are was as a an "
+        "the at by approximately divided multiplied point points equals equal infinity undefined pairs pair score "
+        "gross otherwise else none between through until least most one two three four five six seven eight nine ten "
+        "eleven twelve lakh crore grand fold googol thou mil bn mn permille"
     )
 )
 NO_NOUN = {"units", "unit"}
@@ -148,7 +148,8 @@ def _is_unit_as_typed(found: str, tokens: list[str]) -> bool:
 
 def canonical(tokens: list[str]) -> str:
     """The one name of a unit or noun: square centimeters, cm^2 and sq cm are `cm^2`; plain "units" is no name."""
-    sides, power = [[]], ""
+    sides: list[list[str]] = [[]]
+    power = ""
     for token in tokens:
         word = token.lower()
         if word in ("per", "/"):

@@ -2,15 +2,16 @@
 
 Why a helper and not a pool in the caller: workers are forked ready to work, and forking is safe only from a process
 without models, event loops and threads of others. So the first caller of a node starts `python -m
-justrl_recipe.reward_fns.mathematics.workers`, which imports math-verify once and forks its workers with pebble. Every
-process of the same user and the same code connects to it, so veRL's reward workers share one pool of the size of the
-node's CPUs. It ends when its last caller does. It works from any thread, under asyncio, in Ray's workers and after a
-fork.
+justrl_recipe.reward_fns.mathematics.workers`, which imports math-verify once and forks its workers with pebble.
+Every process of the same user and the same code connects to it, so veRL's reward workers share one pool of the size
+of the node's CPUs. It ends when its last caller does. It works from any thread, under asyncio, in Ray's workers and
+after a fork.
 
 Two limits. `CPU_LIMIT` counts the worker's own CPU time, so that a verdict does not depend on what else the machine
 does; an answer that exceeds it is not equal by computation. `WALL_LIMIT` is for what does not compute. When it
-fires, or a worker is killed from outside, the comparison is repeated once, and then there is no verdict: it is logged,
-counted (`no_verdicts`), and after `MAX_WITHOUT_VERDICT` in a row an error, since to score -1 then would train on noise.
+fires, or a worker is killed from outside, the comparison is repeated once, and then there is no verdict: it is
+logged, counted (`no_verdicts`), and after `MAX_WITHOUT_VERDICT` in a row an error, since to score -1 then would
+train on noise.
 """
 
 import contextlib

@@ -1,0 +1,142 @@
+"""Answers as sets of real numbers: intervals, inequalities, sets in braces, and the operations that join them.
+
+`read` gives the expression of a text, as `parsing.expression` does.
+"""
+
+import re
+from collections.abc import Callable
+
+from sympy import Complement, EmptySet, Expr, FiniteSet, Intersection, Interval, S, Set, Union, oo
+from sympy.solvers.inequalities import solve_univariate_inequality
+
+from justrl_recipe.reward_fns.mathematics import exact
+from justrl_recipe.reward_fns.mathematics.reading import TURNED, Answer, Condition, Equation, Group, Sets, Value
+
+Reader = Callable[[str], Expr]
+REALS = Value(r"\mathbb{R}")
+
+
+class NotASet(Exception):
+    """The answer describes no set of real numbers."""
+
+
+HALF_LINES: dict[str, Callable[[Expr], Set]] = {
+    "<": lambda bound: Interval.open(-oo, bound),
+    ">": lambda bound: Interval.open(bound, oo),
+    r"\le": lambda bound: Interval(-oo, bound),
+    r"\ge": lambda bound: Interval(bound, oo),
+    r"\ne": lambda bound: Complement(S.Reals, FiniteSet(bound)),
+}
+RELATIONALS: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "<": lambda a, b: a < b,
+    ">": lambda a, b: a > b,
+    r"\le": lambda a, b: a <= b,
+    r"\ge": lambda a, b: a >= b,
+    r"\ne": lambda a, b: S.false,
+}
+
+
+def as_set(answer: Answer, read: Reader) -> Set:
+    """The set of numbers that an interval, an inequality, a set in braces or an operation on those describes."""
+    if isinstance(answer, Sets):
+        parts = [as_set(part, read) for part in answer.parts]
+        if answer.operation == "list":  # x < 1, x > 5 can only mean either; 1 < x < 5, x \ne 2 means both
+            return Union(*parts) if Intersection(*parts) is S.EmptySet else Intersection(*parts)
+        return {"cup": Union, "cap": Intersection, "setminus": Complement}[answer.operation](*parts)
+    if isinstance(answer, Group):
+        return _group(answer, read)
+    if isinstance(answer, Condition):
+        return _condition(answer, read)
+    if isinstance(answer, Equation) and variable(answer.left):
+        return FiniteSet(read(answer.right_text))
+    if answer == REALS:
+        return S.Reals
+    raise NotASet
+
+
+def _group(group: Group, read: Reader) -> Set:
+    texts = [entry.text for entry in group.entries if isinstance(entry, Value)]
+    if len(texts) != len(group.entries):
+        raise NotASet
+    if group.opens in ("{", ""):
+        return FiniteSet(*map(read, texts)) if texts else EmptySet
+    if len(texts) != 2:
+        raise NotASet
+    low, high = map(read, texts)
+    if low.free_symbols or high.free_symbols:
+        raise NotASet
+    return Interval(low, high, group.opens == "(", group.closes == ")")
+
+
+def _condition(condition: Condition, read: Reader) -> Set:
+    variables = {name for side in condition.sides if (name := variable(side))}
+    others = [side for side in condition.sides if not variable(side)]
+    if len(variables) > 1:
+        raise NotASet
+    if not variables:
+        return _solved(condition, read)
+    found: Set = S.Reals
+    for left, relation, right in zip(condition.sides, condition.relations, condition.sides[1:], strict=False):
+        if not variable(left) and not variable(right):
+            raise NotASet
+        if not variable(left):
+            left, relation, right = right, TURNED[relation], left
+        bound = read(right)
+        if bound.free_symbols:
+            return _solved(condition, read)
+        found = Intersection(found, HALF_LINES[relation](bound))
+    return found if others else S.Reals
+
+
+def _solved(condition: Condition, read: Reader) -> Set:
+    if len(condition.relations) != 1:
+        raise NotASet
+    left, right = (read(side) for side in condition.sides)
+    symbols = left.free_symbols | right.free_symbols
+    if len(symbols) != 1:
+        raise NotASet
+    (symbol,) = symbols
+    relation = RELATIONALS[condition.relations[0]](left, right)
+    if relation in (S.true, S.false):
+        raise NotASet
+    return solve_univariate_inequality(relation, symbol, relational=False)
+
+
+def same_sets(gold: Set, pred: Set) -> bool:
+    if gold == pred:
+        return True
+    first, second = _pieces(gold), _pieces(pred)
+    if len(first) != len(second):
+        return False
+    left = list(second)
+    for piece in first:
+        match = next((place for place, other in enumerate(left) if _same_piece(piece, other)), None)
+        if match is None:
+            return False
+        del left[match]
+    return True
+
+
+def _pieces(numbers: Set) -> list[Set]:
+    if isinstance(numbers, Union):
+        return [piece for part in numbers.args for piece in _pieces(part)]
+    if isinstance(numbers, FiniteSet):
+        return [FiniteSet(value) for value in numbers]
+    return [] if numbers is S.EmptySet else [numbers]
+
+
+def _same_piece(gold: Set, pred: Set) -> bool:
+    if isinstance(gold, FiniteSet) and isinstance(pred, FiniteSet):
+        return exact.equal(gold.args[0], pred.args[0])
+    if isinstance(gold, Interval) and isinstance(pred, Interval):
+        if (gold.left_open, gold.right_open) != (pred.left_open, pred.right_open):
+            return False
+        return exact.equal(gold.start, pred.start) and exact.equal(gold.end, pred.end)
+    return gold == pred
+
+
+def variable(side: str) -> str | None:
+    """The letter that a side of an inequality is, or None."""
+    side = side.strip()
+    named = re.fullmatch(r"[A-Za-z](?:_\w)?|\\(?!pi(?![a-z])|infty)[a-z]+", side)
+    return side if named and side not in ("e", "i") else None
