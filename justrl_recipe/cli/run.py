@@ -17,6 +17,7 @@ from justrl_recipe.checks import Problem
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config, Request
 from justrl_recipe.errors import UserError
+from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder
 
 EXAMPLE = "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
 
@@ -38,15 +39,31 @@ def run(
     refuse(checks.of_config(composed, config.load_base()))
     about = describe(request, composed)
     notice(about)
+    name = config.find_recipe(recipe).stem
     if dry_run:
-        yaml.safe_dump(composed.values, sys.stdout, sort_keys=False)
+        yaml.safe_dump(placed(composed, out or RUNS / f"{name}-TIME"), sys.stdout, sort_keys=False)
         return
 
     try:
-        train(composed, config.find_recipe(recipe).stem, out, about, verbose)
+        train(composed, name, out, about, verbose)
     except KeyboardInterrupt as interrupt:
-        print("interrupted", file=sys.stderr)
+        by = f" by {interrupt}" if str(interrupt) else ""
+        print(f"interrupted{by}", file=sys.stderr)
         raise typer.Exit(130) from interrupt
+
+
+def placed(composed: Config, run_folder: Path) -> dict[str, Any]:
+    """The config as it runs in a run folder.
+
+    Checkpoints go to the run folder unless `trainer.default_local_dir` differs from the recipe's, and the `file`
+    logger, which the step lines, the manifest and the report read, is added to the loggers that are named.
+    """
+    trainer = dict(composed.values["trainer"])
+    if trainer["default_local_dir"] == config.load_base().values["trainer"]["default_local_dir"]:
+        trainer["default_local_dir"] = str(RunFolder(run_folder).checkpoints)
+    loggers = [trainer["logger"]] if isinstance(trainer["logger"], str) else list(trainer["logger"] or [])
+    trainer["logger"] = loggers if "file" in loggers else [*loggers, "file"]
+    return {**composed.values, "trainer": trainer}
 
 
 def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], verbose: bool) -> None:
@@ -56,14 +73,17 @@ def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], 
 
     if "tiny_model" in composed.values:
         make_embedded(composed.values)
-    problems, unchecked = files.problems(composed, out or start.RUNS)
+    problems, unchecked = files.problems(composed, out or RUNS)
     refuse(problems)
     for line in unchecked:
         print(f"not checked: {line}", file=sys.stderr)
-    folder = start.new_run_folder(name, out)
+    reward = composed.values["reward"]["custom_reward_function"]
+    if why := start.import_error(reward["path"], reward["name"]):
+        raise UserError(f"reward.custom_reward_function: {why}")
+    folder = new_run_folder(name, out)
     print(f"run folder: {folder.path}")
     try:
-        start.run(composed.values, folder, about, verbose)
+        start.run(placed(composed, folder.path), folder, about, verbose)
     except start.TrainingFailed as failure:
         print(f"training failed: {failure}", file=sys.stderr)
         raise typer.Exit(1) from failure

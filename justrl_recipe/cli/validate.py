@@ -38,7 +38,7 @@ def look(composed: Config, out: Path | None) -> tuple[list[Problem], list[Proble
     """The problems of a config and of its files, and what could not be checked."""
     from justrl_recipe import embedded
     from justrl_recipe.checks import files, keys
-    from justrl_recipe.run import start
+    from justrl_recipe.run.folder import RUNS
 
     base = config.load_base()
     problems = checks.of_config(composed, base)
@@ -46,7 +46,7 @@ def look(composed: Config, out: Path | None) -> tuple[list[Problem], list[Proble
         return problems, []
     if "tiny_model" in composed.values and not embedded.is_made(composed.values):
         return problems, []  # `verl run` makes them first
-    of_files, unchecked = files.problems(composed, out or start.RUNS)
+    of_files, unchecked = files.problems(composed, out or RUNS)
     return [*problems, *of_files], unchecked
 
 

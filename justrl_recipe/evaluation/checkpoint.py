@@ -10,7 +10,7 @@ from pathlib import Path
 
 from justrl_recipe.data import hub, schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.run.progress import errors
+from justrl_recipe.run.log import errors
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 MERGED = "merged"
