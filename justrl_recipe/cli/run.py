@@ -1,7 +1,6 @@
 """`verl run`: train with a recipe."""
 
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -12,10 +11,11 @@ import typer
 import yaml
 from omegaconf import OmegaConf
 
-from justrl_recipe import checks, config, deviations
+from justrl_recipe import checks, config
 from justrl_recipe.checks import Problem
 from justrl_recipe.cli import options
-from justrl_recipe.config import Config, Request
+from justrl_recipe.config import Config
+from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
 from justrl_recipe.errors import UserError
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder
 
@@ -101,37 +101,11 @@ def refuse(problems: list[Problem]) -> None:
         raise UserError(f"{problems[0]}{more}")
 
 
-def describe(request: Request, composed: Config) -> dict[str, Any]:
-    """What the manifest says of a run before it starts: is this JustRL, and if not, which keys deviate."""
-    path = config.find_recipe(request.recipe)
-    base = config.load_base()
-    if config.shipped(path):
-        recipe = (
-            config.load(Request(request.recipe, request.system))
-            if request.overrides or request.ablations
-            else composed
-        )
-        scaled, changed = deviations.scaled(base, recipe), deviations.deviations(recipe, composed)
-    else:
-        scaled, changed = [], deviations.scaled(base, composed)
-    return {
-        "recipe": path.stem if config.shipped(path) else request.recipe,
-        "system": request.system,
-        "ablations": list(request.ablations),
-        "overrides": list(request.overrides),
-        "is_justrl": not scaled and not changed,
-        "scaled": [d.as_dict() for d in scaled],
-        "deviations": [d.as_dict() for d in changed],
-        "seed": composed.values.get("seed"),
-        "command": shlex.join(["verl", *sys.argv[1:]]),
-    }
-
-
 def notice(about: dict[str, Any]) -> None:
     """Say on standard error what differs from the recipe."""
     if about["scaled"]:
         print(
-            f"{about['recipe']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['recipe']})",
+            f"{about['origin']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['origin']})",
             file=sys.stderr,
         )
     for deviation in about["deviations"]:
@@ -154,7 +128,7 @@ def make_embedded(resolved: dict[str, Any]) -> None:
     model = resolved["tiny_model"]
     print(f"making {model['path']} (first use): {model['warmup_steps']} supervised warm-up steps")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, tempfile.TemporaryFile("w+") as errors:
-        OmegaConf.save({key: resolved[key] for key in deviations.EMBEDDED_SECTIONS}, file.name)
+        OmegaConf.save({key: resolved[key] for key in EMBEDDED_SECTIONS}, file.name)
         command = [sys.executable, "-m", "justrl_recipe.embedded", file.name]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None
