@@ -29,7 +29,14 @@ ABLATIONS = PACKAGE / "ablations"
 SYSTEMS = RECIPES / "system"
 BASE = "justrl"  # the recipe that the others build on; not run by itself
 OWN = "justrl_own_file"  # how a user's file is called while it is composed
-GLOBAL = re.compile(r"^\s*#\s*@package\s+\S+", re.MULTILINE)  # Hydra's package header
+GLOBAL = re.compile(r"^\s*#\s*@package\s+_global_\b", re.MULTILINE)  # Hydra's package header
+OTHER_PACKAGE = re.compile(r"^\s*#\s*@package\s+(?!_global_\b)\S", re.MULTILINE)
+
+# What Hydra 1.3 and OmegaConf raise for what a user may write; the built-in ones come from their code for lists.
+CANNOT_COMPOSE = (
+    *(HydraException, OmegaConfBaseException, yaml.YAMLError),
+    *(RecursionError, TypeError, ValueError, AttributeError, AssertionError, KeyError),
+)
 
 search_path.register()
 
@@ -174,8 +181,9 @@ def _own_files(
             text = _read(path)
             target = Path(scratch, group, f"{name}.yaml")
             target.parent.mkdir(exist_ok=True)
-            is_part = group and not GLOBAL.search(text)
-            target.write_text(f"# @package _global_\n{text}" if is_part else text, encoding="utf-8")
+            if group and not OTHER_PACKAGE.search(text):
+                text = "# @package _global_\n" + GLOBAL.sub("#", text)
+            target.write_text(text, encoding="utf-8")
             return name
 
         system_name = own(system, "system", OWN) if isinstance(system, Path) else system
@@ -249,13 +257,15 @@ def _compose(folder: Path, name: str, overrides: list[str], file: Path) -> tuple
             del composed["hydra"]
             OmegaConf.set_struct(composed, True)
             return composed, system
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UserError(_explain(error, file, overrides)) from error
+    except CANNOT_COMPOSE as error:
+        raise UserError(_explain(error, file, overrides).replace(str(folder / f"{OWN}.yaml"), file.name)) from error
 
 
 def _explain(error: Exception, path: Path, overrides: list[str]) -> str:
     """Hydra's message as one line, with the nearest key for an override of one that does not exist."""
-    message = " ".join(str(error).split())
+    message = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, RecursionError):
+        message = "its defaults list leads back to itself"
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {message.partition(' See ')[0]}"
     for override in overrides:

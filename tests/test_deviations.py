@@ -203,6 +203,13 @@ def test_what_shipped_systems_set_beyond_free_keys_is_known():
     assert found | {model_config} == SHIPPED_SYSTEMS_SET
 
 
+@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("system", names(SYSTEMS))
+def test_a_system_says_where_and_never_what_is_learned(recipe, system):
+    on_system, as_shipped = load(Request(recipe, system)), load(Request(recipe))
+    assert {deviation.key for deviation in deviations(as_shipped, on_system)} <= SHIPPED_SYSTEMS_SET
+
+
 def test_an_ablation_is_its_keys_and_no_other():
     found = about("justrl_deepseek", ablations=("overlong_penalty",))
     assert keys(found) == ["reward.reward_kwargs.overlong_buffer_cfg.enable"] and not found["is_justrl"]

