@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from justrl_recipe import checks
-from justrl_recipe.checks import Problem, files, inert, keys
+from justrl_recipe.checks import Problem, keys, unused
 from justrl_recipe.config import Request, load, load_base
 from justrl_recipe.data import schema
 
@@ -23,7 +23,11 @@ def found(*overrides: str, recipe: str = "justrl_deepseek", system: str | None =
 
 
 def in_files(*overrides: str, folder: Path = Path("runs")) -> tuple[list[Problem], list[Problem]]:
-    return files.problems(load(Request("justrl_deepseek", overrides=overrides)), folder)
+    """What is wrong with the files, and what could not be looked at."""
+    composed = load(Request("justrl_deepseek", overrides=overrides))
+    found = checks.of_files(composed, load_base(), folder)
+    unchecked = [problem for problem in found if problem.level == "unchecked"]
+    return [problem for problem in found if problem.level != "unchecked"], unchecked
 
 
 def write(file: Path, prompt: str = BOXED, source: str = "math_dapo", rows: int = 300) -> str:
@@ -59,7 +63,7 @@ def data(tmp_path) -> list[str]:
             "actor_rollout_ref.actor.use_fused_kernels",
             "model.use_fused_kernels",
         ),
-        (["algorithm.gamma=0.9"], "algorithm.gamma", "take it out"),
+        (["algorithm.gamma=0.9"], "algorithm.gamma", "remove it"),
         (["trainer.balance_batch=false"], "trainer.balance_batch", "always balances"),
         (["data.truncation=left"], "data.truncation", "filter_overlong_prompts"),
         (["trainer.resume_from_path=x"], "trainer.resume_from_path", "resume_mode=resume_path"),
@@ -76,7 +80,7 @@ def data(tmp_path) -> list[str]:
         (["algorithm.filter_groups.enable=true"], "algorithm.filter_groups.enable", "custom_sampler.path=null"),
         (["actor_rollout_ref.model.path=null"], "actor_rollout_ref.model.path", "name it"),
         (["data.train_files=null"], "data.train_files", "name it"),
-        (["~data.train_batch_size"], "data.train_batch_size", "leave it in"),
+        (["~data.train_batch_size"], "data.train_batch_size", "restore it"),
         (["trainer.nnodes=0"], "trainer.nnodes", "above 0"),
         (["trainer.critic_warmup=10"], "trainer.critic_warmup", "critic_warmup=0"),
     ],
@@ -104,15 +108,15 @@ def test_what_verl_takes_is_accepted(override):
     assert found(override) == []
 
 
-def test_a_key_is_not_inert_where_its_switch_is_on():
+def test_a_key_is_not_unused_where_its_switch_is_on():
     assert found("actor_rollout_ref.actor.use_kl_loss=true", "actor_rollout_ref.actor.kl_loss_coef=0.001") == []
 
 
-def test_the_inert_keys_are_those_of_this_verl():
+def test_the_unused_keys_are_those_of_this_verl():
     """The table was made by reading veRL 0.9.1: another version needs another reading."""
     assert version("verl") == "0.9.1"
     known = load_base().raw
-    optional = {entry.key for entry in inert.INERT if entry.key not in known}
+    optional = {entry.key for entry in unused.UNUSED if entry.key not in known}
     unknown = [key for key in sorted(optional) if not keys._allowed(key, load_base().values)]
     assert unknown == ["data.chat_template_func", "data.filter_prompts"]  # by veRL as well, but users write them
 
@@ -336,13 +340,31 @@ def verl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 def test_validate_lists_everything_at_once_and_run_refuses_it(data, tmp_path):
     wrong = ["data.train_batch_size=100", "actor_rollout_ref.actor.grad_clip=0.5", "data.val_files=none.parquet"]
     result = verl("validate", "justrl_deepseek", *data, *wrong, cwd=tmp_path)
-    assert result.returncode == 1 and result.stdout.splitlines()[-1] == "3 problems"
-    for key in ("data.train_batch_size", "actor_rollout_ref.actor.grad_clip", "data.val_files"):
-        assert f"x {key}: " in result.stdout
+    assert result.returncode == 1 and result.stdout.splitlines()[-1] == "2 problems, 1 warning"
+    marks = {"data.train_batch_size": "x", "actor_rollout_ref.actor.grad_clip": "!", "data.val_files": "x"}
+    for key, mark in marks.items():
+        assert f"{mark} {key}: " in result.stdout
     as_json = json.loads(verl("validate", "justrl_deepseek", "--json", *data, *wrong, cwd=tmp_path).stdout)
-    assert [sorted(problem) for problem in as_json["problems"]] == [["check", "fix", "key", "level", "why"]] * 3
-    refused = verl("run", "justrl_deepseek", *data, *wrong, cwd=tmp_path)
-    assert refused.returncode == 2 and "1 more: `verl validate` lists them" in refused.stderr
+    assert [sorted(problem) for problem in as_json["problems"]] == [["check", "fix", "key", "level", "why"]] * 2
+    assert [problem["check"] for problem in as_json["warnings"]] == ["unused-key"] and as_json["unchecked"] == []
+    refused = verl("run", "justrl_deepseek", *data, *wrong, "trainer.nnodes=0", cwd=tmp_path)
+    lines = refused.stderr.splitlines()
+    assert refused.returncode == 2 and [line.split(":")[0] for line in lines].count("error") == 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_check_can_be_skipped_by_the_name_that_it_shows(data, tmp_path):
+    wrong = [*data, "data.train_batch_size=100", "actor_rollout_ref.actor.grad_clip=0.5"]
+    shown = verl("validate", "justrl_deepseek", *wrong, cwd=tmp_path).stdout
+    assert "[batch-size]" in shown and "[unused-key]" in shown
+    skipped = verl("validate", "justrl_deepseek", *wrong, "--skip-check", "batch-size", cwd=tmp_path)
+    assert (skipped.returncode, skipped.stdout.splitlines()[-1]) == (0, "no problems, 1 warning")
+    every = [option for name in ("batch-size", "unused-key") for option in ("--skip-check", name)]
+    assert verl("validate", "justrl_deepseek", *wrong, *every, cwd=tmp_path).stdout == "no problems\n"
+    dry = verl("run", "justrl_deepseek", *wrong, *every, "--dry-run", cwd=tmp_path)
+    assert dry.returncode == 0 and "train_batch_size: 100" in dry.stdout
+    unknown = verl("validate", "justrl_deepseek", "--skip-check", "batch-sizes", cwd=tmp_path)
+    assert unknown.returncode == 2 and "did you mean 'batch-size'?" in unknown.stderr
 
 
 def test_validate_says_when_all_is_well_and_when_it_could_not_look(data, tmp_path):

@@ -9,7 +9,7 @@ from justrl_recipe.run.provenance import git_commit, package_sha256, provenance
 
 
 def git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+    command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

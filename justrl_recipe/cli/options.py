@@ -19,6 +19,11 @@ System = Annotated[
     str | None, typer.Option(metavar="NAME|FILE", help="Where it runs, by name or path; never what it learns.")
 ]
 
+SkipCheck = Annotated[
+    list[str] | None,
+    typer.Option("--skip-check", metavar="NAME", help="A check to leave out, by the name that it shows."),
+]
+
 
 def request(recipe: str, overrides: list[str] | None, ablation: list[str] | None, system: str | None) -> Request:
     """The request that the arguments make.

@@ -31,13 +31,15 @@ def run(
         Path | None, typer.Option(metavar="FOLDER", help="The run folder, a new one; default runs/RECIPE-TIME.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config as YAML and stop.")] = False,
+    skip_check: options.SkipCheck = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show veRL's own log as well.")] = False,
 ) -> None:
     """Train a model with a recipe."""
     request = options.request(recipe, overrides, ablation, system)
     composed = config.load(request)
-    refuse(checks.of_config(composed, config.load_base()))
-    about = describe(request, composed)
+    skip = skip_check or []
+    warnings = refuse(checks.kept(checks.of_config(composed, config.load_base()), skip))
+    about = {**describe(request, composed), "skipped_checks": skip, "warnings": warnings}
     notice(about)
     name = config.find_recipe(recipe).stem
     if dry_run:
@@ -68,18 +70,13 @@ def placed(composed: Config, run_folder: Path) -> dict[str, Any]:
 
 def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], verbose: bool) -> None:
     """Make what is missing, then train in a new run folder."""
-    from justrl_recipe.checks import files
     from justrl_recipe.run import start
 
     if "tiny_model" in composed.values:
         make_embedded(composed.values)
-    problems, unchecked = files.problems(composed, out or RUNS)
-    refuse(problems)
-    for line in unchecked:
-        print(f"not checked: {line}", file=sys.stderr)
-    reward = composed.values["reward"]["custom_reward_function"]
-    if why := start.import_error(reward["path"], reward["name"]):
-        raise UserError(f"reward.custom_reward_function: {why}")
+    of_files = checks.of_files(composed, config.load_base(), out or RUNS)
+    found = checks.kept([*of_files, *checks.reward_import(composed)], about["skipped_checks"])
+    about["warnings"] += refuse(found)
     folder = new_run_folder(name, out)
     print(f"run folder: {folder.path}")
     try:
@@ -90,15 +87,14 @@ def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], 
     print(f"done: {folder.path}")
 
 
-def refuse(problems: list[Problem]) -> None:
-    """Stop at a config that has problems.
-
-    Raises:
-        UserError: the first of them, and how many more there are.
-    """
-    if problems:
-        more = f" (and {len(problems) - 1} more: `verl validate` lists them)" if len(problems) > 1 else ""
-        raise UserError(f"{problems[0]}{more}")
+def refuse(found: list[Problem]) -> list[str]:
+    """Print what was found, stop at errors with exit code 2, and return what else there is, a line each."""
+    words = {"error": "error", "warning": "warning", "unchecked": "not checked"}
+    for problem in found:
+        print(f"{words[problem.level]}: {problem} [{problem.check}]", file=sys.stderr)
+    if any(problem.level == "error" for problem in found):
+        raise typer.Exit(2)
+    return [str(problem) for problem in found]
 
 
 def notice(about: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""Keys that veRL 0.9.1 composes and then does not read on the way of this package's recipes.
+"""Keys that veRL 0.9.1 composes and then does not read on the path of this package's recipes.
 
-That way: the synchronous v1 trainer, GRPO without critic and reference policy, the FSDP engine, vLLM. The list was
-made by looking for the readers of each key in veRL's source, and has to be made again for another version.
+That path: the synchronous v1 trainer, GRPO without critic and reference policy, the FSDP engine, vLLM.
+tests/test_unused_keys.py looks for readers of each in veRL's source.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 ACTOR, ROLLOUT, MODEL = (f"actor_rollout_ref.{name}" for name in ("actor", "rollout", "model"))
-NOTHING = "take it out: nothing takes its place"
+NOTHING = "remove it: veRL has no such setting on this path"
 
 
 @dataclass(frozen=True)
-class Inert:
-    """A key without effect: what to set instead, and beside which values it has none."""
+class Unused:
+    """A key without effect: what to do instead, and beside which values of other keys it has none."""
 
     key: str
     fix: str
@@ -22,17 +22,17 @@ class Inert:
     holds: Callable[[Mapping[str, Any]], bool] = lambda values: True
 
 
-def _always(mends: Mapping[str, str]) -> tuple[Inert, ...]:
-    return tuple(Inert(key, fix) for key, fix in mends.items())
+def _always(fixes: Mapping[str, str]) -> tuple[Unused, ...]:
+    return tuple(Unused(key, fix) for key, fix in fixes.items())
 
 
-def _beside(keys: tuple[str, ...], fix: str, other: str, value: Any) -> tuple[Inert, ...]:
+def _beside(keys: tuple[str, ...], fix: str, other: str, value: Any) -> tuple[Unused, ...]:
     """Without effect while `other` has `value`."""
     because = f" while {other}={str(value).lower() if isinstance(value, bool) else value}"
-    return tuple(Inert(key, fix, because, lambda values: values.get(other) == value) for key in keys)
+    return tuple(Unused(key, fix, because, lambda values: values.get(other) == value) for key in keys)
 
 
-INERT = (
+UNUSED = (
     *_always(
         {
             f"{ACTOR}.grad_clip": f"set {ACTOR}.optim.clip_grad",
@@ -68,13 +68,12 @@ INERT = (
             "data.return_raw_input_ids": NOTHING,
             "data.return_full_prompt": NOTHING,
             "reward.reward_manager.module.name": "set reward.reward_manager.name",
-            "trainer.balance_batch": "take it out: veRL always balances",
+            "trainer.balance_batch": "remove it: veRL always balances",
             "trainer.default_hdfs_dir": "set trainer.default_local_dir",
-            "trainer.del_local_ckpt_after_load": NOTHING,
-            "trainer.log_val_generations": "set trainer.validation_data_dir: the file logger writes no tables",
+            "trainer.esi_redundant_time": NOTHING,
         }
     ),
-    Inert(
+    Unused(
         f"{ACTOR}.clip_ratio",
         f"set {ACTOR}.clip_ratio_low and {ACTOR}.clip_ratio_high",
         " beside clip_ratio_low and clip_ratio_high",
@@ -123,13 +122,13 @@ INERT = (
         f"{ACTOR}.strategy",
         "fsdp",
     ),
-    Inert(
+    Unused(
         f"{ACTOR}.optim.lr_warmup_steps_ratio",
         f"set {ACTOR}.optim.lr_warmup_steps",
         " beside lr_warmup_steps",
         lambda values: values[f"{ACTOR}.optim.lr_warmup_steps"] > 0,
     ),
-    Inert(
+    Unused(
         "trainer.resume_from_path",
         "set trainer.resume_mode=resume_path as well",
         " unless trainer.resume_mode=resume_path",
