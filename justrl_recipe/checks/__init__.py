@@ -23,7 +23,7 @@ def of_config(config: Config, base: Config) -> list[Problem]:
         *keys.ignored(repaired, base),
         *rewards.problems(repaired),
         *trainer.problems(repaired, base),
-        *sizes.problems(repaired, base),
+        *sizes.problems(repaired),
     ]
 
 

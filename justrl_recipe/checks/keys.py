@@ -46,6 +46,22 @@ OPEN_SECTIONS = {
 # Keys that take a text or a list of them.
 ONE_OR_SEVERAL = ("data.train_files", "data.val_files", "trainer.logger")
 
+# Keys that hold a whole number above 0.
+COUNTS = (
+    "data.train_batch_size",
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "actor_rollout_ref.actor.ppo_mini_batch_size",
+    "actor_rollout_ref.actor.ulysses_sequence_parallel_size",
+    "actor_rollout_ref.rollout.n",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size",
+    "actor_rollout_ref.rollout.data_parallel_size",
+    "actor_rollout_ref.rollout.pipeline_model_parallel_size",
+    "trainer.nnodes",
+    "trainer.n_gpus_per_node",
+    "trainer.total_training_steps",
+)
+
 # Keys that veRL leaves null, and an example of what they take.
 COUNTS_OR_NULL = {
     "data.gen_batch_size": 256,
@@ -84,13 +100,24 @@ def repaired(config: Config, base: Config) -> tuple[list[Problem], Config]:
     values = _repair(config.values, {**base.values, **_own_sections(config)}, "", found)
     derived = {key for key, value in config.raw.items() if "${" in str(value) and value == base.raw.get(key)}
     problems = [problem for problem in found if problem.key not in derived]  # what they are derived from is listed
-    needed = dict(leaves(values))
-    problems += [
-        Problem("missing-value", key, "no value", f"name it in the recipe, or give {key}=VALUE")
-        for key in NEEDED_KEYS
-        if needed.get(key) is None
-    ]
+    flat = dict(leaves(values))
+    for key in NEEDED_KEYS:
+        if flat.get(key) is None:
+            problems.append(Problem("missing-value", key, "no value", f"name it in the recipe, or give {key}=VALUE"))
+    for key in COUNTS:
+        value = flat[key]
+        if value is None or value <= 0:
+            if value is not None:
+                problems.append(Problem("count", key, f"{value!r} is no count", "give a whole number above 0"))
+            _set(values, key, base.flat[key] or WANTED[key])
     return problems, Config({**dict(leaves(values)), **config.raw}, values, config.shipped_system)
+
+
+def _set(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        values = values[section]
+    values[name] = value
 
 
 def _own_sections(config: Config) -> dict[str, Any]:

@@ -10,33 +10,13 @@ from justrl_recipe.planning.shape import Shape
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 TRITON_WIDTH = 128  # verl/utils/kernel/kernels.py
-COUNTS = (
-    "data.train_batch_size",
-    "data.max_prompt_length",
-    "data.max_response_length",
-    f"{ACTOR}.ppo_mini_batch_size",
-    f"{ACTOR}.ulysses_sequence_parallel_size",
-    f"{ROLLOUT}.n",
-    f"{ROLLOUT}.tensor_model_parallel_size",
-    f"{ROLLOUT}.data_parallel_size",
-    f"{ROLLOUT}.pipeline_model_parallel_size",
-    "trainer.nnodes",
-    "trainer.n_gpus_per_node",
-    "trainer.total_training_steps",
-)
 
 
-def problems(config: Config, base: Config) -> Iterator[Problem]:
-    """What is wrong with the sizes without knowing the model; what is no count is taken as the base's."""
-    values = dict(config.flat)
-    for key in COUNTS:
-        value = values[key]
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
-            yield Problem("count", key, f"{value!r} is no count", "give a whole number above 0")
-            values[key] = base.flat[key]
-    yield from _batches(values)
-    yield from _parallel(values)
-    yield from _budgets(values)
+def problems(config: Config) -> Iterator[Problem]:
+    """What is wrong with the sizes without knowing the model."""
+    yield from _batches(config.flat)
+    yield from _parallel(config.flat)
+    yield from _budgets(config.flat)
 
 
 def of_model(config: Config, shape: Shape) -> list[Problem]:
