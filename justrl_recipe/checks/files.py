@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,9 +63,8 @@ def code(config: Config) -> Iterator[Problem]:
         else:
             yield from _python_file(key, Path(path.removeprefix("file://")), name)
     for key in DOTTED:
-        for name in values[key] if isinstance(values.get(key), list) else [values.get(key)]:
-            if name:
-                yield from _module(key, str(name))
+        if values.get(key):
+            yield from _module(key, str(values[key]))
 
 
 def _python_file(key: str, file: Path, name: Any) -> Iterator[Problem]:
@@ -100,7 +98,7 @@ def _module(key: str, dotted: str) -> Iterator[Problem]:
     """Whether a module, or the module of a class, is there: looked up by its files, since importing would run it."""
     parts = dotted.split(".")
     try:
-        spec = importlib.util.find_spec(parts[0]) if parts[0] not in sys.builtin_module_names else None
+        spec = importlib.util.find_spec(parts[0])
     except (ImportError, ValueError, AttributeError):
         spec = None
     places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
@@ -110,9 +108,9 @@ def _module(key: str, dotted: str) -> Iterator[Problem]:
     for number, part in enumerate(parts[1:], 1):
         if not places:
             return  # inside a module: a class or a function, which only importing could tell
-        modules = [place / f"{part}.py" for place in places if (place / f"{part}.py").is_file()]
+        modules = [file for place in places for file in (*place.glob(f"{part}.py"), *place.glob(f"{part}.*.so"))]
         packages = [place / part for place in places if (place / part).is_dir()]
-        if not modules and not packages and not any(place.glob(f"{part}.*.so") for place in places):
+        if not modules and not packages:
             if number == len(parts) - 1 and part[:1].isupper():
                 return  # a class that a package's __init__ may define
             fix = "check the name; the package is installed and has no such module"

@@ -103,5 +103,5 @@ def find(model: str) -> Shape | None:
 def _read(file: Path) -> Shape:
     try:
         return Shape.of(json.loads(file.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file}: no config.json of a decoder: {type(error).__name__}: {error}") from error
