@@ -1,5 +1,6 @@
 """A run as the report sees it: its metrics, what its manifest says of it, and what it is called."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -14,6 +15,7 @@ import yaml
 from justrl_recipe.dynamics import logs
 from justrl_recipe.dynamics.logs import Metrics, Series
 from justrl_recipe.errors import UserError
+from justrl_recipe.run.manifest import DIED, outcome
 
 METRICS, LOG, MANIFEST, CONFIG = "metrics.jsonl", "train.log", "manifest.json", "config.yaml"
 REQUIRED = ("recipe", "ablations", "overrides", "scaled", "deviations", "is_justrl", "ended")  # of a manifest
@@ -33,7 +35,8 @@ class NoStepYet(UserError):
 class Run:
     """One run.
 
-    arm: what it shares with other seeds of the same experiment.
+    arm: the name of what it shares with other seeds of the same experiment.
+    identity: a hash of the same, by its values; empty where there is only a log.
     label: unlike that of every other run of a report.
     manifest: None where there is only a log.
     gpus: veRL logs tokens/s per GPU; None where no config.yaml says how many there were.
@@ -48,6 +51,7 @@ class Run:
     manifest: dict[str, Any] | None
     gpus: int | None
     limit: float
+    identity: str = ""
 
     @property
     def full(self) -> bool:
@@ -106,9 +110,9 @@ def files(path: Path) -> list[Path]:
 
 
 def ended(path: Path) -> bool:
-    """Whether a run's manifest says that it is over; a bare log may always go on."""
+    """Whether a run is over, by its manifest and its process; a bare log may always go on."""
     manifest = read_manifest(path / MANIFEST)
-    return manifest is not None and manifest["ended"] is not None
+    return manifest is not None and (manifest["ended"] is not None or outcome(manifest) == DIED)
 
 
 def load(path: Path) -> Run:
@@ -133,6 +137,7 @@ def load(path: Path) -> Run:
         manifest=manifest,
         gpus=size.gpus if size else None,
         limit=float(limit),
+        identity=identity(manifest) if manifest else "",
     )
 
 
@@ -193,14 +198,41 @@ def clipped(metrics: Metrics, limit: float) -> Metrics:
 
 def arm_name(manifest: dict[str, Any]) -> str:
     """Recipe, ablations, and the overrides that make it another experiment: `justrl_tiny + overlong_penalty`."""
-    recipe = str(manifest["recipe"])
     deviating = {deviation["key"] for deviation in manifest["deviations"]}
-    changes = [
-        text.rpartition(".")[2] for text in manifest["overrides"] if text.split("=")[0].lstrip("+~") in deviating
-    ]
+    changes = [change(text) for text in manifest["overrides"] if text.split("=")[0].lstrip("+~") in deviating]
     more = [f"{len(changes) - 2} more"] if len(changes) > 2 else []
-    name = Path(recipe).stem if recipe.endswith(".yaml") else recipe
-    return " + ".join([name, *manifest["ablations"], *changes[:2], *more])
+    parts = [manifest["recipe"], *manifest["ablations"]]
+    stems = [Path(part).stem if str(part).endswith(".yaml") else str(part) for part in parts]
+    return " + ".join([*stems, *changes[:2], *more])
+
+
+def change(override: str) -> str:
+    """An override in short: `n=16`; of a file its stem, since a reward's name says more than its key."""
+    key, _, value = override.partition("=")
+    if value.endswith(".py"):
+        return Path(value.removeprefix("file://")).stem
+    return f"{key.lstrip('+').rpartition('.')[2]}={value}" if value else key
+
+
+def identity(manifest: dict[str, Any]) -> str:
+    """What two runs of one arm share, whatever their seeds and wherever they ran: the values that make the arm."""
+    changed = sorted((d["key"], json.dumps(d["yours"], sort_keys=True)) for d in manifest["deviations"])
+    scaled = sorted((d["key"], json.dumps(d["yours"], sort_keys=True)) for d in manifest["scaled"])
+    reward = (manifest.get("reward") or {}).get("sha256")
+    return hashlib.sha256(json.dumps([manifest["recipe"], changed, scaled, reward]).encode()).hexdigest()
+
+
+def tell_arms_apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs, with a part of its hash behind the name of an arm where another arm has the same name."""
+    identities: dict[str, set[str]] = {}
+    for run in runs:
+        identities.setdefault(run.arm, set()).add(run.identity)
+    return [
+        replace(run, arm=f"{run.arm} [{run.identity[:6]}]", label=f"{run.label} [{run.identity[:6]}]")
+        if len(identities[run.arm]) > 1 and run.identity
+        else run
+        for run in runs
+    ]
 
 
 def bare_name(path: Path) -> str:
@@ -219,6 +251,7 @@ def with_labels(runs: Sequence[Run]) -> list[Run]:
             for run, text in zip(runs, extra, strict=True)
         ]
 
+    runs = tell_arms_apart(runs)
     seeds = [(run.manifest or {}).get("seed") for run in runs]
     told = tell_apart(list(runs), ["" if seed is None else f"seed {seed}" for seed in seeds])
     told = tell_apart(told, [f"({run.path.absolute().name})" for run in told])
