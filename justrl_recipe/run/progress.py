@@ -118,6 +118,7 @@ class Progress:
                 ended = process.poll() is not None
                 if metrics is None and self.folder.metrics.is_file():
                     metrics = self.folder.metrics.open(errors="replace")
+                self.show_lost()
                 for line in complete_lines(metrics) if metrics else []:
                     self.show(line)
                 for line in complete_lines(log) if self.verbose else []:
@@ -130,15 +131,18 @@ class Progress:
             self.bar.stop()
         process.wait()
 
+    def show_lost(self) -> None:
+        """Print the batches of which responses were lost since the last look."""
+        for batch in self.folder.lost()[self.lost_shown :]:
+            self.lost_shown += 1
+            self.console.print("LOST {lost} of {responses} {batch} responses of step {step}".format(**batch))
+
     def show(self, line: str) -> None:
         """Print what a line of the metrics file says and move the bar."""
         entry = parse_metrics(line)
         if entry is None:
             return
         step, metrics = entry
-        for batch in self.folder.lost()[self.lost_shown :]:
-            self.lost_shown += 1
-            self.console.print("LOST {lost} of {responses} {batch} responses of step {step}".format(**batch))
         if REWARD in metrics:
             self.console.print(
                 step_line(step, self.total, metrics, self.gpus, self._left(step, metrics)), markup=False
