@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from justrl_recipe.checks.problem import Problem
-from justrl_recipe.checks.unused import UNUSED
+from justrl_recipe.checks.unused import table
 from justrl_recipe.config import RECIPES, SYSTEMS, Config, leaves, nearest_key
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, OWN_SECTIONS
 from justrl_recipe.verl_fields import fields
@@ -209,28 +209,36 @@ def legacy_keys(config: Config) -> Iterator[Problem]:
 def unused_keys(config: Config, base: Config) -> Iterator[Problem]:
     """Keys that were set and that veRL does not read, at all or beside the others' values."""
     values = config.flat
-    for unused in UNUSED:
-        is_set = unused.key in values and config.raw.get(unused.key) != base.raw.get(unused.key)
-        if is_set and unused.holds(values):
-            why = f"{json.dumps(values[unused.key], default=str)} has no effect{unused.because}"
-            yield Problem("unused-key", unused.key, why, unused.fix, "warning")
+    for key in (key for key in values if config.raw.get(key) != base.raw.get(key)):
+        unused = next((entry for entry in table() if entry.names(key) and entry.holds(values)), None)
+        if unused is not None:
+            why = f"{json.dumps(values[key], default=str)} has no effect{unused.because}"
+            yield Problem("unused-key", key, why, unused.fix, "warning")
 
 
-# Switches that do nothing while the number beside them is zero.
-SWITCHES = (
-    ("actor_rollout_ref.actor.use_kl_loss", "actor_rollout_ref.actor.kl_loss_coef"),
-    ("algorithm.use_kl_in_reward", "algorithm.kl_ctrl.kl_coef"),
-    ("reward.reward_kwargs.overlong_buffer_cfg.enable", "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor"),
-    ("algorithm.use_pf_ppo", "algorithm.pf_ppo.weight_pow"),
+# Switches, the value that turns each on (ABOVE_0: any), and the number without which it does nothing.
+ABOVE_0 = object()
+SWITCHES: tuple[tuple[str, Any, str], ...] = (
+    ("actor_rollout_ref.actor.use_kl_loss", True, "actor_rollout_ref.actor.kl_loss_coef"),
+    ("algorithm.use_kl_in_reward", True, "algorithm.kl_ctrl.kl_coef"),
+    (
+        "reward.reward_kwargs.overlong_buffer_cfg.enable",
+        True,
+        "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor",
+    ),
+    ("actor_rollout_ref.actor.policy_loss.loss_mode", "kl_cov", "actor_rollout_ref.actor.policy_loss.ppo_kl_coef"),
+    ("actor_rollout_ref.model.lora_rank", ABOVE_0, "actor_rollout_ref.model.lora_alpha"),
 )
 
 
 def without_effect(config: Config) -> Iterator[Problem]:
     """Switches that are on and whose coefficient is zero."""
     values = config.flat
-    for switch, coefficient in SWITCHES:
-        if values.get(switch) is True and values.get(coefficient) == 0:
-            why = f"true has no effect while {coefficient}={values[coefficient]}"
+    for switch, on, coefficient in SWITCHES:
+        value = values.get(switch)
+        is_on = (value or 0) > 0 if on is ABOVE_0 else value == on
+        if is_on and values.get(coefficient) == 0:
+            why = f"{json.dumps(value)} has no effect while {coefficient}={values[coefficient]}"
             yield Problem("no-effect", switch, why, f"set {coefficient} as well", "warning")
 
 

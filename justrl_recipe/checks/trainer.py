@@ -21,7 +21,7 @@ TRACKERS = {
     "tensorboard": "tensorboard",
     "clearml": "clearml",
     "trackio": "trackio",
-    "rl_insight": None,
+    "rl_insight": "rl_insight",
 }
 RESUME_MODES = ("disable", "auto", "resume_path")
 NEEDED_TO_RESUME = ("model", "optimizer", "extra")
