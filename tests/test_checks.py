@@ -248,7 +248,7 @@ def test_fewer_rows_than_a_batch_takes(data, tmp_path):
 
 def test_a_model_whose_context_is_too_short(data, tmp_path):
     shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    shape |= {"vocab_size": 100}
+    shape |= {"vocab_size": 100, "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
     (tmp_path / "config.json").write_text(json.dumps({**shape, "max_position_embeddings": 4096}))
     problems, _ = in_files(*data, f"actor_rollout_ref.model.path={tmp_path}")
     assert [problem.key for problem in problems] == ["data.max_response_length"]
@@ -274,6 +274,7 @@ def test_what_does_not_go_with_a_models_shape(data, tmp_path, overrides, key, sa
     """SmolLM2-135M's shape, which veRL meets with an AssertionError after minutes."""
     shape = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
     shape |= {"num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 32768}
+    shape |= {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
     (tmp_path / "config.json").write_text(json.dumps(shape))
     model = f"actor_rollout_ref.model.path={tmp_path}"
     assert in_files(*data, model) == ([], [])

@@ -1,11 +1,13 @@
 """Keys that are missing or unusable, that veRL does not know, or that it would ignore."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
+from justrl_recipe.checks import choices
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.checks.unused import table
 from justrl_recipe.config import RECIPES, SYSTEMS, Config, leaves, nearest_key
@@ -83,6 +85,25 @@ TEXTS_OR_NULL = (
     "actor_rollout_ref.model.tokenizer_path",
 )
 
+# Keys of a text that something of a run reads in any case. veRL's defaults, which are texts, do not say so.
+TEXTS = (
+    "trainer.default_local_dir",
+    "trainer.project_name",
+    "trainer.device",
+    "trainer.v1.trainer_mode",
+    "data.prompt_key",
+    "actor_rollout_ref.actor.strategy",
+    "actor_rollout_ref.actor.fsdp_config.model_dtype",
+    "actor_rollout_ref.rollout.name",
+    "actor_rollout_ref.rollout.dtype",
+)
+# Numbers that may be null by what veRL's source does with them, beside those whose dataclass says so.
+NULLABLE = (
+    *("data.seed", "data.image_patch_size", "data.filter_overlong_prompts_workers"),
+    *("reward.reward_kwargs.", "reward.sandbox_fusion.", "algorithm.rollout_correction."),
+    *("actor_rollout_ref.actor.clip_ratio_", "actor_rollout_ref.actor.policy_loss."),
+)
+
 OVERRIDES = "actor_rollout_ref.model.override_config"
 VALIDATION = "actor_rollout_ref.rollout.val_kwargs"
 LENGTHS = ("max_new_tokens", "max_tokens", "response_length", "max_response_length")
@@ -110,6 +131,9 @@ def repaired(config: Config, base: Config) -> tuple[list[Problem], Config]:
             if value is not None:
                 problems.append(Problem("count", key, f"{value!r} is no count", "give a whole number above 0"))
             _set(values, key, base.flat[key] or WANTED[key])
+    for problem in choices.problems(Config(config.raw, values), base):
+        problems.append(problem)
+        _set(values, problem.key, base.flat.get(problem.key))
     return problems, Config({**dict(leaves(values)), **config.raw}, values, config.shipped_system)
 
 
@@ -149,12 +173,23 @@ def _repair(node: Mapping[str, Any], base: Mapping[str, Any], prefix: str, probl
                 why = f"{json.dumps(node[name], default=str)} replaces a section of {len(default)} keys"
                 problems.append(Problem("removed-key", key, why, "restore it, and set single keys in it"))
                 found[name] = default
+        elif node[name] is None and _is_needed(key, default, fields(base.get("_target_", "")).get(name, "")):
+            problems.append(Problem("type", key, "it is null", f"give {_type(default)}, such as {default!r}"))
+            found[name] = default
         elif not _fits(node[name], WANTED.get(key, default)) and not _one_or_several(key, node[name]):
             why = f"{json.dumps(node[name], default=str)} is {_type(node[name])}"
             wanted = WANTED.get(key, default)
             problems.append(Problem("type", key, why, f"give {_type(wanted)}, such as {wanted!r}"))
             found[name] = default
     return found
+
+
+def _is_needed(key: str, default: Any, annotation: str) -> bool:
+    """Whether null in place of `default` would stop a run."""
+    if isinstance(default, str):
+        return key in TEXTS or key.split(".")[0] in OWN_SECTIONS
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    return is_number and not key.startswith(NULLABLE) and not re.search("Optional|None|Any", annotation)
 
 
 def _type(value: Any) -> str:
