@@ -1,144 +1,174 @@
-"""The keys that are said to be unread are unread: each is searched for in veRL's source, on the recipe's path."""
+"""The table of keys that veRL does not read, beside veRL's source: a key that gets a reader fails here."""
 
+import ast
+import functools
 import re
-from functools import cache
+from collections import defaultdict
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+import yaml
 
-from justrl_recipe.checks.unused import UNUSED
-from justrl_recipe.search_path import verl_config_folder
+from justrl_recipe.checks import keys
+from justrl_recipe.checks.unused import table
+from justrl_recipe.config import RECIPES, Request, leaves, load, load_base
 
-# What of veRL 0.9.1 the recipes do not run: other engines and rollouts, other trainers, the v0 trainer.
-OFF_THE_PATH = (
-    "experimental/fully_async_policy",
-    "experimental/one_step_off_policy",
-    "experimental/separation",
-    "experimental/dynamic_dataset",
-    "experimental/teacher_loop",
-    "models",
-    "model_merger",
-    "single_controller/ray/megatron.py",
-    "third_party",
-    "tools",
-    "trainer/constants_ppo.py",
-    "trainer/distillation",
-    "trainer/main_eval.py",
-    "trainer/main_generation_server.py",
-    "trainer/main_ppo_v0.py",
-    "trainer/ppo/ray_trainer.py",
-    "trainer/ppo/v1/trainer_colocate_async.py",
-    "trainer/ppo/v1/trainer_separate_async.py",
-    "trainer/sft_trainer.py",
-    "trainer/sft_trainer_ray.py",
-    "utils/checkpoint/megatron_checkpoint_manager.py",
-    "utils/dataset/multiturn_sft_dataset.py",
-    "utils/megatron",
-    "utils/reward_score",
-    "workers/engine/automodel",
-    "workers/engine/megatron",
-    "workers/engine/mindspeed",
-    "workers/engine/torchtitan",
-    "workers/engine/veomni",
-    "workers/engine_workers_tinker.py",
-    "workers/reward_manager",
-    "workers/rollout/hf_rollout.py",
-    "workers/rollout/naive",
-    "workers/rollout/schemas.py",
-    "workers/rollout/sglang_rollout",
-    "workers/rollout/trtllm_rollout",
+ACCEPTED = yaml.safe_load(Path(__file__).with_name("unused_key_readers.yaml").read_text())
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+
+# Modules that a run of this package's recipes does not come to: other trainers, engines, rollouts and tools.
+OFF_THE_PATH = re.compile(
+    r"trainer/(main_ppo_v0|main_eval|main_generation|sft_trainer|distillation/|ppo/ray_trainer|ppo/prefix_grouper)"
+    r"|trainer/ppo/v1/trainer_(colocate|separate)"
+    r"|experimental/(?!agent_loop|reward_loop)"
+    r"|workers/engine/(?!fsdp/|base|utils|__init__)|workers/engine/fsdp/fsdp_turbo|workers/engine_workers_tinker"
+    r"|workers/rollout/(?!vllm_rollout|llm_server|base|replica|utils|schemas)|workers/reward_manager"
+    r"|workers/config/(critic|distillation|diffusion)"
+    r"|checkpoint_engine/(?!base|__init__)|models/mcore|model_merger|tools/|third_party/torch"
+    r"|utils/(megatron|mcore|profiler|qat|modelopt|veomni|npu|fp8|reward_score/|dataset/(multiturn_sft|rm_)"
+    r"|checkpoint/(megatron|checkpoint_handler))"
 )
-
-# Names that many things have: of these, a reader is one that names the key's section as well.
-SECTIONS = {
-    "actor_rollout_ref.actor.fsdp_config.dtype": r"(?:fsdp_config|engine_config|engine)",
-    "actor_rollout_ref.rollout.multi_turn.enable": r"multi_turn",
-    "actor_rollout_ref.actor.checkpoint.strict": r"(?:checkpoint|checkpoint_config|ckpt_cfg)",
-    "data.tokenizer": r"(?:data|data_config)",
-    "data.trust_remote_code": r"(?:data|data_config)",
-    "reward.reward_manager.module.name": r"(?:module|module_cfg)",
-}
-
-# Where the last part of a key is read on the path and is not this key, or is read to no effect. A line is named by a
-# part of it; a reader that is not among these fails the test.
-OTHER_READERS: dict[str, tuple[str, ...]] = {
-    # An alias in the optimizer's own section.
-    "actor_rollout_ref.actor.grad_clip": ("workers/config/optimizer.py",),
-    # The engine's, which takes the model's (workers/engine_workers.py).
-    "actor_rollout_ref.actor.use_fused_kernels": ("model_config", "engine_config.use_fused_kernels,"),
-    "actor_rollout_ref.actor.use_remove_padding": ("model_config", "fsdp/transformer_impl.py", "veomni"),
-    # The engine's own key.
-    "actor_rollout_ref.actor.use_torch_compile": ("engine_config.use_torch_compile",),
-    # The dataclass asks that it is set, and `rollout.n` sets it.
-    "actor_rollout_ref.actor.rollout_n": ("trajectory[", "assert self.rollout_n != MISSING"),
-    # The trainer's key, which the trainer writes into this one before the engine reads it.
-    "actor_rollout_ref.actor.optim.total_training_steps": ("v1/trainer_base.py", "optim_config.total_training_steps"),
-    # The actor's, critic's and engine's: workers/config/actor.py writes the actor's over the engine's.
-    "actor_rollout_ref.actor.fsdp_config.strategy": ("strategy",),
-    # The actor's, which workers/engine_workers.py writes over the engine's.
-    "actor_rollout_ref.actor.fsdp_config.use_dynamic_bsz": ("use_dynamic_bsz",),
-    "actor_rollout_ref.actor.fsdp_config.max_token_len_per_gpu": ("engine_config.max_token_len", "data["),
-    "actor_rollout_ref.actor.fsdp_config.infer_max_token_len_per_gpu": ("engine_config.infer_max_token_len",),
-    # The critic's.
-    "actor_rollout_ref.actor.ppo_infer_max_token_len_per_gpu": ("critic_cfg.",),
-    # veRL's check of the temperature in validation, where it is on.
-    "actor_rollout_ref.rollout.do_sample": ("val_kwargs.do_sample",),
-    "actor_rollout_ref.rollout.val_kwargs.do_sample": ("utils/config.py",),
-    # The agent loop gives 1.0, so that the server's default is never taken.
-    "actor_rollout_ref.rollout.repetition_penalty": ("sampling_params.setdefault",),
-    # A reward model's.
-    "actor_rollout_ref.rollout.skip_tokenizer_init": ("reward_loop/reward_model.py",),
-    # The data set keeps these and asks none of them again (`self.NAME` has no other reader).
-    "data.truncation": ('config.get("truncation"',),
-    "data.chat_template_func": ('config.get("chat_template_func"',),
-    "data.filter_prompts": ('config.get("filter_prompts"',),
-    "data.return_raw_chat": ('config.get("return_raw_chat"',),
-    "data.return_full_prompt": ('config.get("return_full_prompt"',),
-    # Handed to the FSDP manager, which leaves it unused; checkpoint_handler.py is the supervised trainer's.
-    "trainer.default_hdfs_dir": ("v1/trainer_base.py", "utils/checkpoint/checkpoint_handler.py"),
-}
+CONFIG = re.compile(
+    r"conf|cfg|ctrl|kwargs|options|settings|trainer", re.IGNORECASE
+)  # what holds a config is called so
+LOOK_UPS = ("get", "pop", "getattr", "hasattr", "select", "get_non_tensor_data", "_get_config_value")
 
 
-@cache
-def source() -> list[tuple[str, str]]:
-    """Every line of veRL on the recipe's path that is no comment, with its file."""
-    root = verl_config_folder().parents[1]
-    lines = []
-    for file in sorted(root.rglob("*.py")):
+@functools.cache
+def readers() -> dict[str, set[str]]:
+    """By the last part of a key: `file: expression` of everything that may read it from a config."""
+    spec = find_spec("verl")
+    assert spec is not None and spec.submodule_search_locations
+    root = Path(spec.submodule_search_locations[0])
+    found = defaultdict(set)
+    for file in root.rglob("*.py"):
         name = file.relative_to(root).as_posix()
-        if not name.startswith(OFF_THE_PATH):
-            lines += [
-                (name, line.strip()) for line in file.read_text().splitlines() if not line.strip().startswith("#")
-            ]
-    return lines
+        if not OFF_THE_PATH.match(name):
+            for key, expression in reads(ast.parse(file.read_text()), dataclasses="config/" in name):
+                found[key].add(f"{name}: {expression}")
+    return found
 
 
-def readers(key: str) -> list[str]:
-    """The lines that read an attribute or an item of this name."""
-    name, section = re.escape(key.rpartition(".")[2]), SECTIONS.get(key, "")
-    attribute = rf"\b{section}\.{name}\b" if section else rf"\.{name}\b"
-    item = rf"{section}\[[\"']{name}[\"']\]"
-    call = rf"{section}(?:\.get\(|\.pop\(|.*getattr\(.*)[\"']{name}[\"']"
-    read = re.compile(rf"(?:{attribute}|{item})(?!\s*=[^=])|{call}")
-    return [f"{file}: {line}" for file, line in source() if read.search(line)]
+def reads(tree: ast.AST, dataclasses: bool) -> Iterator[tuple[str, str]]:
+    """Last part and text of each read: an attribute, a subscript, or a name given to a look-up.
+
+    Args:
+        dataclasses: whether `self` may be a config.
+    """
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=owner, attr=name, ctx=ast.Load()):
+                text = ast.unparse(owner)
+                if CONFIG.search(text) or (dataclasses and text == "self"):
+                    yield name, ast.unparse(node)
+            case ast.Subscript(value=owner, slice=ast.Constant(value=str(name)), ctx=ast.Load()):
+                if CONFIG.search(ast.unparse(owner)):
+                    yield name, ast.unparse(node)
+            case ast.Call(func=ast.Attribute(attr=called) | ast.Name(id=called)) if called in LOOK_UPS:
+                for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
+                    if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                        yield argument.value.rpartition(".")[2], ast.unparse(node)
 
 
-ALWAYS = [unused.key for unused in UNUSED if unused.because == " in veRL 0.9.1"]
+def last_part(key: str) -> str:
+    return key.removesuffix(".*").rpartition(".")[2]
 
 
-@pytest.mark.parametrize("key", ALWAYS)
-def test_a_key_that_is_said_to_be_unread_has_no_reader(key):
-    known = OTHER_READERS.get(key, ())
-    assert [line for line in readers(key) if not any(part in line for part in known)] == []
+@pytest.mark.parametrize("key", sorted({entry.key for entry in table()}))
+def test_nothing_on_the_recipes_path_reads_an_unused_key(key):
+    assert readers().get(last_part(key), set()) == set(ACCEPTED.get(key, []))
 
 
-@pytest.mark.parametrize("key", OTHER_READERS)
-def test_every_exception_is_needed(key):
-    lines = readers(key)
-    assert key in ALWAYS and [part for part in OTHER_READERS[key] if not any(part in line for line in lines)] == []
+def test_a_reader_of_each_used_key_is_found():
+    """The search is no use if it finds nothing: it finds a reader of every key that justrl.yaml sets."""
+    justrl = dict(leaves(yaml.safe_load((RECIPES / "justrl.yaml").read_text())))
+    unread = {
+        key
+        for key in justrl.keys() & load_base().raw.keys()
+        if not key.startswith("trainer.v1.sampler.sampler_kwargs.")  # this package's own
+        and not any(entry.names(key) for entry in table())
+        and not readers().get(last_part(key))
+    }
+    assert unread == set()
+    assert any("log_val_generations" in reader for reader in readers()["log_val_generations"])
 
 
 @pytest.mark.parametrize(
-    "key", ["trainer.log_val_generations", "actor.optim.clip_grad", "data.filter_overlong_prompts"]
+    "source",
+    [
+        "config.trainer.balance_batch",
+        "config['trainer']['balance_batch']",
+        "self.config.get('balance_batch', True)",
+        "OmegaConf.select(config, 'trainer.balance_batch')",
+        "getattr(cfg, 'balance_batch')",
+    ],
 )
-def test_a_key_that_is_read_is_found(key):
-    assert readers(key)
+def test_ways_of_reading_a_key_are_recognised(source):
+    assert "balance_batch" in {name for name, _ in reads(ast.parse(source), dataclasses=False)}
+
+
+def test_no_used_key_takes_its_value_from_an_unused_one():
+    """veRL's YAML files hand some values on by interpolation."""
+    always = [entry for entry in table() if not entry.beside and not entry.unless]
+    handed_on = {
+        (key, entry.key)
+        for key, value in load_base().raw.items()
+        for entry in always
+        if f"${{{entry.key}}}" in str(value) or f"${{oc.select:{entry.key}," in str(value)
+        if not any(other.names(key) for other in table())
+    }
+    assert handed_on == set()
+
+
+def test_the_table_is_of_this_verl():
+    assert version("verl") == "0.9.1"
+    known = load_base().raw
+    sections = {key.rsplit(".", depth)[0] for key in known for depth in range(key.count(".") + 1)}
+    unknown = {
+        entry.key
+        for entry in table()
+        if entry.key.removesuffix(".*") not in sections and not keys._allowed(entry.key, load_base().values)
+    }
+    assert unknown == {"data.chat_template_func", "data.filter_prompts"}  # by veRL as well, but users write them
+    others = {other for entry in table() for other in (*entry.beside, *entry.unless)}
+    assert others <= known.keys()
+
+
+def unused(*overrides: str) -> dict[str, str]:
+    composed = load(Request("justrl_deepseek", overrides=overrides))
+    return {problem.key: problem.level for problem in keys.unused_keys(composed, load_base())}
+
+
+@pytest.mark.parametrize(
+    ("key", "without", "with_effect"),
+    [
+        ("trainer.log_val_generations=3", [], ["trainer.logger=[console,wandb]"]),
+        ("trainer.log_val_generations=3", ["trainer.logger=file"], ["trainer.logger=tensorboard"]),
+        (f"{ACTOR}.clip_ratio=0.1", [], [f"{ACTOR}.clip_ratio_low=null"]),
+        ("critic.optim.lr=1e-4", [], ["algorithm.adv_estimator=gae"]),
+        ("critic.optim.lr=1e-4", ["critic.enable=false"], ["critic.enable=true"]),
+        ("actor_rollout_ref.ref.fsdp_config.param_offload=true", [], [f"{ACTOR}.use_kl_loss=true"]),
+        ("actor_rollout_ref.ref.fsdp_config.param_offload=true", [], ["algorithm.use_kl_in_reward=true"]),
+        (
+            "algorithm.kl_ctrl.target_kl=0.2",
+            [],
+            ["algorithm.use_kl_in_reward=true", "algorithm.kl_ctrl.type=adaptive"],
+        ),
+        ("algorithm.kl_ctrl.horizon=5", ["algorithm.use_kl_in_reward=true"], ["algorithm.kl_ctrl.type=adaptive"]),
+        (f"{ACTOR}.optim.lr_warmup_steps_ratio=0.1", [], [f"{ACTOR}.optim.lr_warmup_steps=-1"]),
+        ("trainer.resume_from_path=x", [], ["trainer.resume_mode=resume_path"]),
+        ("algorithm.lam=0.9", [], ["algorithm.adv_estimator=gae"]),
+    ],
+)
+def test_a_conditional_key_has_an_effect_only_beside_other_values(key, without, with_effect):
+    name = key.split("=")[0]
+    assert unused(key, *without).get(name) == "warning"
+    assert name not in unused(key, *without, *with_effect)
+
+
+def test_no_shipped_recipe_sets_an_unused_key_of_its_own():
+    for recipe in ("justrl_deepseek", "justrl_tiny", "justrl_smollm2"):
+        assert list(keys.unused_keys(load(Request(recipe)), load_base())) == []

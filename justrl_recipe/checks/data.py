@@ -1,5 +1,6 @@
 """The data files of a run."""
 
+import os
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -33,7 +34,7 @@ def problems(config: Config) -> Iterator[Problem]:
             yield Problem("data-file", f"data.{key}", "it names no file", f"set data.{key}=FILE")
         for name in value if isinstance(value, list) else [value]:
             file = Path(str(name))
-            if not file.is_file():
+            if not os.path.isfile(file):
                 command = f"verl data {_maker(key, file)} --out {file.parent}"
                 yield Problem(
                     "data-file", f"data.{key}", f"no file {file}", f"make it with `{command}`, or set data.{key}=FILE"

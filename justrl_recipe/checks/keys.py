@@ -1,13 +1,15 @@
 """Keys that are missing or unusable, that veRL does not know, or that it would ignore."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
+from justrl_recipe.checks import choices
 from justrl_recipe.checks.problem import Problem
-from justrl_recipe.checks.unused import UNUSED
+from justrl_recipe.checks.unused import table
 from justrl_recipe.config import RECIPES, SYSTEMS, Config, leaves, nearest_key
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, OWN_SECTIONS
 from justrl_recipe.verl_fields import fields
@@ -83,6 +85,25 @@ TEXTS_OR_NULL = (
     "actor_rollout_ref.model.tokenizer_path",
 )
 
+# Keys of a text that something of a run reads in any case. veRL's defaults, which are texts, do not say so.
+TEXTS = (
+    "trainer.default_local_dir",
+    "trainer.project_name",
+    "trainer.device",
+    "trainer.v1.trainer_mode",
+    "data.prompt_key",
+    "actor_rollout_ref.actor.strategy",
+    "actor_rollout_ref.actor.fsdp_config.model_dtype",
+    "actor_rollout_ref.rollout.name",
+    "actor_rollout_ref.rollout.dtype",
+)
+# Numbers that may be null by what veRL's source does with them, beside those whose dataclass says so.
+NULLABLE = (
+    *("data.seed", "data.image_patch_size", "data.filter_overlong_prompts_workers"),
+    *("reward.reward_kwargs.", "reward.sandbox_fusion.", "algorithm.rollout_correction."),
+    *("actor_rollout_ref.actor.clip_ratio_", "actor_rollout_ref.actor.policy_loss."),
+)
+
 OVERRIDES = "actor_rollout_ref.model.override_config"
 VALIDATION = "actor_rollout_ref.rollout.val_kwargs"
 LENGTHS = ("max_new_tokens", "max_tokens", "response_length", "max_response_length")
@@ -110,6 +131,9 @@ def repaired(config: Config, base: Config) -> tuple[list[Problem], Config]:
             if value is not None:
                 problems.append(Problem("count", key, f"{value!r} is no count", "give a whole number above 0"))
             _set(values, key, base.flat[key] or WANTED[key])
+    for problem in choices.problems(Config(config.raw, values), base):
+        problems.append(problem)
+        _set(values, problem.key, base.flat.get(problem.key))
     return problems, Config({**dict(leaves(values)), **config.raw}, values, config.shipped_system)
 
 
@@ -149,12 +173,23 @@ def _repair(node: Mapping[str, Any], base: Mapping[str, Any], prefix: str, probl
                 why = f"{json.dumps(node[name], default=str)} replaces a section of {len(default)} keys"
                 problems.append(Problem("removed-key", key, why, "restore it, and set single keys in it"))
                 found[name] = default
+        elif node[name] is None and _is_needed(key, default, fields(base.get("_target_", "")).get(name, "")):
+            problems.append(Problem("type", key, "it is null", f"give {_type(default)}, such as {default!r}"))
+            found[name] = default
         elif not _fits(node[name], WANTED.get(key, default)) and not _one_or_several(key, node[name]):
             why = f"{json.dumps(node[name], default=str)} is {_type(node[name])}"
             wanted = WANTED.get(key, default)
             problems.append(Problem("type", key, why, f"give {_type(wanted)}, such as {wanted!r}"))
             found[name] = default
     return found
+
+
+def _is_needed(key: str, default: Any, annotation: str) -> bool:
+    """Whether null in place of `default` would stop a run."""
+    if isinstance(default, str):
+        return key in TEXTS or key.split(".")[0] in OWN_SECTIONS
+    is_number = isinstance(default, int | float) and not isinstance(default, bool)
+    return is_number and not key.startswith(NULLABLE) and not re.search("Optional|None|Any", annotation)
 
 
 def _type(value: Any) -> str:
@@ -209,28 +244,36 @@ def legacy_keys(config: Config) -> Iterator[Problem]:
 def unused_keys(config: Config, base: Config) -> Iterator[Problem]:
     """Keys that were set and that veRL does not read, at all or beside the others' values."""
     values = config.flat
-    for unused in UNUSED:
-        is_set = unused.key in values and config.raw.get(unused.key) != base.raw.get(unused.key)
-        if is_set and unused.holds(values):
-            why = f"{json.dumps(values[unused.key], default=str)} has no effect{unused.because}"
-            yield Problem("unused-key", unused.key, why, unused.fix, "warning")
+    for key in (key for key in values if config.raw.get(key) != base.raw.get(key)):
+        unused = next((entry for entry in table() if entry.names(key) and entry.holds(values)), None)
+        if unused is not None:
+            why = f"{json.dumps(values[key], default=str)} has no effect{unused.because}"
+            yield Problem("unused-key", key, why, unused.fix, "warning")
 
 
-# Switches that do nothing while the number beside them is zero.
-SWITCHES = (
-    ("actor_rollout_ref.actor.use_kl_loss", "actor_rollout_ref.actor.kl_loss_coef"),
-    ("algorithm.use_kl_in_reward", "algorithm.kl_ctrl.kl_coef"),
-    ("reward.reward_kwargs.overlong_buffer_cfg.enable", "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor"),
-    ("algorithm.use_pf_ppo", "algorithm.pf_ppo.weight_pow"),
+# Switches, the value that turns each on (ABOVE_0: any), and the number without which it does nothing.
+ABOVE_0 = object()
+SWITCHES: tuple[tuple[str, Any, str], ...] = (
+    ("actor_rollout_ref.actor.use_kl_loss", True, "actor_rollout_ref.actor.kl_loss_coef"),
+    ("algorithm.use_kl_in_reward", True, "algorithm.kl_ctrl.kl_coef"),
+    (
+        "reward.reward_kwargs.overlong_buffer_cfg.enable",
+        True,
+        "reward.reward_kwargs.overlong_buffer_cfg.penalty_factor",
+    ),
+    ("actor_rollout_ref.actor.policy_loss.loss_mode", "kl_cov", "actor_rollout_ref.actor.policy_loss.ppo_kl_coef"),
+    ("actor_rollout_ref.model.lora_rank", ABOVE_0, "actor_rollout_ref.model.lora_alpha"),
 )
 
 
 def without_effect(config: Config) -> Iterator[Problem]:
     """Switches that are on and whose coefficient is zero."""
     values = config.flat
-    for switch, coefficient in SWITCHES:
-        if values.get(switch) is True and values.get(coefficient) == 0:
-            why = f"true has no effect while {coefficient}={values[coefficient]}"
+    for switch, on, coefficient in SWITCHES:
+        value = values.get(switch)
+        is_on = (value or 0) > 0 if on is ABOVE_0 else value == on
+        if is_on and values.get(coefficient) == 0:
+            why = f"{json.dumps(value)} has no effect while {coefficient}={values[coefficient]}"
             yield Problem("no-effect", switch, why, f"set {coefficient} as well", "warning")
 
 

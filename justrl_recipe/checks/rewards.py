@@ -11,7 +11,7 @@ PENALTY = "reward.reward_kwargs.overlong_buffer_cfg"
 
 def problems(config: Config) -> Iterator[Problem]:
     yield from overlong_penalty(config)
-    yield from unlogged_group_filter(config)
+    yield from group_filter(config)
 
 
 def overlong_penalty(config: Config) -> Iterator[Problem]:
@@ -38,10 +38,16 @@ def overlong_penalty(config: Config) -> Iterator[Problem]:
         yield Problem("overlong-penalty", f"{PENALTY}.len", f"{buffer} does not fit max_resp_len={longest}", fix)
 
 
-def unlogged_group_filter(config: Config) -> Iterator[Problem]:
-    """DAPO's dynamic sampling, which veRL 0.9.1 leaves to its own sampler and skips with any other."""
+def group_filter(config: Config) -> Iterator[Problem]:
+    """DAPO's dynamic sampling, which veRL 0.9.1 leaves to its own sampler, and which needs a metric."""
     sampler = config.values["trainer"]["v1"]["sampler"]["custom_sampler"]
-    if config.values["algorithm"]["filter_groups"]["enable"] and sampler["path"] == OUR_SAMPLER:
+    filter_groups = config.values["algorithm"]["filter_groups"]
+    if not filter_groups["enable"]:
+        return
+    if sampler["path"] == OUR_SAMPLER:
         fix = "add trainer.v1.sampler.custom_sampler.path=null (reward/acc and lost responses are then not logged)"
         why = "true has no effect with the recipe's sampler"
         yield Problem("group-filter", "algorithm.filter_groups.enable", why, fix)
+    if not filter_groups["metric"]:
+        why = "dynamic sampling needs the metric that it compares"
+        yield Problem("group-filter", "algorithm.filter_groups.metric", why, "set it, such as to acc")

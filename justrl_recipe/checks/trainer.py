@@ -1,13 +1,16 @@
 """What veRL's trainer would trip over, ignore, or not be able to resume from."""
 
 import difflib
-from collections.abc import Iterator
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.checks.rewards import OUR_SAMPLER
-from justrl_recipe.config import Config
+from justrl_recipe.config import Config, nearest
 
 # verl/utils/tracking.py (veRL 0.9.1), with the package that each tracker imports.
 TRACKERS = {
@@ -21,8 +24,9 @@ TRACKERS = {
     "tensorboard": "tensorboard",
     "clearml": "clearml",
     "trackio": "trackio",
-    "rl_insight": None,
+    "rl_insight": "rl_insight",
 }
+LOG_PATH = "VERL_FILE_LOGGER_PATH"
 RESUME_MODES = ("disable", "auto", "resume_path")
 NEEDED_TO_RESUME = ("model", "optimizer", "extra")
 
@@ -30,6 +34,7 @@ NEEDED_TO_RESUME = ("model", "optimizer", "extra")
 def problems(config: Config, base: Config) -> Iterator[Problem]:
     yield from another_trainer(config)
     yield from critic_warmup(config)
+    yield from launcher(config)
     yield from trackers(config)
     yield from resume(config, base)
     yield from checkpoints(config)
@@ -55,6 +60,31 @@ def critic_warmup(config: Config) -> Iterator[Problem]:
         yield Problem("critic-warmup", "trainer.critic_warmup", why, "set trainer.critic_warmup=0", "warning")
 
 
+def launcher(config: Config) -> Iterator[Problem]:
+    """Settings of Ray that starting the run would replace (verl_hooks/train.py, run/start.py) or that Ray refuses."""
+    ray_init, on_cpu = config.values["ray_kwargs"]["ray_init"], config.values["trainer"]["device"] == "cpu"
+    runtime_env = ray_init["runtime_env"]
+    key = "ray_kwargs.ray_init.runtime_env"
+    env_vars = runtime_env.get("env_vars") or {}
+    if not isinstance(env_vars, Mapping):
+        why = f"{env_vars!r} holds no variables"
+        yield Problem("launcher", f"{key}.env_vars", why, "set single variables in it")
+        return
+    for name, value in env_vars.items():
+        if name == LOG_PATH:
+            why = "the run's metrics are written to metrics.jsonl in its run folder"
+            yield Problem("launcher", f"{key}.env_vars.{name}", why, "remove it, and choose the folder by --out")
+        elif not isinstance(value, str):
+            why = f"{json.dumps(value, default=str)} is no text, and Ray takes no other variables"
+            yield Problem("launcher", f"{key}.env_vars.{name}", why, f"quote it: {key}.env_vars.{name}='\"{value}\"'")
+    if on_cpu and runtime_env.get("py_executable"):
+        why = "on a CPU every process is a fork of one that this package starts"
+        yield Problem("launcher", f"{key}.py_executable", why, "remove it")
+    if on_cpu and (address := os.environ.get("RAY_ADDRESS")):
+        why = f"{address} is not used: on a CPU the run starts a Ray of its own"
+        yield Problem("launcher", "RAY_ADDRESS", why, "unset it", "warning")
+
+
 def trackers(config: Config) -> Iterator[Problem]:
     """Loggers that veRL does not know, and those whose package is not installed."""
     given = config.values["trainer"]["logger"]
@@ -74,32 +104,79 @@ def resume(config: Config, base: Config) -> Iterator[Problem]:
     mode, path = trainer["resume_mode"], trainer["resume_from_path"]
     instead = "set trainer.resume_mode=resume_path and trainer.resume_from_path=RUN/checkpoints/global_step_N"
     if mode not in RESUME_MODES:
-        yield Problem("resume", "trainer.resume_mode", f"no mode {mode!r}", f"give one of {', '.join(RESUME_MODES)}")
+        fix = nearest(str(mode), RESUME_MODES)
+        yield Problem("resume", "trainer.resume_mode", f"veRL has no mode {mode!r}", fix)
     elif mode == "auto" and trainer["default_local_dir"] == base.values["trainer"]["default_local_dir"]:
         why = "auto finds nothing to resume from in a new run folder, and would start from scratch"
         yield Problem("resume", "trainer.resume_mode", why, instead)
+    elif mode == "auto":
+        yield from _latest(config, Path(str(trainer["default_local_dir"])), instead)
     elif mode == "resume_path":
-        yield from _checkpoint(str(path) if path else "", instead)
+        yield from _checkpoint(config, "trainer.resume_from_path", str(path) if path else "", instead)
     if mode != "disable":
         loaded = config.values["actor_rollout_ref"]["actor"]["checkpoint"]["load_contents"] or []
         if missing := [part for part in NEEDED_TO_RESUME if part not in loaded]:
             key = "actor_rollout_ref.actor.checkpoint.load_contents"
-            why = f"without {', '.join(missing)} the run would go on from another state than it was saved in"
+            why = f"without {', '.join(missing)} the run would continue from another state than the saved one"
             yield Problem("resume", key, why, "set it to [model,optimizer,extra]")
 
 
-def _checkpoint(path: str, instead: str) -> Iterator[Problem]:
+def _latest(config: Config, folder: Path, instead: str) -> Iterator[Problem]:
+    """The checkpoint that `auto` takes: the one that the tracker names (verl/utils/checkpoint/checkpoint_manager.py).
+
+    Without a tracker nothing has been saved yet, and the run starts from scratch, as it should.
+    """
+    tracker = folder / "latest_checkpointed_iteration.txt"
+    if not os.path.isfile(tracker):
+        return
+    try:
+        step = int(tracker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        why = f"{tracker} holds no step, so auto fails"
+        yield Problem(
+            "resume", "trainer.resume_mode", why, f"write the step of a whole checkpoint to it, or {instead}"
+        )
+        return
+    yield from _checkpoint(config, "trainer.default_local_dir", str(folder / f"global_step_{step}"), instead)
+
+
+def _checkpoint(config: Config, key: str, path: str, instead: str) -> Iterator[Problem]:
     """What veRL needs of a checkpoint (verl/trainer/ppo/v1/trainer_base.py, _load_checkpoint)."""
-    key, folder = "trainer.resume_from_path", Path(path)
+    trainer, actor = config.values["trainer"], Path(path, "actor")
+    step = path.rpartition("global_step_")[2]
     if not path:
         yield Problem("resume", key, "no checkpoint is named", instead)
-    elif not path.rpartition("global_step_")[2].isdecimal():
+        return
+    if not step.isdecimal() or step == path:
         yield Problem("resume", key, f"{path} does not end in global_step_N", instead)
-    elif not (folder / "actor").is_dir() or not any((folder / "actor").glob("*.pt")):
-        yield Problem("resume", key, f"{path} is no checkpoint: it has no actor/*.pt", instead)
-    elif not (folder / "data.pt").is_file():
+        return
+    files = [found.name for found in actor.glob("model_world_size_*.pt")] if os.path.isdir(actor) else []
+    if not files:
+        yield Problem("resume", key, f"{path} is no checkpoint: it has no actor/model_world_size_*.pt", instead)
+        return
+    if not os.path.isfile(Path(path, "data.pt")):
         why = f"{path} has no data.pt, so the data would start from the beginning"
         yield Problem("resume", key, why, "give a checkpoint that is whole")
+    yield from _ranks(key, path, files, trainer["nnodes"], trainer["n_gpus_per_node"])
+    steps = trainer["total_training_steps"]
+    if int(step) >= steps:
+        why = f"{path} is at or beyond trainer.total_training_steps={steps}: nothing is left to train"
+        yield Problem("resume", key, why, f"raise trainer.total_training_steps above {int(step)}")
+
+
+def _ranks(key: str, path: str, files: Sequence[str], nodes: int, of_node: int) -> Iterator[Problem]:
+    """A checkpoint of another number of GPUs, or that lacks a GPU's files. Several nodes may each hold their own."""
+    saved_by = sorted({int(size) for name in files for size in re.findall(r"^model_world_size_(\d+)_rank", name)})
+    gpus = nodes * of_node
+    if saved_by and gpus not in saved_by:
+        why = f"{path} was saved by {saved_by[0]} GPUs, and veRL does not resume on {gpus}"
+        fix = f"resume on {saved_by[0]} GPUs (trainer.nnodes, trainer.n_gpus_per_node)"
+        yield Problem("resume", key, why, fix)
+    elif saved_by and nodes == 1:
+        missing = [rank for rank in range(gpus) if f"model_world_size_{gpus}_rank_{rank}.pt" not in files]
+        if missing:
+            why = f"{path} lacks the files of rank {missing[0]} of {gpus}"
+            yield Problem("resume", key, why, "give a checkpoint that is whole")
 
 
 def checkpoints(config: Config) -> Iterator[Problem]:

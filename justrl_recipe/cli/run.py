@@ -60,10 +60,14 @@ def placed(composed: Config, run_folder: Path) -> dict[str, Any]:
     Checkpoints go to the run folder unless `trainer.default_local_dir` differs from the recipe's, and the `file`
     logger, which the step lines, the manifest and the report read, is added to the loggers that are named.
     """
-    trainer = dict(composed.values["trainer"])
-    if trainer["default_local_dir"] == config.load_base().values["trainer"]["default_local_dir"]:
+    given = composed.values.get("trainer")
+    if not isinstance(given, dict):
+        raise UserError("trainer: a run cannot do without this section: restore it")
+    trainer = dict(given)
+    if trainer.get("default_local_dir") == config.load_base().values["trainer"]["default_local_dir"]:
         trainer["default_local_dir"] = str(RunFolder(run_folder).checkpoints)
-    loggers = [trainer["logger"]] if isinstance(trainer["logger"], str) else list(trainer["logger"] or [])
+    logger = trainer.get("logger")
+    loggers = list(logger) if isinstance(logger, list) else [logger] if logger else []
     trainer["logger"] = loggers if "file" in loggers else [*loggers, "file"]
     return {**composed.values, "trainer": trainer}
 
