@@ -35,7 +35,7 @@ OTHER_PACKAGE = re.compile(r"^\s*#\s*@package\s+(?!_global_\b)\S", re.MULTILINE)
 # What Hydra 1.3 and OmegaConf raise for what a user may write; the built-in ones come from their code for lists.
 CANNOT_COMPOSE = (
     *(HydraException, OmegaConfBaseException, yaml.YAMLError),
-    *(RecursionError, TypeError, ValueError, AttributeError, AssertionError, KeyError),
+    *(OSError, RecursionError, TypeError, ValueError, AttributeError, AssertionError, KeyError),
 )
 
 search_path.register()
@@ -216,11 +216,11 @@ def _require_whole(config: Config, recipe: Path) -> None:
     Raises:
         UserError: sections that veRL reads are missing.
     """
+    for kind, folder in (("ablation", ABLATIONS), ("system", SYSTEMS)):
+        if recipe.parent.resolve() == folder.resolve():
+            raise UserError(f"{recipe.name} is no recipe: give a recipe and --{kind} {recipe.stem}")
     needed = ("actor_rollout_ref", "algorithm", "data", "reward", "trainer")
     if len([section for section in needed if section not in config.values]) > 1:
-        for kind, folder in (("ablation", ABLATIONS), ("system", SYSTEMS)):
-            if recipe.parent.resolve() == folder.resolve():
-                raise UserError(f"{recipe.name} is no recipe: give a recipe and --{kind} {recipe.stem}")
         raise UserError(f"{recipe.name} is no whole recipe: begin it with `defaults: [justrl_deepseek, _self_]`")
 
 

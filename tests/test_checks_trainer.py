@@ -143,6 +143,7 @@ def test_a_tracker_whose_package_is_missing_is_an_error(monkeypatch, name, packa
         ),
         (f"{RUNTIME_ENV}.env_vars.OMP_NUM_THREADS=4", "env_vars.OMP_NUM_THREADS", "justrl_tiny"),
         (f"+{RUNTIME_ENV}.env_vars.NCCL_DEBUG=true", "env_vars.NCCL_DEBUG", "justrl_deepseek"),
+        (f"{RUNTIME_ENV}.env_vars.VLLM_CPU_KVCACHE_SPACE=much", "env_vars.VLLM_CPU_KVCACHE_SPACE", "justrl_tiny"),
         (f"{RUNTIME_ENV}.env_vars=text", "env_vars", "justrl_tiny"),
         (f"{RUNTIME_ENV}.py_executable=/usr/bin/python3", "py_executable", "justrl_tiny"),
     ],

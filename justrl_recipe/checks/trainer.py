@@ -26,7 +26,7 @@ TRACKERS = {
     "trackio": "trackio",
     "rl_insight": "rl_insight",
 }
-LOG_PATH = "VERL_FILE_LOGGER_PATH"
+LOG_PATH, CACHE = "VERL_FILE_LOGGER_PATH", "VLLM_CPU_KVCACHE_SPACE"
 RESUME_MODES = ("disable", "auto", "resume_path")
 NEEDED_TO_RESUME = ("model", "optimizer", "extra")
 
@@ -77,6 +77,9 @@ def launcher(config: Config) -> Iterator[Problem]:
         elif not isinstance(value, str):
             why = f"{json.dumps(value, default=str)} is no text, and Ray takes no other variables"
             yield Problem("launcher", f"{key}.env_vars.{name}", why, f"quote it: {key}.env_vars.{name}='\"{value}\"'")
+        elif name == CACHE and on_cpu and not value.isdecimal():
+            why = f"{value!r} is no whole number of GiB"
+            yield Problem("launcher", f"{key}.env_vars.{name}", why, "give it as text, such as '\"1\"'")
     if on_cpu and runtime_env.get("py_executable"):
         why = "on a CPU every process is a fork of one that this package starts"
         yield Problem("launcher", f"{key}.py_executable", why, "remove it")
@@ -152,7 +155,7 @@ def _checkpoint(config: Config, key: str, path: str, instead: str) -> Iterator[P
         return
     files = [found.name for found in actor.glob("model_world_size_*.pt")] if os.path.isdir(actor) else []
     if not files:
-        yield Problem("resume", key, f"{path} is no checkpoint: it has no actor/model_world_size_*.pt", instead)
+        yield Problem("resume", key, f"{path} is no checkpoint: it has no actor/*.pt", instead)
         return
     if not os.path.isfile(Path(path, "data.pt")):
         why = f"{path} has no data.pt, so the data would start from the beginning"
