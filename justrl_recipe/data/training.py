@@ -19,13 +19,14 @@ REPOSITORY = "BytedTsinghua-SIA/DAPO-Math-17k"
 REPOSITORY_FILE = "data/dapo-math-17k.parquet"
 DATA_SOURCE = "math_dapo"
 
+# Each starts where no white space stands before, so that a search takes time in proportion to the prompt's length.
 INSTRUCTIONS = (
     re.compile(
         r"^\s*Solve the following math problem step by step\. The last line of your response should be of the form "
         r"Answer: \$Answer \(without quotes\) where \$Answer is the answer to the problem\.\s*"
     ),
-    re.compile(r'\s*Remember to put your answer on its own line after "Answer:"\.\s*$'),
-    re.compile(r"\s*" + re.escape(schema.INSTRUCTION) + r"\s*$"),
+    re.compile(r'(?<!\s)\s*Remember to put your answer on its own line after "Answer:"\.\s*$'),
+    re.compile(r"(?<!\s)\s*" + re.escape(schema.INSTRUCTION) + r"\s*$"),
 )
 
 Progress = Callable[[int], None]
@@ -59,12 +60,15 @@ def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress)
         for batch in problems.read(source):
             rows_in += batch.rows
             dropped["copies of a problem"] += batch.rows - len(batch.problems)
+            bare: dict[str, tuple[str, bytes]] = {}  # a long problem may stand with many golds
             for prompt, answer in zip(batch.problems, batch.golds, strict=True):
-                problem, gold = problem_of(prompt), schema.normalised_gold(answer)
+                if prompt not in bare:
+                    bare[prompt] = problem_of(prompt), digest(problem_of(prompt))
+                (problem, key), gold = bare[prompt], schema.normalised_gold(answer)
                 if not problem or not gold:
                     dropped["empty problem" if gold else "empty ground truth"] += 1
                     continue
-                key, value = digest(problem), digest(gold)
+                value = digest(gold)
                 if key in seen:
                     same = seen[key] == value
                     dropped["copies of a problem" if same else "same problem with another ground truth"] += 1
