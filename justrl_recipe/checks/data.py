@@ -155,7 +155,9 @@ def _unlike(key: str, names: list[str]) -> Iterator[Problem]:
         return
     import datasets
 
-    tables = [datasets.Dataset(pyarrow.parquet.read_schema(name).empty_table()) for name in parquet]
+    schemas = [pyarrow.parquet.read_schema(name) for name in parquet]
+    empty = [pyarrow.Table.from_arrays([pyarrow.nulls(1, f.type) for f in s], schema=s) for s in schemas]
+    tables = [datasets.Dataset(table) for table in empty]
     for name, table in zip(parquet[1:], tables[1:], strict=True):
         try:
             datasets.concatenate_datasets([tables[0], table])

@@ -86,7 +86,7 @@ def of_ground_truths(score: Score, share: float = SHARE) -> list[Finding]:
         plain = plain if WHOLE_DECIMAL.fullmatch(plain) is None else plain.split(".")[0]
         return plain != gold and not rewarded(source, plain, gold)
 
-    exact = "it has to be text of at most 92 characters with balanced braces"
+    exact = "it has to be text of at most 92 characters, with balanced braces and no box"
     form = "white space, $, \\boxed{}, 4.0, a list in a text or a placeholder: responses do not write it so"
     return [
         Finding("empty ground truth", lambda batch: each(_empty)(batch.golds)),

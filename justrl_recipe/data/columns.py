@@ -22,7 +22,8 @@ import pyarrow.parquet
 from justrl_recipe.errors import UserError
 
 SUFFIXES = (".parquet", ".json", ".jsonl")  # that veRL reads
-BATCH_ROWS = 20_000
+BATCH_ROWS, PLAIN_ROWS = 20_000, 5_000
+BUFFER = 1 << 20  # bytes of a column that are read at once
 ROW_BYTES = 16 << 20  # of one row's text
 BATCH_BYTES = 64 << 20
 CHUNK_BYTES, CHUNK_RATIO = 256 << 20, 1000  # a column chunk that is larger and compresses better is no text
@@ -146,7 +147,7 @@ def parquet_batches(file: Path, columns: list[str], rows: int = BATCH_ROWS) -> I
         UserError: it is damaged, or unpacks to more than a text can be.
     """
     with reading(file, "whole parquet file"):
-        plain = pyarrow.parquet.ParquetFile(file)
+        plain = pyarrow.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
         leaves = [plain.schema.column(number) for number in range(len(plain.schema))]
         needed = {
             number
@@ -156,19 +157,45 @@ def parquet_batches(file: Path, columns: list[str], rows: int = BATCH_ROWS) -> I
         for group in range(plain.metadata.num_row_groups):
             _require_bounded(file, plain.metadata.row_group(group), needed)
         texts = [leaves[number].path for number in needed if leaves[number].physical_type == "BYTE_ARRAY"]
-        parquet = pyarrow.parquet.ParquetFile(file, read_dictionary=texts)
+        parquet = pyarrow.parquet.ParquetFile(file, read_dictionary=texts, buffer_size=BUFFER, pre_buffer=False)
         done = 0
-        for batch in parquet.iter_batches(rows, columns=columns):
-            sizes = sum(
-                (_bytes_of_rows(column) for column in batch.columns), numpy.zeros(batch.num_rows, numpy.int64)
-            )
-            if len(sizes) and sizes.max() > ROW_BYTES:
-                row = done + int(sizes.argmax()) + 1
-                raise UserError(f"{file}: row {row} unpacks to {sizes.max() / 1e6:,.0f} MB of text")
-            cuts = numpy.flatnonzero(numpy.diff(numpy.cumsum(sizes) // BATCH_BYTES)) + 1
-            for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), batch.num_rows], strict=True):
-                yield batch.slice(start, stop - start)
+        for group in range(plain.metadata.num_row_groups):
+            for batch in _of_group(parquet, plain, group, columns, rows):
+                yield from _cut(file, batch, done)
+                done += batch.num_rows
+
+
+def _of_group(
+    parquet: pyarrow.parquet.ParquetFile,
+    plain: pyarrow.parquet.ParquetFile,
+    group: int,
+    columns: list[str],
+    rows: int,
+) -> Iterator[pyarrow.RecordBatch]:
+    """A row group's batches: with dictionaries while the file has one, in smaller batches of texts from there."""
+    done = 0
+    try:
+        for batch in parquet.iter_batches(rows, row_groups=[group], columns=columns):
+            yield batch
             done += batch.num_rows
+        return
+    except pyarrow.ArrowNotImplementedError:  # Arrow cannot nest a dictionary that is given up within a batch
+        pass
+    for batch in plain.iter_batches(min(rows, PLAIN_ROWS), row_groups=[group], columns=columns):
+        if batch.num_rows > done:
+            yield batch.slice(done)
+        done = max(0, done - batch.num_rows)
+
+
+def _cut(file: Path, batch: pyarrow.RecordBatch, done: int) -> Iterator[pyarrow.RecordBatch]:
+    """A batch in pieces whose texts fit into memory, `done` rows of the file before it."""
+    sizes = sum((_bytes_of_rows(column) for column in batch.columns), numpy.zeros(batch.num_rows, numpy.int64))
+    if len(sizes) and sizes.max() > ROW_BYTES:
+        row = done + int(sizes.argmax()) + 1
+        raise UserError(f"{file}: row {row} unpacks to {sizes.max() / 1e6:,.0f} MB of text")
+    cuts = numpy.flatnonzero(numpy.diff(numpy.cumsum(sizes) // BATCH_BYTES)) + 1
+    for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), batch.num_rows], strict=True):
+        yield batch.slice(start, stop - start)
 
 
 def _require_bounded(file: Path, group: pyarrow.parquet.RowGroupMetaData, needed: set[int]) -> None:
@@ -193,6 +220,8 @@ def _bytes_of_rows(array: pyarrow.Array) -> numpy.ndarray:
     if pyarrow.types.is_dictionary(kind):
         lengths = pyarrow.compute.binary_length(array.dictionary).fill_null(0).to_numpy(zero_copy_only=False)
         return numpy.append(lengths, 0)[_indices(array)].astype(numpy.int64)
+    if is_text(kind) or pyarrow.types.is_binary(kind):
+        return pyarrow.compute.binary_length(array).fill_null(0).to_numpy(zero_copy_only=False).astype(numpy.int64)
     if pyarrow.types.is_struct(kind):
         fields = (_bytes_of_rows(array.field(number)) for number in range(kind.num_fields))
         return sum(fields, numpy.zeros(len(array), numpy.int64))
@@ -212,6 +241,8 @@ def _indices(array: pyarrow.DictionaryArray) -> numpy.ndarray:
 
 def coded(array: pyarrow.Array) -> Coded:
     """An Arrow column as Python's values."""
+    if pyarrow.types.is_string(array.type) or pyarrow.types.is_large_string(array.type):
+        array = array.dictionary_encode()
     kind = array.type
     if pyarrow.types.is_dictionary(kind):
         used, codes = numpy.unique(_indices(array), return_inverse=True)
@@ -305,9 +336,14 @@ def _of_json(file: Path, prompt_key: str) -> Iterator[Batch]:
     import datasets
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    datasets.disable_progress_bars()
     done = 0
     with tempfile.TemporaryDirectory() as cache, reading(file, "JSON that veRL reads"):
-        loaded = datasets.load_dataset("json", data_files=str(file), streaming=True, cache_dir=cache)["train"]
+        try:
+            loaded = datasets.load_dataset("json", data_files=str(file), cache_dir=cache)["train"]
+        except datasets.exceptions.DatasetsError as error:
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            raise UserError(f"{file} is no JSON that veRL reads: {first_line(cause)}") from error
         for rows in loaded.iter(batch_size=BATCH_ROWS):
             for column in (prompt_key, "reward_model", "data_source"):
                 if column not in rows:
