@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from multiprocessing.connection import Connection
 from typing import Any
 
-from justrl_recipe.data.problems import first_line
+from justrl_recipe.data.columns import first_line
 from justrl_recipe.evaluation.job import Generated, Job, Refused
 from justrl_recipe.processes import end_with_parent
 
