@@ -243,3 +243,11 @@ def test_dynamic_sampling_needs_its_metric():
     enable = ["algorithm.filter_groups.enable=true", "trainer.v1.sampler.custom_sampler.path=null"]
     assert levels(found(*enable, "algorithm.filter_groups.metric=null"))["algorithm.filter_groups.metric"] == "error"
     assert "algorithm.filter_groups.metric" not in levels(found(*enable, "algorithm.filter_groups.metric=acc"))
+
+
+def test_resuming_without_the_optimizer_would_learn_something_else(tmp_path):
+    contents = f"{ACTOR}.checkpoint.save_contents=[model,hf_model]"  # load_contents follows it
+    resumes = ("trainer.resume_mode=auto", f"trainer.default_local_dir={tmp_path}")
+    [problem] = found(*resumes, contents)
+    assert problem.check == "resume" and "without optimizer, extra" in problem.why
+    assert found(contents) == []
