@@ -69,7 +69,7 @@ def _missing(key: str, name: str) -> Problem | None:
         return Problem(
             "data-file", f"data.{key}", f"{name} is not here", "copy it to this machine first", "unchecked"
         )
-    if not os.path.isfile(file):
+    if not os.path.isfile(file):  # Path.is_file raises at a name that no file can have
         fix = f"make it with `verl data {_maker(key, file)} --out {file.parent}`, or set data.{key}=FILE"
         return Problem("data-file", f"data.{key}", f"no file {file}", fix)
     if file.suffix not in columns.SUFFIXES:
@@ -130,10 +130,13 @@ def _stock_scorer(config: Config, file: Path) -> Iterator[Problem]:
     if config.values["reward"]["custom_reward_function"]["path"] is not None:
         return
     strange: set[str] = set()
-    rows, unasked = 0, 0
+    rows, unasked, no_text = 0, 0, 0
     for batch in columns.read(file, config.values["data"]["prompt_key"]):
         rows += batch.rows
         strange |= {repr(s) for s in batch.sources.values if not isinstance(s, str) or not STOCK.fullmatch(s)}
+        no_text += int(
+            numpy.array([not isinstance(g, str) for g in batch.golds.values], bool)[batch.golds.codes].sum()
+        )
         dapo = numpy.array([source == "math_dapo" for source in batch.sources.values], bool)[batch.sources.codes]
         texts = [columns.text(messages) for messages in batch.prompts.values]
         asks = numpy.array(["Answer:" in text for text in texts], bool)[batch.prompts.codes]
@@ -141,6 +144,9 @@ def _stock_scorer(config: Config, file: Path) -> Iterator[Problem]:
     fix = "set reward.custom_reward_function.path"
     if strange:
         why = f"veRL's own scorer does not take data_source {min(strange)} of {file}"
+        yield Problem("stock-scorer", REWARD, why, fix)
+    if no_text:
+        why = f"veRL's own scorer fails at a ground truth that is no text, as {no_text:,} of {rows:,} in {file}"
         yield Problem("stock-scorer", REWARD, why, fix)
     if unasked:
         why = (
@@ -172,17 +178,16 @@ def _amounts(config: Config, rows: dict[str, int]) -> Iterator[Problem]:
     sizes = {name: config.flat.get(name) for name in ("data.train_batch_size", "trainer.total_epochs")}
     if not all(isinstance(size, int) and size > 0 for size in sizes.values()):
         return  # checks/sizes.py names them
+    lengths = None
     try:
         lengths = _lengths(config)
     except NoTemplate as error:
         yield Problem("chat-template", f"{MODEL}.path", str(error), "veRL makes the prompts with it")
-        return
     except UserError as error:
         level: Level = "error" if os.path.isdir(_tokenizer(config)) else "unchecked"
         yield Problem(
             "chat-template", f"{MODEL}.path", str(error), "download the model again, or give its folder", level
         )
-        return
     if "train_files" in rows:
         yield from _training(config, rows["train_files"], lengths)
     if "val_files" in rows and lengths is not None and config.values["data"]["filter_overlong_prompts"]:
@@ -270,8 +275,7 @@ def _chosen(data: dict, key: str, total: int) -> numpy.ndarray | None:
         return None
     chosen = numpy.zeros(total, bool)
     if data["shuffle"]:
-        seed = data["seed"] if data["seed"] is not None else 0
-        chosen[numpy.random.default_rng(seed).choice(total, size=most, replace=False)] = True
+        chosen[numpy.random.default_rng(abs(data["seed"] or 0)).choice(total, size=most, replace=False)] = True
     else:
         chosen[:most] = True
     return chosen

@@ -1,5 +1,6 @@
 """A prompt's length in the tokens of a model, as verl/utils/dataset/rl_dataset.py counts them."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Lengths:
     """
 
     def __init__(self, model: str, template: str | None = None, arguments: Mapping[str, Any] | None = None) -> None:
-        if Path(model).is_dir() and not any((Path(model) / name).is_file() for name in FILES):
+        if os.path.isdir(model) and not any((Path(model) / name).is_file() for name in FILES):
             raise UserError(f"folder {model} has no tokenizer (none of {', '.join(FILES)})")
         from transformers import AutoTokenizer
 
