@@ -583,7 +583,7 @@ def test_watching_follows_a_run_to_its_end(tmp_path):
 
 
 def test_ctrl_c_ends_watching_and_leaves_nothing_half_written(tmp_path):
-    folder = write_run(tmp_path / "run", ended=None)
+    folder = write_run(tmp_path / "run", ended=None, status="running")
     watcher = start_watching(folder)
     try:
         until((folder / "report.html").exists)
