@@ -80,19 +80,19 @@ def find(model: str) -> Checkpoint:
 def _of_run(checkpoint: Path, run: Path) -> Checkpoint:
     """A veRL checkpoint, with what its run's folder says of it."""
     name = f"{run.name}-{checkpoint.name}" if run.name else checkpoint.name
-    folder = merged(checkpoint, trained.require_plain_lora(run))
-    about = None
+    about, template = None, trained.template(run)  # before the merger, which takes long
     if STEP.fullmatch(checkpoint.name):
         step, steps = int(checkpoint.name.rpartition("_")[2]), trained.steps(run)
         if steps and step < steps:
             print(f"{run} was to train {steps:,} steps: step {step:,} is evaluated", file=sys.stderr)
         about = trained.about(run, step)
+    folder = merged(checkpoint, trained.require_plain_lora(run))
     if adapter := lora.record(folder):
         if adapter["kept_in_bfloat16"] < KEPT:
             share = f"{adapter['kept_in_bfloat16']:.0%} of what the LoRA adapter of {checkpoint.name} changes"
             print(f"bfloat16, which vLLM uses on a GPU, keeps {share}", file=sys.stderr)
         about = {**about, "lora": adapter} if about else about
-    return _whole(Checkpoint(folder, name, trained.template(run), about))
+    return _whole(Checkpoint(folder, name, template, about))
 
 
 def _is_checkpoint(folder: Path) -> bool:

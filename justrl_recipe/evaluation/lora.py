@@ -85,7 +85,7 @@ def _update(name: str, part: dict[str, Any], weight: "Tensor", alpha: float) -> 
 
     An embedding's is transposed, as in PEFT (peft/tuners/lora/layer.py).
     """
-    if part.keys() < {"A", "B"} or any(part[side].ndim != 2 for side in "AB"):
+    if not {"A", "B"} <= part.keys() or any(part[side].ndim != 2 for side in "AB"):
         raise UserError(f"cannot merge the adapter: {name} has no A and B that are matrices")
     a, b = part["A"], part["B"]
     if b.shape[1] != a.shape[0]:

@@ -75,11 +75,15 @@ def require_plain_lora(run: Path) -> bool:
     veRL keeps r and alpha of an adapter alone, so what else the one says that the run started from would be lost.
 
     Raises:
-        UserError: the adapter that the run started from has another scale or weights that are no adapter's.
+        UserError: the base weights were not saved, or the adapter that the run started from has another scale or
+            weights that are no adapter's.
     """
     model = _model(run)
     if not model.get("lora_rank"):
         return False
+    saved = _config(run)["actor_rollout_ref"].get("actor", {}).get("checkpoint") or {}
+    if saved.get("save_lora_only"):
+        raise UserError(f"{run} saved its adapter alone (actor.checkpoint.save_lora_only): there is nothing to merge")
     if start := model.get("lora_adapter_path"):
         file = Path(start) / "adapter_config.json"
         try:
