@@ -133,8 +133,7 @@ def test_an_adapter_that_cannot_be_folded_is_refused(tmp_path, parts, alpha, con
 @pytest.fixture
 def merger(monkeypatch):
     """Stands for veRL's merger: writes what it would, and counts its calls."""
-    calls: list[Path] = []
-    parts: dict[str, dict[str, torch.Tensor] | None] = {"adapter": None}
+    calls, parts = [], {"adapter": None}
 
     def merge(step: Path, log: Path, *module: str) -> None:
         calls.append(step)
@@ -171,7 +170,7 @@ def actor_of(run: Path, step: int = 3) -> Path:
 
 @pytest.mark.parametrize("inner", ["", "checkpoints/global_step_3", "checkpoints/global_step_3/actor"])
 def test_a_run_is_evaluated_by_its_folder_or_by_anything_of_its_checkpoint(tmp_path, merger, capsys, inner):
-    run = write_run(tmp_path / "run", apply_chat_template_kwargs=None)
+    run = write_run(tmp_path / "run")
     write_config(run, apply_chat_template_kwargs={"enable_thinking": False, "tokenize": True})
     found = checkpoint.find(str(run / inner))
     assert (found.name, found.folder.name) == ("run-global_step_3", "merged")
@@ -204,6 +203,16 @@ def test_a_lora_run_is_evaluated_with_its_adapter(tmp_path, merger, known_by):
     found = checkpoint.find(str(run))
     assert not torch.equal(weights_of(found.folder)[WEIGHT].bfloat16(), base()[WEIGHT])
     assert found.run["lora"]["lora_alpha"] == 16
+
+
+@pytest.mark.parametrize(("size", "says"), [(1.0, ""), (1e-3, "on a GPU, keeps 0% of what")])
+def test_what_bfloat16_takes_from_an_adapter_is_said_at_each_evaluation(tmp_path, merger, capsys, size, says):
+    merger.parts["adapter"] = {name: part * size for name, part in adapter(WEIGHT, 2).items()}
+    run = write_run(tmp_path / "run", lora_rank=2)
+    for _ in range(2):
+        checkpoint.find(str(run))
+        said = capsys.readouterr().err
+        assert says in said and ("keeps" in said) == bool(says)
 
 
 @pytest.mark.parametrize(
