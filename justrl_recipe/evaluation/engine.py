@@ -43,9 +43,8 @@ def prompt_ids(job: Job) -> tuple[list[list[int]], int]:
         raise NotPossible(f"{job.model}: the tokenizer has no chat template")
     ids = []
     for prompt in job.prompts:
-        message = {"role": "user", "content": prompt.text}
         options = {**job.template.arguments, "add_generation_prompt": True, "return_dict": False}
-        ids.append(tokenizer.apply_chat_template([message], **options))
+        ids.append(tokenizer.apply_chat_template(job.template.messages(prompt.text), **options))
         if len(ids[-1]) + job.sampling.max_tokens > context:
             raise NotPossible(_too_long(prompt.name, len(ids[-1]), job, context))
     return ids, max(map(len, ids)) + job.sampling.max_tokens
