@@ -224,9 +224,7 @@ def _refuse_ambiguous(recipe: Path) -> None:
             if beside in seen or not beside.is_file():
                 continue
             if packaged.is_file() and packaged.read_bytes() != beside.read_bytes():
-                raise UserError(
-                    f"{file.name} extends {name!r}, a shipped file, and {beside} is another: rename that one"
-                )
+                raise UserError(f"{file.name} extends {name!r}, a shipped file, and {beside} is another: rename it")
             seen.add(beside)
             waiting.append(beside)
 

@@ -98,13 +98,8 @@ ENGINE = "actor_rollout_ref.rollout.engine_kwargs.vllm"
 PLACE_OF_ENGINE = tuple(
     f"{ENGINE}.{name}"
     for name in (
-        *(
-            "distributed_executor_backend",
-            "async_scheduling",
-            "disable_custom_all_reduce",
-            "max_num_partial_prefills",
-        ),
-        *("cpu_offload_gb", "swap_space", "enable_prefix_caching", "disable_log_stats"),
+        *("distributed_executor_backend", "async_scheduling", "disable_custom_all_reduce", "cpu_offload_gb"),
+        *("max_num_partial_prefills", "swap_space", "enable_prefix_caching", "disable_log_stats"),
         *("cudagraph_capture_sizes", "max_cudagraph_capture_size", "compilation_config.*cudagraph_*"),
     )
 )
@@ -139,8 +134,8 @@ WATCH = (
 # The paper and the script state no seed, so any seed is the recipe.
 SEEDS = ("seed", "*.seed", "*.data_loader_seed")
 
-# Environment variables that cannot change a number. In a config, which gives its processes an environment, any other is
-# a deviation; of those that the user's shell exports, and that the processes inherit, the ones in FIXED_EXPORTS are.
+# Environment variables that cannot change a number. In a config, which gives its processes an environment, any other
+# is a deviation; of those that the user's shell exports and the processes inherit, the ones in FIXED_EXPORTS are.
 ENVIRONMENT = "ray_kwargs.ray_init.runtime_env"
 FREE_VARIABLES = (
     *("NCCL_*", "GLOO_*", "RAY_*", "WANDB_*", "MLFLOW_*", "SWANLAB_*", "TENSORBOARD_DIR", "HF_*", "*_proxy"),
@@ -159,8 +154,8 @@ FREE_VARIABLES = (
 FIXED_EXPORTS = ("VLLM_*", "VERL_*", "*TF32*")
 
 # Keys of which some values are free. Both FSDP engines take the same precision, and each attention computes the same
-# function (null is veRL's default, flash_attention_2). A drafted token that vLLM's standard rejection sampling accepts
-# has the model's own distribution, whatever drafted it (vllm/v1/sample/rejection_sampler.py, 0.24.0).
+# function (null is veRL's default, flash_attention_2). What vLLM's standard rejection sampling accepts has the
+# model's own distribution, whatever drafted it (vllm/v1/sample/rejection_sampler.py, 0.24.0).
 SPECULATION = f"{ENGINE}.speculative_config"
 FREE_VALUES: dict[str, tuple[Any, ...]] = {
     "actor_rollout_ref.actor.strategy": ("fsdp", "fsdp2"),
@@ -253,7 +248,7 @@ def scaled(base: Config, recipe: Config) -> list[Deviation]:
 
 @functools.cache
 def left_open() -> frozenset[str]:
-    """What justrl.yaml leaves to its recipes: the keys that are null in this file, not those that veRL leaves null."""
+    """What justrl.yaml leaves to its recipes: the keys that are null in this file, not all that veRL leaves null."""
     content = yaml.safe_load((config.RECIPES / f"{config.BASE}.yaml").read_text())
     return frozenset(key for key, value in config.leaves(content) if value is None)
 
