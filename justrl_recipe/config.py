@@ -27,6 +27,7 @@ from justrl_recipe.search_path import PACKAGE, RECIPES, verl_config_folder
 
 ABLATIONS = PACKAGE / "ablations"
 SYSTEMS = RECIPES / "system"
+WARMUPS = RECIPES / "warmup"
 BASE = "justrl"  # the recipe that the others build on; not run by itself
 OWN = "justrl_own_file"  # how a user's file is called while it is composed
 GLOBAL = re.compile(r"^\s*#\s*@package\s+_global_\b", re.MULTILINE)  # Hydra's package header
@@ -153,13 +154,17 @@ def load(request: Request) -> Config:
     recipe = find_recipe(request.recipe)
     system = None if request.system is None else find_part("system", request.system, SYSTEMS)
     ablations = [find_part("ablation", name, ABLATIONS) for name in dict.fromkeys(request.ablations)]
+    if not shipped(recipe):
+        _refuse_ambiguous(recipe)
     with _own_files(recipe, system, ablations) as (folder, name, system_name, ablation_names):
         overrides = [f"hydra.searchpath=['{_quoted(f'file://{recipe.parent}')}']"] if name == OWN else []
         if system_name is not None:
             overrides.append(f"system={system_name}")
         if ablation_names:
             overrides.append(f"+ablations=[{','.join(ablation_names)}]")
-        composed, chosen = _compose(folder, name, [*overrides, *request.overrides], recipe)
+        files = {"": recipe, **_called("system", [system_name], [system])}
+        files |= _called("ablations", ablation_names, ablations)
+        composed, chosen = _compose(folder, name, [*overrides, *request.overrides], files)
     config = Config.of(composed, chosen)
     _require_whole(config, recipe)
     return config
@@ -195,6 +200,50 @@ def _own_files(
             yield RECIPES, recipe.stem, system_name, ablation_names
         else:
             yield Path(scratch), own(recipe, "", OWN), system_name, ablation_names
+
+
+def _called(group: str, called: Sequence[str | None], given: Sequence[str | Path | None]) -> dict[str, Path]:
+    """The user's own files by what Hydra calls them."""
+    return {f"{group}/{name}": path for name, path in zip(called, given, strict=True) if isinstance(path, Path)}
+
+
+def _refuse_ambiguous(recipe: Path) -> None:
+    """Refuse a user's recipe that extends a name which is both a shipped file and another file beside the recipe.
+
+    Hydra would take the shipped one without a word. Copies that do not differ, as in a clone of this repository, and
+    the recipe's own name, which stands for the shipped file, are not ambiguous.
+
+    Raises:
+        UserError: there are two such files.
+    """
+    waiting, seen = [recipe], {recipe}
+    while waiting:
+        file = waiting.pop()
+        for name in _extended(file):
+            beside, packaged = recipe.parent / f"{name}.yaml", RECIPES / f"{name}.yaml"
+            if beside in seen or not beside.is_file():
+                continue
+            if packaged.is_file() and packaged.read_bytes() != beside.read_bytes():
+                raise UserError(f"{file.name} extends {name!r}, a shipped file, and {beside} is another: rename it")
+            seen.add(beside)
+            waiting.append(beside)
+
+
+def _extended(file: Path) -> Iterator[str]:
+    """The configs in a file's defaults list, by their paths without `.yaml`; nothing where it cannot be read."""
+    try:
+        content = yaml.safe_load(_read(file))
+    except yaml.YAMLError:
+        return
+    entries = content.get("defaults") if isinstance(content, dict) else None
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, str):
+            yield entry.split("@")[0].lstrip("/")
+        elif isinstance(entry, dict):
+            for group, options in entry.items():
+                group = str(group).split(" ")[-1].split("@")[0].lstrip("/")
+                for option in options if isinstance(options, list) else [options]:
+                    yield f"{group}/{option}"
 
 
 def _read(path: Path) -> str:
@@ -235,7 +284,7 @@ def load_base(system: str | None = None) -> Config:
         system: a shipped system on which it stands.
     """
     if system is not None:
-        return Config.of(*_compose(RECIPES, BASE, [f"+system={system}"], RECIPES / f"{BASE}.yaml"))
+        return Config.of(*_compose(RECIPES, BASE, [f"+system={system}"], {"": RECIPES / f"{BASE}.yaml"}))
     base = OmegaConf.load(RECIPES / f"{BASE}.yaml")
     del base["defaults"]  # type: ignore[arg-type]
     text = (verl_config_folder() / "_generated_ppo_trainer.yaml").read_text()
@@ -243,11 +292,13 @@ def load_base(system: str | None = None) -> Config:
     return Config.of(OmegaConf.merge(defaults, base))  # type: ignore[arg-type]
 
 
-def _compose(folder: Path, name: str, overrides: list[str], file: Path) -> tuple[DictConfig, str | None]:
+def _compose(
+    folder: Path, name: str, overrides: list[str], files: Mapping[str, Path]
+) -> tuple[DictConfig, str | None]:
     """The config of `name` in `folder`, and the name of its system.
 
     Args:
-        file: where the recipe comes from, for error messages.
+        files: the user's files by what Hydra calls them, the recipe's by "", for error messages.
     """
     try:
         with initialize_config_dir(config_dir=str(folder), version_base=None):
@@ -258,21 +309,27 @@ def _compose(folder: Path, name: str, overrides: list[str], file: Path) -> tuple
             OmegaConf.set_struct(composed, True)
             return composed, system
     except CANNOT_COMPOSE as error:
-        raise UserError(_explain(error, file, overrides).replace(str(folder / f"{OWN}.yaml"), file.name)) from error
+        message = _explain(error, files[""], overrides)
+        for called, file in files.items():
+            message = message.replace(str(folder / f"{called or OWN}.yaml"), file.name)
+            message = message.replace(f"'{called or OWN}'", file.name)
+        raise UserError(message) from error
 
 
 def _explain(error: Exception, path: Path, overrides: list[str]) -> str:
     """Hydra's message as one line, with the nearest key for an override of one that does not exist."""
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(str(error).split()).partition(" Config search path:")[0] or type(error).__name__
     if isinstance(error, RecursionError):
         message = "its defaults list leads back to itself"
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {message.partition(' See ')[0]}"
     for override in overrides:
         key = override.split("=", 1)[0]
+        if key == "system" and f"Could not override '{key}'" in message:
+            return f"{path.name} has no system to replace: add `- system: {names(SYSTEMS)[0]}` to its defaults"
         if f"Could not override '{key}'" in message:
             return f"no key {key!r}: {nearest_key(key, list(load_base().raw))}"
-    return f"{path.name}: {message}".replace(f"'{OWN}'", path.name)
+    return f"{path.name}: {message}"
 
 
 def nearest_key(key: str, known: Sequence[str]) -> str:

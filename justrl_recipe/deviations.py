@@ -1,14 +1,18 @@
 """What is fixed: whether a run is JustRL, and if not, which of its keys differ.
 
 A run is JustRL when it has learned with the recipe's values, its numbers in the recipe's precision, its tokens from
-the model's own distribution. A config is compared with a reference, the shipped recipe on the shipped system without
-overrides, so what a shipped system file sets is no deviation (tests show that it changes none of that). What else
-differs is one, unless it is on the list below: of keys that say where a run happens or how it is watched, and of
-kernels that compute the same in the same precision. tests/config_keys.yaml says for each key of veRL which it is.
+the model's own distribution.
+
+A config is compared with a reference, the shipped recipe on the shipped system without overrides. So what a shipped
+system file sets is no deviation (tests show that it changes none of that); on a system of the user's own, the shipped
+system with the same device stands in the reference. What else differs is a deviation, unless it is on the list below:
+keys that say where a run happens or how it is watched, and kernels that compute the same in the same precision. A key
+that copies a free one is free. tests/config_keys.yaml says for each key of veRL which it is.
 """
 
 import functools
 import hashlib
+import os
 import shlex
 import sys
 from dataclasses import asdict, dataclass
@@ -22,7 +26,9 @@ from justrl_recipe import config
 from justrl_recipe.config import Config, Request
 
 # Where a run happens: machines, memory, how the work is split. Nothing here enters the loss of veRL 0.9.1, which is
-# taken over all tokens of the global mini-batch.
+# taken over all tokens of the global mini-batch. Not here, though they save memory or time: model.tiled_mlp and
+# fsdp_config.use_no_sync_for_gradient_accumulation, which sum gradients in bfloat16, and rollout.max_model_len, which
+# cuts responses off.
 PLACE = (
     "machine.*",
     "ray_kwargs.*",
@@ -45,15 +51,15 @@ PLACE = (
     "actor_rollout_ref.model.use_fused_kernels",
     "actor_rollout_ref.model.fused_kernel_options.impl_backend",
     "actor_rollout_ref.model.use_liger",
-    "actor_rollout_ref.model.tiled_mlp.*",
-    "actor_rollout_ref.actor.strategy",
+    "actor_rollout_ref.actor.use_fused_kernels",
+    "actor_rollout_ref.actor.use_remove_padding",
     "actor_rollout_ref.actor.use_torch_compile",
     "actor_rollout_ref.actor.use_dynamic_bsz",
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu",
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu",
-    "actor_rollout_ref.actor.entropy_from_logits_*",
-    "actor_rollout_ref.actor.entropy_checkpointing",
-    "actor_rollout_ref.actor.ulysses_sequence_parallel_size",
+    "actor_rollout_ref.actor.*entropy_from_logits_*",
+    "actor_rollout_ref.actor.*entropy_checkpointing",
+    "actor_rollout_ref.actor.*ulysses_sequence_parallel_size",
     "actor_rollout_ref.actor.fsdp_config.param_offload",
     "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
     "actor_rollout_ref.actor.fsdp_config.offload_policy",
@@ -63,12 +69,15 @@ PLACE = (
     "actor_rollout_ref.actor.fsdp_config.wrap_policy.min_num_params",
     "actor_rollout_ref.actor.fsdp_config.use_orig_params",
     "actor_rollout_ref.actor.fsdp_config.use_torch_compile",
-    "actor_rollout_ref.actor.fsdp_config.use_no_sync_for_gradient_accumulation",
+    "actor_rollout_ref.ref.use_torch_compile",
+    "actor_rollout_ref.ref.log_prob_use_dynamic_bsz",
+    "actor_rollout_ref.ref.log_prob_max_token_len_per_gpu",
+    "actor_rollout_ref.ref.ulysses_sequence_parallel_size",
+    "actor_rollout_ref.rollout.n_gpus_per_node",
     "actor_rollout_ref.rollout.*_parallel_size",
     "actor_rollout_ref.rollout.gpu_memory_utilization",
     "actor_rollout_ref.rollout.max_num_batched_tokens",
     "actor_rollout_ref.rollout.max_num_seqs",
-    "actor_rollout_ref.rollout.max_model_len",
     "actor_rollout_ref.rollout.enable_chunked_prefill",
     "actor_rollout_ref.rollout.enable_prefix_caching",
     "actor_rollout_ref.rollout.scheduling_policy",
@@ -81,12 +90,18 @@ PLACE = (
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu",
     "actor_rollout_ref.rollout.agent.num_workers",
     "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
-    "actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend",
-    "actor_rollout_ref.rollout.engine_kwargs.vllm.swap_space",
-    "actor_rollout_ref.rollout.engine_kwargs.vllm.cpu_offload_gb",
-    "actor_rollout_ref.rollout.engine_kwargs.vllm.max_num_partial_prefills",
-    "actor_rollout_ref.rollout.engine_kwargs.vllm.async_scheduling",
-    "actor_rollout_ref.rollout.engine_kwargs.vllm.disable_custom_all_reduce",
+    "critic.use_dynamic_bsz",
+)
+
+# The same of vLLM's own arguments (vllm/engine/arg_utils.py, 0.24.0).
+ENGINE = "actor_rollout_ref.rollout.engine_kwargs.vllm"
+PLACE_OF_ENGINE = tuple(
+    f"{ENGINE}.{name}"
+    for name in (
+        *("distributed_executor_backend", "async_scheduling", "disable_custom_all_reduce", "cpu_offload_gb"),
+        *("max_num_partial_prefills", "swap_space", "enable_prefix_caching", "disable_log_stats"),
+        *("cudagraph_capture_sizes", "max_cudagraph_capture_size", "compilation_config.*cudagraph_*"),
+    )
 )
 
 # How a run is named, watched, saved and resumed.
@@ -107,10 +122,10 @@ WATCH = (
     "trainer.remove_previous_ckpt_in_save",
     "trainer.resume_mode",
     "trainer.resume_from_path",
+    "trainer.del_local_ckpt_after_load",
     "actor_rollout_ref.actor.checkpoint.save_contents",
     "actor_rollout_ref.actor.checkpoint.async_save",
     "actor_rollout_ref.rollout.disable_log_stats",
-    "actor_rollout_ref.rollout.engine_kwargs.vllm.disable_log_stats",
     "*.trace.*",
     "*.prometheus.*",
     "*profiler*",
@@ -119,32 +134,48 @@ WATCH = (
 # The paper and the script state no seed, so any seed is the recipe.
 SEEDS = ("seed", "*.seed", "*.data_loader_seed")
 
-# Of an environment that a config gives to its processes, what cannot change a number.
+# Environment variables that cannot change a number. In a config, which gives its processes an environment, any other
+# is a deviation; of those that the user's shell exports and the processes inherit, the ones in FIXED_EXPORTS are.
 ENVIRONMENT = "ray_kwargs.ray_init.runtime_env"
-FREE_VARIABLES = tuple(
-    f"{ENVIRONMENT}.env_vars.{name}"
-    for name in (
-        *("NCCL_*", "GLOO_*", "RAY_*", "WANDB_*", "MLFLOW_*", "SWANLAB_*", "TENSORBOARD_DIR", "HF_*", "*_proxy"),
-        *("*_PROXY", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "CUDA_VISIBLE_DEVICES", "TMPDIR"),
-        *("VLLM_LOGGING_LEVEL", "VLLM_CACHE_ROOT", "VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND"),
-    )
-)
-
-# Keys of which some values are free. Each attention computes the same function; a drafted token that vLLM's standard
-# rejection sampling accepts has the model's own distribution (vllm/config/speculative.py, 0.24.0).
-SPECULATION = "actor_rollout_ref.rollout.engine_kwargs.vllm.speculative_config"
-FREE_VALUES: dict[str, tuple[Any, ...]] = {
-    "actor_rollout_ref.model.override_config.attn_implementation": (
-        *("packed", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flash_attention_4"),
+FREE_VARIABLES = (
+    *("NCCL_*", "GLOO_*", "RAY_*", "WANDB_*", "MLFLOW_*", "SWANLAB_*", "TENSORBOARD_DIR", "HF_*", "*_proxy"),
+    *("*_PROXY", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "CUDA_VISIBLE_DEVICES", "TMPDIR"),
+    *(
+        "VLLM_LOGGING_LEVEL",
+        "VLLM_CACHE_ROOT",
+        "VLLM_CONFIG_ROOT",
+        "VLLM_HOST_IP",
+        "VLLM_PORT",
+        "VLLM_NO_USAGE_STATS",
     ),
-    f"{SPECULATION}.method": ("ngram", "suffix"),
+    *("VLLM_DO_NOT_TRACK", "VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND"),
+    *("VERL_LOGGING_LEVEL", "VERL_PLATFORM", "VERL_FILE_LOGGER_PATH"),
+)
+FIXED_EXPORTS = ("VLLM_*", "VERL_*", "*TF32*")
+
+# Keys of which some values are free. Both FSDP engines take the same precision, and each attention computes the same
+# function (null is veRL's default, flash_attention_2). What vLLM's standard rejection sampling accepts has the
+# model's own distribution, whatever drafted it (vllm/v1/sample/rejection_sampler.py, 0.24.0).
+SPECULATION = f"{ENGINE}.speculative_config"
+FREE_VALUES: dict[str, tuple[Any, ...]] = {
+    "actor_rollout_ref.actor.strategy": ("fsdp", "fsdp2"),
+    "actor_rollout_ref.ref.strategy": ("fsdp", "fsdp2"),
+    "actor_rollout_ref.model.override_config.attn_implementation": (
+        *(None, "packed", "sdpa", "eager", "flash_attention_2", "flash_attention_3", "flash_attention_4"),
+    ),
+    f"{ENGINE}.kv_cache_dtype": ("auto",),
+    f"{SPECULATION}.method": ("ngram", "ngram_gpu", "suffix", "eagle", "eagle3", "draft_model"),
     f"{SPECULATION}.rejection_sample_method": ("standard",),
 }
 FREE_SPECULATION = tuple(
-    f"{SPECULATION}.{name}" for name in ("num_speculative_tokens", "prompt_lookup_*", "suffix_*")
+    f"{SPECULATION}.{name}"
+    for name in (
+        *("num_speculative_tokens*", "prompt_lookup_*", "suffix_*"),
+        *("model", "revision", "draft_tensor_parallel_size", "draft_sample_method"),
+    )
 )
 
-FREE = PLACE + WATCH + SEEDS + FREE_VARIABLES + FREE_SPECULATION
+FREE = PLACE + PLACE_OF_ENGINE + WATCH + SEEDS + FREE_SPECULATION
 
 # Sections of this package's embedded default; what they make is named by its path.
 EMBEDDED_SECTIONS = ("tiny_model", "tiny_data")
@@ -166,7 +197,8 @@ class Deviation:
 def is_free(key: str, value: Any) -> bool:
     """Whether a user may give a key this value in a run that is JustRL all the same."""
     if key.startswith(f"{ENVIRONMENT}."):
-        return _matches(key, FREE_VARIABLES)
+        section, _, name = key.removeprefix(f"{ENVIRONMENT}.").partition(".")
+        return section == "env_vars" and _matches(name, FREE_VARIABLES)
     return _matches(key, FREE) or value in FREE_VALUES.get(key, ())
 
 
@@ -190,17 +222,35 @@ def deviations(reference: Config, composed: Config) -> list[Deviation]:
     ]
 
 
+def exported() -> list[Deviation]:
+    """What the user's shell exports to the run's processes that may change its numbers."""
+    return [
+        Deviation(f"environment.{name}", None, value)
+        for name, value in sorted(os.environ.items())
+        if _matches(name, FIXED_EXPORTS) and not _matches(name, FREE_VARIABLES)
+    ]
+
+
 def scaled(base: Config, recipe: Config) -> list[Deviation]:
     """The keys of justrl.yaml that a shipped recipe gives other values, e.g. the tiny one to fit a laptop.
 
-    What justrl.yaml leaves to its recipes (null there) and the embedded default's own sections do not count.
+    What justrl.yaml leaves to its recipes and the embedded default's own sections do not count.
 
     Args:
         base: justrl.yaml on the recipe's system.
     """
     return [
-        d for d in deviations(base, recipe) if d.recipe is not None and d.key.split(".")[0] not in EMBEDDED_SECTIONS
+        d
+        for d in deviations(base, recipe)
+        if d.key not in left_open() and d.key.split(".")[0] not in EMBEDDED_SECTIONS
     ]
+
+
+@functools.cache
+def left_open() -> frozenset[str]:
+    """What justrl.yaml leaves to its recipes: the keys that are null in this file, not all that veRL leaves null."""
+    content = yaml.safe_load((config.RECIPES / f"{config.BASE}.yaml").read_text())
+    return frozenset(key for key, value in config.leaves(content) if value is None)
 
 
 def describe(request: Request, composed: Config) -> dict[str, Any]:
@@ -210,16 +260,15 @@ def describe(request: Request, composed: Config) -> dict[str, Any]:
     keys; against another model or number of steps, which justrl.yaml leaves to its recipes, it does not count.
     """
     path = config.find_recipe(request.recipe)
+    system = composed.shipped_system or _system_like(composed)
     if config.shipped(path):
         origin = path.stem
-        reference = _shipped(origin, composed.shipped_system)
+        reference = _shipped(origin, system)
         changed = deviations(reference, composed)
     else:
-        origin, reference, changed = _origin(composed)
-    if composed.shipped_system is None:
-        known = _values_of_systems()
-        changed = [d for d in changed if d.yours not in known.get(d.key, ())]
-    of_origin = scaled(config.load_base(reference.shipped_system), reference)
+        origin, reference, changed = _origin(composed, system)
+    changed += exported()
+    of_origin = scaled(config.load_base(system), reference)
     return {
         "recipe": path.stem if config.shipped(path) else request.recipe,
         "origin": origin,
@@ -236,38 +285,36 @@ def describe(request: Request, composed: Config) -> dict[str, Any]:
 
 
 @functools.cache
-def _shipped(recipe: str, system: str | None) -> Config:
+def _shipped(recipe: str, system: str) -> Config:
     return config.load(Request(recipe, system))
 
 
-def _origin(composed: Config) -> tuple[str, Config, list[Deviation]]:
-    """The nearest shipped recipe by name, its config, and where the composed one deviates from it."""
-    base = config.load_base().raw
+def _system_like(composed: Config) -> str:
+    """The shipped system that a run on none of them is compared with: the first one with its device, or the first.
+
+    Beyond free keys, shipped systems differ by their device alone.
+    """
+    device = composed.flat.get("trainer.device")
+    systems = config.names(config.SYSTEMS)
+    same = (name for name in systems if config.load_base(name).flat["trainer.device"] == device)
+    return next(same, systems[0])
+
+
+def _origin(composed: Config, system: str) -> tuple[str, Config, list[Deviation]]:
+    """The nearest shipped recipe by name, its config on a shipped system, and where the composed one deviates."""
     found = []
     for name in config.recipe_names():
-        reference = _shipped(name, composed.shipped_system)
+        reference = _shipped(name, system)
         changed = deviations(reference, composed)
-        left_open = [d for d in changed if base.get(d.key, "") is None]  # the model, the steps
-        kept = [d for d in changed if d not in left_open]
-        found.append((len(kept), len(left_open), name, reference, kept))
+        kept = [d for d in changed if d.key not in left_open()]
+        found.append((len(kept), len(changed), name, reference, kept))
     _, _, name, reference, changed = min(found, key=lambda entry: entry[:3])
     return name, reference, changed
 
 
-def _values_of_systems() -> dict[str, list[Any]]:
-    """The values that shipped systems give to their keys, and justrl.yaml to the same: on a system of the user's own
-    they are none of the user's doing."""
-    base = config.load_base().flat
-    found: dict[str, list[Any]] = {}
-    for file in config.SYSTEMS.rglob("*.yaml"):
-        for key, value in config.leaves(yaml.safe_load(file.read_text())):
-            found.setdefault(key, [base.get(key)]).append(value)
-    return found
-
-
 def reward(composed: Config) -> dict[str, Any]:
     """The reward function: its path and name as they were given, and the hash of a file."""
-    given = composed.values["reward"]["custom_reward_function"]
-    file = Path(str(given["path"] or "").removeprefix("file://"))
+    path, name = (composed.flat.get(f"reward.custom_reward_function.{key}") for key in ("path", "name"))
+    file = Path(str(path or "").removeprefix("file://"))
     digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
-    return {"path": given["path"], "name": given["name"], "sha256": digest}
+    return {"path": path, "name": name, "sha256": digest}

@@ -1,14 +1,28 @@
 """What a user may ask for, and what they read when it is wrong."""
 
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from justrl_recipe.cli.cp import cp
-from justrl_recipe.config import ABLATIONS, SYSTEMS, Request, find_recipe, leaves, load, names, recipe_names
+from justrl_recipe.config import (
+    ABLATIONS,
+    RECIPES,
+    SYSTEMS,
+    WARMUPS,
+    Request,
+    find_recipe,
+    leaves,
+    load,
+    names,
+    recipe_names,
+)
 from justrl_recipe.errors import UserError
 
 
@@ -55,6 +69,68 @@ def test_a_recipe_of_ones_own_extends_another_beside_it_and_chooses_a_system(tmp
     mine.write_text("defaults: [base_of_mine, override system: h200x4, _self_]\ndata: {train_batch_size: 128}\n")
     found = load(Request(str(mine)))
     assert (found.flat[N], found.flat["data.train_batch_size"], found.shipped_system) == (16, 128, "h200x4")
+
+
+@pytest.mark.parametrize(
+    ("extends", "beside"),
+    [
+        ("justrl_deepseek", "justrl_deepseek"),
+        ("between", "justrl_deepseek"),
+        ("justrl_tiny, override system: h200x1", "system/h200x1"),
+    ],
+)
+def test_a_name_that_is_shipped_and_lies_beside_the_recipe_is_refused(tmp_path, extends, beside):
+    mine, other = tmp_path / "mine.yaml", tmp_path / f"{beside}.yaml"
+    other.parent.mkdir(exist_ok=True)
+    mine.write_text(f"defaults: [{extends}, _self_]\n")
+    (tmp_path / "between.yaml").write_text("defaults: [justrl_deepseek, _self_]\n")
+    other.write_text((RECIPES / f"{beside}.yaml").read_text())
+    assert load(Request(str(mine))).flat[N] == 8  # a copy that says the same, as in a clone of the repository
+    other.write_text((RECIPES / f"{beside}.yaml").read_text() + "\n# Changed.\n")
+    with pytest.raises(UserError, match=f"extends '{beside}', a shipped file, and .*{other.name} is another"):
+        load(Request(str(mine)))
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [("system", "base_of_mine"), ("system", "h200x9"), ("ablations", "base_of_mine")]
+)
+def test_an_extension_that_is_not_there_names_the_file(tmp_path, group, name):
+    mine = tmp_path / "my_part.yaml"
+    mine.write_text(f"defaults: [{name}, _self_]\ntrainer: {{nnodes: 2}}\n")
+    system, ablations = (str(mine), ()) if group == "system" else (None, (str(mine),))
+    with pytest.raises(UserError) as error:
+        load(Request("justrl_tiny", system, ablations))
+    assert f"In my_part.yaml: Could not load '{group}/{name}'" in str(error.value)
+    assert "justrl_own_file" not in str(error.value) and "search path" not in str(error.value)
+
+
+def test_a_system_for_a_recipe_that_has_none_is_one_line(tmp_path):
+    (tmp_path / "mine.yaml").write_text("defaults: [justrl, _self_]\n")
+    with pytest.raises(UserError, match=r"mine\.yaml has no system to replace: add `- system: "):
+        load(Request(str(tmp_path / "mine.yaml"), "h200x1"))
+
+
+def test_a_copy_of_the_base_runs_with_what_the_command_asks_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cp("justrl", Path("mine.yaml"))
+    words = shlex.split(capsys.readouterr().out.split("`")[1])
+    values = load(Request(words[2], overrides=tuple(words[3:]))).flat
+    assert values["actor_rollout_ref.model.path"] == "PATH" and words[:2] == ["verl", "run"]
+    assert None not in [values[word.split("=")[0]] for word in words[3:]] and len(words) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names(WARMUPS))
+def test_a_copy_of_a_warm_up_is_read_by_the_command_that_cp_prints(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    Path("deep folder").mkdir()
+    cp(name, Path("deep folder/mine.yaml"))
+    words = shlex.split(capsys.readouterr().out.split("`")[1])
+    assert words[:6] == ["python", "-m", "torch.distributed.run", "--standalone", "-m", "verl.trainer.sft_trainer"]
+    command = [sys.executable, "-m", *words[5:], "--cfg", "job"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert yaml.safe_load(result.stdout)["trainer"]["default_local_dir"] == "data/words/warmup"
 
 
 @pytest.mark.parametrize("name", [*recipe_names(), *names(ABLATIONS), *names(SYSTEMS)])

@@ -56,6 +56,21 @@ def test_no_repository_at_all(tmp_path):
     assert package_sha256(installed) != found["package_sha256"]
 
 
+@pytest.mark.parametrize("name", ["recipe.yaml", "reward.py", "answers.json"])
+def test_the_hash_of_a_source_tree_covers_its_linked_folders(tmp_path, name):
+    source = package(tmp_path / "justrl_recipe")
+    (tmp_path / "recipes").mkdir()
+    (source / "recipes").symlink_to("../recipes")
+    found = {package_sha256(source)}
+    for content in ("n: 8", "n: 9"):
+        (tmp_path / "recipes" / name).write_text(content)
+        found.add(package_sha256(source))
+    assert len(found) == 3
+    (source / "__pycache__").mkdir()
+    (source / "__pycache__" / "made.pyc").write_text("by running it")
+    assert package_sha256(source) in found
+
+
 def test_a_machine_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_commit(package(tmp_path / "justrl_recipe")) is None

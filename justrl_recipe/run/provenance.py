@@ -1,6 +1,7 @@
 """Which code a run was made with: the versions that are installed, and this package's commit or its files' hash."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -51,9 +52,13 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def package_sha256(package: Path) -> str:
-    """A hash of every Python and YAML file of a package, by path and content."""
+    """A hash of every file of a package, by path and content.
+
+    Linked folders are followed: in a source tree that is how recipes, ablations and rewards are part of the package.
+    """
     digest = hashlib.sha256()
-    files = [file for suffix in ("*.py", "*.yaml") for file in package.rglob(suffix)]
+    walk = os.walk(package, followlinks=True)
+    files = [Path(folder, name) for folder, _, found in walk for name in found if Path(folder).name != "__pycache__"]
     for file in sorted(files):
         content = hashlib.sha256(file.read_bytes()).hexdigest()
         digest.update(f"{file.relative_to(package).as_posix()} {content}\n".encode())
