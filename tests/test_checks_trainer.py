@@ -245,8 +245,9 @@ def test_dynamic_sampling_needs_its_metric():
     assert "algorithm.filter_groups.metric" not in levels(found(*enable, "algorithm.filter_groups.metric=acc"))
 
 
-def test_resuming_without_the_optimizer_would_learn_something_else(tmp_path):
-    contents = f"{ACTOR}.checkpoint.save_contents=[model,hf_model]"  # load_contents follows it
+@pytest.mark.parametrize("name", ["save_contents", "load_contents"])
+def test_resuming_without_the_optimizer_would_learn_something_else(tmp_path, name):
+    contents = f"{ACTOR}.checkpoint.{name}=[model,hf_model]"
     resumes = ("trainer.resume_mode=auto", f"trainer.default_local_dir={tmp_path}")
     [problem] = found(*resumes, contents)
     assert problem.check == "resume" and "without optimizer, extra" in problem.why

@@ -117,11 +117,18 @@ def resume(config: Config, base: Config) -> Iterator[Problem]:
     elif mode == "resume_path":
         yield from _checkpoint(config, "trainer.resume_from_path", str(path) if path else "", instead)
     if mode != "disable":
-        loaded = config.values["actor_rollout_ref"]["actor"]["checkpoint"]["load_contents"] or []
-        if missing := [part for part in NEEDED_TO_RESUME if part not in loaded]:
-            key = "actor_rollout_ref.actor.checkpoint.load_contents"
-            why = f"without {', '.join(missing)} the run would continue from another state than the saved one"
-            yield Problem("resume", key, why, "set it to [model,optimizer,extra]")
+        why = "the run would continue from another state than the saved one"
+        yield from _parts(config, "load_contents", why)
+    if mode == "auto":
+        yield from _parts(config, "save_contents", "the run could not resume from its own checkpoints")
+
+
+def _parts(config: Config, name: str, why: str) -> Iterator[Problem]:
+    """What a checkpoint has to hold, or to give back, for a run that resumes."""
+    named = config.values["actor_rollout_ref"]["actor"]["checkpoint"][name] or []
+    if missing := [part for part in NEEDED_TO_RESUME if part not in named]:
+        key, why = f"actor_rollout_ref.actor.checkpoint.{name}", f"without {', '.join(missing)} {why}"
+        yield Problem("resume", key, why, "set it to [model,optimizer,extra]")
 
 
 def _latest(config: Config, folder: Path, instead: str) -> Iterator[Problem]:
