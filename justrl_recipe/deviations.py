@@ -150,6 +150,7 @@ FREE_VARIABLES = (
     ),
     *("VLLM_DO_NOT_TRACK", "VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND"),
     *("VERL_LOGGING_LEVEL", "VERL_PLATFORM", "VERL_FILE_LOGGER_PATH"),
+    *("*_KEY", "*_TOKEN", "*_SECRET", "*_PASSWORD"),  # which a manifest must not record either
 )
 FIXED_EXPORTS = ("VLLM_*", "VERL_*", "*TF32*")
 

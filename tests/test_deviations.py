@@ -344,3 +344,10 @@ def test_two_reward_files_can_be_told_apart(tmp_path, monkeypatch):
 def test_deviations_of_a_config_from_itself():
     config = load(Request("justrl_tiny"))
     assert deviations(config, config) == []
+
+
+@pytest.mark.parametrize("name", ["VLLM_API_KEY", "VERL_HUB_TOKEN", "VLLM_STORE_SECRET", "VERL_PASSWORD"])
+def test_a_secret_that_the_shell_exports_is_no_deviation_and_not_recorded(monkeypatch, name):
+    monkeypatch.setenv(name, "planted-secret")
+    found = about("justrl_deepseek")
+    assert found["is_justrl"] and "planted-secret" not in str(found)
