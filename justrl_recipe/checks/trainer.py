@@ -1,6 +1,5 @@
 """What veRL's trainer would trip over, ignore, or not be able to resume from."""
 
-import difflib
 import json
 import os
 import re
@@ -93,9 +92,9 @@ def trackers(config: Config) -> Iterator[Problem]:
     given = config.values["trainer"]["logger"]
     for name in [given] if isinstance(given, str) else given or []:
         if not isinstance(name, str) or name not in TRACKERS:
-            close = difflib.get_close_matches(str(name), TRACKERS, n=1)
-            fix = f"did you mean {close[0]!r}?" if close else f"give one of {', '.join(TRACKERS)}"
-            yield Problem("logger", "trainer.logger", f"veRL has no tracker {name!r}", fix)
+            yield Problem(
+                "logger", "trainer.logger", f"veRL has no tracker {name!r}", nearest(str(name), list(TRACKERS))
+            )
         elif (package := TRACKERS[name]) and find_spec(package) is None:
             why = f"{name} needs the package {package}, which is not installed"
             yield Problem("logger", "trainer.logger", why, f"install it, or remove {name}")

@@ -108,7 +108,7 @@ def unfinished(config: Mapping[str, Any], folder: RunFolder) -> str | None:
     checkpoint = Path(trainer["default_local_dir"]) / f"global_step_{wanted}" / "actor"
     if trainer["save_freq"] > 0 and not (checkpoint.is_dir() and any(checkpoint.iterdir())):
         return f"it ended without its last checkpoint, {checkpoint.parent}"
-    if trainer["test_freq"] > 0 and not _validated(steps[wanted]):
+    if trainer["test_freq"] > 0 and not _validated(steps.get(wanted, {})):
         return f"it ended without the validation of step {wanted}"
     return None
 
