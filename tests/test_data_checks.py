@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -654,6 +654,7 @@ def test_any_columns_are_read_or_refused(tmp_path_factory, entries):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.dictionaries(NAMES, JSON), min_size=1, max_size=4), st.sampled_from([".json", ".jsonl"]))
+@example([{"prompt": {"0": {}, "\0": None}}], ".json")
 def test_any_json_is_read_or_refused(tmp_path_factory, entries, suffix):
     file = tmp_path_factory.mktemp("any") / f"f{suffix}"
     file.write_text(json.dumps(entries) if suffix == ".json" else "".join(json.dumps(e) + "\n" for e in entries))

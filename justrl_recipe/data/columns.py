@@ -127,8 +127,9 @@ def reading(file: Path, kind: str) -> Iterator[None]:
     """
     try:
         yield
-    # A wrong encoding and a number of too many digits are ValueErrors, nesting too deep is a RecursionError.
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
+    # A wrong encoding and a number of too many digits are ValueErrors, nesting too deep is a RecursionError, and a
+    # name with a null character, where Arrow cuts it off, is a KeyError of `datasets`.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, RecursionError, KeyError) as error:
         raise UserError(f"{file} is no {kind}: {first_line(error)}") from error
 
 

@@ -79,7 +79,7 @@ async def compute_score(
         return checked(result)
     except ValueError as error:
         where = f"{reward['path']}: {reward['name']}() for data_source {data_source!r}"
-        raise RewardError(f"{where} returned {error}") from error
+        raise RewardError(f"{where} returned {error}") from None  # the first cause in the log names the file
 
 
 def checked(result: Any) -> dict[str, Any]:
