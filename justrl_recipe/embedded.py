@@ -26,7 +26,7 @@ def is_made(config: Mapping[str, Any]) -> bool:
 
 
 def _spec(file: Path) -> dict | None:
-    return json.loads(file.read_text()) if file.is_file() else None
+    return json.loads(file.read_text()) if os.path.isfile(file) else None
 
 
 def make(config: Mapping[str, Any]) -> None:

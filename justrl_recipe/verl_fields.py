@@ -5,6 +5,7 @@ veRL's YAML files name a class per section (`_target_`), and some of its fields 
 
 import ast
 import functools
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,22 +29,23 @@ def _classes(package: str) -> dict[str, ast.ClassDef]:
 
 
 @functools.cache
-def fields(target: str) -> frozenset[str]:
-    """The annotated fields of the class that `target` names, its bases' included; empty for an unknown one."""
+def fields(target: str) -> Mapping[str, str]:
+    """The fields of the class that `target` names, with their annotations; none for an unknown one."""
     package, _, name = target.rpartition(".")
     if not package:
-        return frozenset()
+        return {}
     classes = _classes(package)
-    found: set[str] = set()
+    found: dict[str, str] = {}
     waiting = [name]
     while waiting:
         node = classes.get(waiting.pop())
         if node is None:
             continue
-        found.update(
-            item.target.id
+        of_class = {
+            item.target.id: ast.unparse(item.annotation)
             for item in node.body
             if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-        )
+        }
+        found = of_class | found
         waiting.extend(base.id for base in node.bases if isinstance(base, ast.Name))
-    return frozenset(found)
+    return found

@@ -3,13 +3,12 @@
 import json
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from justrl_recipe import checks
-from justrl_recipe.checks import Problem, files, inert, keys
+from justrl_recipe.checks import Problem
 from justrl_recipe.config import Request, load, load_base
 from justrl_recipe.data import schema
 
@@ -23,7 +22,11 @@ def found(*overrides: str, recipe: str = "justrl_deepseek", system: str | None =
 
 
 def in_files(*overrides: str, folder: Path = Path("runs")) -> tuple[list[Problem], list[Problem]]:
-    return files.problems(load(Request("justrl_deepseek", overrides=overrides)), folder)
+    """What is wrong with the files, and what could not be looked at."""
+    composed = load(Request("justrl_deepseek", overrides=overrides))
+    found = checks.of_files(composed, load_base(), folder)
+    unchecked = [problem for problem in found if problem.level == "unchecked"]
+    return [problem for problem in found if problem.level != "unchecked"], unchecked
 
 
 def write(file: Path, prompt: str = BOXED, source: str = "math_dapo", rows: int = 300) -> str:
@@ -31,6 +34,12 @@ def write(file: Path, prompt: str = BOXED, source: str = "math_dapo", rows: int 
     numbered = [schema.row(source, i, "train", f"Problem {i}. {prompt}", "2") for i in range(rows)]
     schema.write_parquet(file, numbered)
     return str(file)
+
+
+def add_tokenizer(folder: Path) -> None:
+    from justrl_recipe.cpu.tiny_model import build_tokenizer
+
+    build_tokenizer([BOXED] * 20).save_pretrained(folder)
 
 
 @pytest.fixture
@@ -59,7 +68,7 @@ def data(tmp_path) -> list[str]:
             "actor_rollout_ref.actor.use_fused_kernels",
             "model.use_fused_kernels",
         ),
-        (["algorithm.gamma=0.9"], "algorithm.gamma", "take it out"),
+        (["algorithm.gamma=0.9"], "algorithm.gamma", "remove it"),
         (["trainer.balance_batch=false"], "trainer.balance_batch", "always balances"),
         (["data.truncation=left"], "data.truncation", "filter_overlong_prompts"),
         (["trainer.resume_from_path=x"], "trainer.resume_from_path", "resume_mode=resume_path"),
@@ -76,7 +85,7 @@ def data(tmp_path) -> list[str]:
         (["algorithm.filter_groups.enable=true"], "algorithm.filter_groups.enable", "custom_sampler.path=null"),
         (["actor_rollout_ref.model.path=null"], "actor_rollout_ref.model.path", "name it"),
         (["data.train_files=null"], "data.train_files", "name it"),
-        (["~data.train_batch_size"], "data.train_batch_size", "leave it in"),
+        (["~data.train_batch_size"], "data.train_batch_size", "restore it"),
         (["trainer.nnodes=0"], "trainer.nnodes", "above 0"),
         (["trainer.critic_warmup=10"], "trainer.critic_warmup", "critic_warmup=0"),
     ],
@@ -104,17 +113,8 @@ def test_what_verl_takes_is_accepted(override):
     assert found(override) == []
 
 
-def test_a_key_is_not_inert_where_its_switch_is_on():
+def test_a_key_is_not_unused_where_its_switch_is_on():
     assert found("actor_rollout_ref.actor.use_kl_loss=true", "actor_rollout_ref.actor.kl_loss_coef=0.001") == []
-
-
-def test_the_inert_keys_are_those_of_this_verl():
-    """The table was made by reading veRL 0.9.1: another version needs another reading."""
-    assert version("verl") == "0.9.1"
-    known = load_base().raw
-    optional = {entry.key for entry in inert.INERT if entry.key not in known}
-    unknown = [key for key in sorted(optional) if not keys._allowed(key, load_base().values)]
-    assert unknown == ["data.chat_template_func", "data.filter_prompts"]  # by veRL as well, but users write them
 
 
 def test_an_overlong_penalty_without_its_length():
@@ -253,8 +253,9 @@ def test_fewer_rows_than_a_batch_takes(data, tmp_path):
 
 def test_a_model_whose_context_is_too_short(data, tmp_path):
     shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    shape |= {"vocab_size": 100}
+    shape |= {"vocab_size": 100, "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
     (tmp_path / "config.json").write_text(json.dumps({**shape, "max_position_embeddings": 4096}))
+    add_tokenizer(tmp_path)
     problems, _ = in_files(*data, f"actor_rollout_ref.model.path={tmp_path}")
     assert [problem.key for problem in problems] == ["data.max_response_length"]
     assert "context of 4096" in problems[0].why and "at most 3072" in problems[0].fix
@@ -279,7 +280,9 @@ def test_what_does_not_go_with_a_models_shape(data, tmp_path, overrides, key, sa
     """SmolLM2-135M's shape, which veRL meets with an AssertionError after minutes."""
     shape = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
     shape |= {"num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 32768}
+    shape |= {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
     (tmp_path / "config.json").write_text(json.dumps(shape))
+    add_tokenizer(tmp_path)
     model = f"actor_rollout_ref.model.path={tmp_path}"
     assert in_files(*data, model) == ([], [])
     [problem], _ = in_files(*data, model, *overrides)
@@ -336,13 +339,31 @@ def verl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
 def test_validate_lists_everything_at_once_and_run_refuses_it(data, tmp_path):
     wrong = ["data.train_batch_size=100", "actor_rollout_ref.actor.grad_clip=0.5", "data.val_files=none.parquet"]
     result = verl("validate", "justrl_deepseek", *data, *wrong, cwd=tmp_path)
-    assert result.returncode == 1 and result.stdout.splitlines()[-1] == "3 problems"
-    for key in ("data.train_batch_size", "actor_rollout_ref.actor.grad_clip", "data.val_files"):
-        assert f"x {key}: " in result.stdout
+    assert result.returncode == 1 and result.stdout.splitlines()[-1] == "2 problems, 1 warning"
+    marks = {"data.train_batch_size": "x", "actor_rollout_ref.actor.grad_clip": "!", "data.val_files": "x"}
+    for key, mark in marks.items():
+        assert f"{mark} {key}: " in result.stdout
     as_json = json.loads(verl("validate", "justrl_deepseek", "--json", *data, *wrong, cwd=tmp_path).stdout)
-    assert [sorted(problem) for problem in as_json["problems"]] == [["check", "fix", "key", "level", "why"]] * 3
-    refused = verl("run", "justrl_deepseek", *data, *wrong, cwd=tmp_path)
-    assert refused.returncode == 2 and "1 more: `verl validate` lists them" in refused.stderr
+    assert [sorted(problem) for problem in as_json["problems"]] == [["check", "fix", "key", "level", "why"]] * 2
+    assert [problem["check"] for problem in as_json["warnings"]] == ["unused-key"] and as_json["unchecked"] == []
+    refused = verl("run", "justrl_deepseek", *data, *wrong, "trainer.nnodes=0", cwd=tmp_path)
+    lines = refused.stderr.splitlines()
+    assert refused.returncode == 2 and [line.split(":")[0] for line in lines].count("error") == 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_check_can_be_skipped_by_the_name_that_it_shows(data, tmp_path):
+    wrong = [*data, "data.train_batch_size=100", "actor_rollout_ref.actor.grad_clip=0.5"]
+    shown = verl("validate", "justrl_deepseek", *wrong, cwd=tmp_path).stdout
+    assert "[batch-size]" in shown and "[unused-key]" in shown
+    skipped = verl("validate", "justrl_deepseek", *wrong, "--skip-check", "batch-size", cwd=tmp_path)
+    assert (skipped.returncode, skipped.stdout.splitlines()[-1]) == (0, "no problems, 1 warning")
+    every = [option for name in ("batch-size", "unused-key") for option in ("--skip-check", name)]
+    assert verl("validate", "justrl_deepseek", *wrong, *every, cwd=tmp_path).stdout == "no problems\n"
+    dry = verl("run", "justrl_deepseek", *wrong, *every, "--dry-run", cwd=tmp_path)
+    assert dry.returncode == 0 and "train_batch_size: 100" in dry.stdout
+    unknown = verl("validate", "justrl_deepseek", "--skip-check", "batch-sizes", cwd=tmp_path)
+    assert unknown.returncode == 2 and "did you mean 'batch-size'?" in unknown.stderr
 
 
 def test_validate_says_when_all_is_well_and_when_it_could_not_look(data, tmp_path):

@@ -144,14 +144,19 @@ def test_vllm_keeps_a_weight_that_it_does_not_pack():
 def test_the_sampler_is_built_as_verl_builds_it_and_reports_the_reward():
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-    from justrl_recipe.verl_hooks.reward_metrics import RewardMetricsReplayBuffer, group_shares, mean_rewards
+    from justrl_recipe.verl_hooks.reward_metrics import (
+        RewardMetricsReplayBuffer,
+        group_shares,
+        lost_responses,
+        mean_rewards,
+    )
 
     sampler = RewardMetricsReplayBuffer(
         trainer_mode="sync",
         trainer_config={},
         max_off_policy_threshold=8,
         max_off_policy_strategy="drop",
-        sampler_kwargs={"poll_interval": 0.05},
+        sampler_kwargs={"poll_interval": 0.05, "n": 2, "validation_n": 1, "max_lost_share": 0.0},
         refill_fn=None,
     )
     assert isinstance(sampler, ReplayBuffer) and sampler.poll_interval == 0.05
@@ -163,6 +168,14 @@ def test_the_sampler_is_built_as_verl_builds_it_and_reports_the_reward():
     infos = [{"acc": verdicts[key[0]][int(key[2])]} for key in keys]
     assert group_shares(keys, infos) == {"reward/all_right": 0.25, "reward/all_wrong": 0.5}
     assert group_shares(["a_0_0"], [{}]) == {}
+    # A score of -1 without an accuracy is none: veRL 0.9.1 takes a bare number for the accuracy.
+    assert group_shares(["a_0_0", "a_1_0"], [{"acc": -1.0}, {"acc": -1.0}]) == {
+        "reward/all_right": 0.0,
+        "reward/all_wrong": 0.0,
+    }
+    keys = ["a_0_0", "a_1_0", "a_1_1", "b_1_0", "c_0_0"]  # a's second response has two outputs, b lost its first
+    assert lost_responses(keys, ["a", "b"], 2) == 1
+    assert lost_responses([], ["a", "b"], 2) == 4
 
 
 @pytest.mark.slow

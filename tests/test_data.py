@@ -293,29 +293,34 @@ def prepared(folder: Path, **changes) -> Path:
     ("changes", "name"),
     [
         ({"gold": " "}, "empty ground truth"),
-        ({"gold": "1}"}, "ground truth that no box equals letter by letter"),
-        ({"gold": "x" * 93}, "ground truth that no box equals letter by letter"),
+        ({"gold": "1}"}, "ground truth that can never match exactly"),
+        ({"gold": "x" * 93}, "ground truth that can never match exactly"),
         ({"prompt": "What is that?"}, "prompt that does not ask for \\boxed{}"),
         ({"prompt": f"{PREFIX}What is that? {INSTRUCTION}"}, "prompt that asks for `Answer:`"),
-        ({"prompt": f"What  is it? {INSTRUCTION}"}, "problem that stands in the file already"),
     ],
 )
 def test_check_finds_what_would_spoil_a_run(tmp_path, changes, name):
-    file = prepared(tmp_path, **changes)
+    prepared(tmp_path, **changes)
     done = verl(tmp_path, "check", "f.parquet", "--json")
     report = json.loads(done.stdout)
     assert done.returncode == 1 and report["spoiled"] is True
     found = {finding["name"]: finding for finding in report["findings"]}
     assert found[name]["count"] == 1 and found[name]["rows"] == [2]
-    assert any(name in line for line in check.before_a_run(file))
     assert name in verl(tmp_path, "check", "f.parquet").stdout
+
+
+def test_check_warns_of_a_copy(tmp_path):
+    prepared(tmp_path, prompt=f"What  is it? {INSTRUCTION}")
+    done = verl(tmp_path, "check", "f.parquet", "--json")
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    finding = found["problem that stands in the file already"]
+    assert (finding["count"], finding["rows"], finding["spoils"]) == (1, [2], False) and done.returncode == 0
 
 
 def test_check_passes_what_is_good_and_says_what_it_did_not_ask(tmp_path):
     done = verl(tmp_path, "check", str(prepared(tmp_path)))
     assert done.returncode == 0 and "not checked: give --tokenizer" in done.stdout
     assert "not checked: no benchmarks in" in done.stdout
-    assert check.before_a_run(tmp_path / "f.parquet") == []
 
 
 def test_check_notes_golds_that_are_no_mathematics(tmp_path):

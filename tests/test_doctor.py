@@ -117,7 +117,7 @@ def test_each_broken_part_turns_its_own_line_red_and_no_other(tmp_path):
 def test_a_plugin_that_verl_drops_without_a_word_is_named_with_its_error(tmp_path):
     package = Path(justrl_recipe.__file__).parent
     shutil.copytree(package, tmp_path / "justrl_recipe", ignore=shutil.ignore_patterns("__pycache__"))
-    with (tmp_path / "justrl_recipe" / "plugin.py").open("a") as file:
+    with (tmp_path / "justrl_recipe" / "verl_hooks" / "plugin.py").open("a") as file:
         file.write("\nraise RuntimeError('planted in the plug-in')\n")
     check = ask(tmp_path, "plug-in", PYTHONPATH=str(tmp_path))
     assert check.says == "RuntimeError: planted in the plug-in"

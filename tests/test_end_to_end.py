@@ -12,6 +12,8 @@ import psutil
 import pytest
 import yaml
 
+from justrl_recipe.run.manifest import outcome
+
 VERL = Path(sys.executable).with_name("verl")
 SHORT = ("tiny_model.warmup_steps=40", "tiny_data.validation=16", "trainer.total_training_steps=3")
 
@@ -130,6 +132,69 @@ def test_trains_with_a_reward_file_of_the_users_own(folder):
     assert wait_until_gone(folder / "mine", 5) == []
 
 
+BAD_REWARD = """\
+from helper_beside import half
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
+    if len(solution_str) % 4 == 0:
+        raise KeyError("planted")
+    return float("nan") if len(solution_str) % 4 == 1 else half()
+"""
+TRAIN_ALONE = ("trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1")
+
+
+@pytest.fixture
+def bad_reward(folder) -> str:
+    """A reward with a helper beside it that raises for some responses and returns NaN for others."""
+    (folder / "helper_beside.py").write_text("def half():\n    return 0.5\n")
+    (folder / "bad.py").write_text(BAD_REWARD)
+    return "reward.custom_reward_function.path=bad.py"
+
+
+def test_responses_without_a_reward_end_the_run_and_are_counted(folder, bad_reward):
+    process = start(folder, "--out", "lost", bad_reward, *TRAIN_ALONE)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 1, out + err
+    assert "LOST " in out and "training responses of step 1" in out and "done" not in out
+    [failure] = [line for line in err.splitlines() if line.startswith("training failed:")]
+    assert "LostResponsesError" in failure
+    assert "KeyError: 'planted'" in failure or ("RewardError" in failure and "bad.py" in failure and "nan" in failure)
+    manifest = read_manifest(folder / "lost")
+    assert manifest["status"] == "failed" and manifest["last_step"] == 0 and 0 < manifest["lost_responses"] < 128
+
+
+def test_a_share_of_lost_responses_can_be_allowed_and_is_shown(folder, bad_reward):
+    """And what was not logged is left out: a reward that returns a number has no accuracy, bypass mode no entropy."""
+    allowed = "trainer.v1.sampler.sampler_kwargs.max_lost_share=0.99"
+    bypass = "algorithm.rollout_correction.bypass_mode=true"
+    process = start(folder, "--out", "allowed", bad_reward, allowed, bypass, *TRAIN_ALONE)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 0, out + err
+    steps = [line for line in out.splitlines() if line.startswith("step")]
+    assert len(steps) == 3 and not any("acc" in line or "entropy" in line for line in steps)
+    assert out.count("LOST ") == 3
+    manifest, entries = read(folder / "allowed")
+    lost = sum(entry["data"]["rollout/lost_responses"] for entry in entries)
+    assert manifest["status"] == "finished" and manifest["lost_responses"] == lost > 0
+    assert f"deviation: {allowed.split('=')[0]}" in err
+
+
+def test_a_run_that_ends_before_its_last_step_is_not_done(folder):
+    few = (
+        "tiny_data.path=data/few",
+        "tiny_model.path=data/few/model",
+        "tiny_data.train=40",
+        "trainer.total_epochs=1",
+    )
+    process = start(folder, "--out", "few", "--skip-check", "data-steps", *few, "trainer.val_before_train=false")
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 1, out + err
+    assert "done" not in out and "it ended at step 2 of 3: trainer.total_epochs=1" in err
+    manifest = read_manifest(folder / "few")
+    assert (manifest["status"], manifest["last_step"]) == ("incomplete", 2)
+    assert manifest["skipped_checks"] == ["data-steps"]
+
+
 def wait_for(run: Path, file: str, process: subprocess.Popen, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not (run / file).exists() and time.monotonic() < deadline:
@@ -157,17 +222,40 @@ def test_kill_9_leaves_no_process_either(folder):
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)
     assert wait_until_gone(folder / "killed", 30) == []
+    assert (
+        read_manifest(folder / "killed")["status"] == "running"
+        and outcome(read_manifest(folder / "killed")) == "died"
+    )
 
 
-def test_a_training_that_fails_names_its_error_and_its_log(folder):
-    """A reward file of the user's own, swapped in by one override, that raises as it is loaded."""
+def test_sigterm_ends_everything_too(folder):
+    process = start(folder, "--out", "terminated")
+    wait_for(folder / "terminated", "train.log", process, 60)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and "interrupted by SIGTERM" in err, out + err
+    assert wait_until_gone(folder / "terminated", 5) == []
+    assert read_manifest(folder / "terminated")["status"] == "interrupted"
+
+
+def test_a_reward_that_cannot_be_imported_is_found_before_anything_starts(folder):
     (folder / "my_reward.py").write_text("def compute_score(): ...\nraise ValueError('planted in my_reward.py')\n")
-    override = "reward.custom_reward_function.path=my_reward.py"
-    process = start(folder, "--out", "failed", override)
-    out, err = process.communicate(timeout=300)
+    process = start(folder, "--out", "unstarted", "reward.custom_reward_function.path=my_reward.py")
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 2 and not (folder / "unstarted").exists(), out + err
+    [line] = [line for line in err.splitlines() if line.startswith("error:")]
+    assert "ValueError: planted in my_reward.py" in line
+
+
+def test_a_worker_that_is_killed_is_named_as_the_reason(folder):
+    process = start(folder, "--out", "failed", "trainer.total_training_steps=50", *TRAIN_ALONE)
+    wait_for(folder / "failed", "metrics.jsonl", process, 200)
+    [worker] = [p for p in processes_of(folder / "failed") if p.name().startswith("ray::WorkerDict")]
+    worker.kill()
+    out, err = process.communicate(timeout=100)
     assert process.returncode == 1, out + err
-    failure = [line for line in err.splitlines() if line.startswith("training failed:")]
-    assert len(failure) == 1 and "my_reward.py" in failure[0] and "failed/train.log" in failure[0]
+    [failure] = [line for line in err.splitlines() if line.startswith("training failed:")]
+    assert f"WorkerDict (pid {worker.pid}) died" in failure and "failed/train.log" in failure
     assert read_manifest(folder / "failed")["status"] == "failed"
     assert wait_until_gone(folder / "failed", 5) == []
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
@@ -154,6 +155,39 @@ def test_ctrl_c_ends_the_engine_and_says_how_to_go_on(folder):
     assert process.returncode == 130
     assert not psutil.wait_procs(engines, timeout=5)[1]
     assert samples(folder, "stopped")
+
+
+def test_a_lora_run_is_evaluated_with_what_it_learned(folder):
+    """Trained by veRL, and by so high a rate that three steps change the accuracy."""
+    rate, template = "actor_rollout_ref.actor.optim.lr=1e-2", "+data.apply_chat_template_kwargs.enable_thinking=false"
+    alone = ("trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=3")
+    lora = ("actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora_alpha=32", rate, template)
+    model = ("tiny_model.warmup_steps=100", "tiny_model.boxed_share=0.8", "tiny_data.validation=16")
+    command = [VERL, "run", "justrl_tiny", "--out", "lora", "trainer.total_training_steps=3", *lora, *model, *alone]
+    trained = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400)
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    wanted = ("--benchmark", "data/tiny/validation.parquet", "--max-tokens", "24", "--n", "16", "--out")
+    for of, out in (("lora", "lora-eval"), ("data/tiny/model", "base-eval")):
+        done = verl_eval(folder, of, *wanted, out)
+        assert done.returncode == 0, done.stderr
+    ours, base = results(folder, "lora-eval"), results(folder, "base-eval")
+    assert ours["run"]["recipe"] == "justrl_tiny" and ours["run"]["step"] == 3 and base["run"] is None
+    assert ours["chat_template"]["arguments"] == {"enable_thinking": False} and base["chat_template"] is None
+    accuracies = [found["benchmarks"]["validation"]["rule"]["avg"] for found in (ours, base)]
+    assert accuracies[0] != accuracies[1]
+
+    step = folder / "lora" / "checkpoints" / "global_step_3"
+    shard = torch.load(step / "actor" / "model_world_size_1_rank_0.pt", map_location="cpu", weights_only=False)
+    full = {name.removeprefix("base_model.model."): weight.to_local() for name, weight in shard.items()}
+    merged = load_file(step / "merged" / "model.safetensors")
+    modules = [name.removesuffix(".lora_B.default.weight") for name in full if name.endswith("lora_B.default.weight")]
+    assert len(modules) == 14
+    for module in modules:
+        before, after = full[f"{module}.base_layer.weight"], merged[f"{module}.weight"]
+        update = 32 / 8 * full[f"{module}.lora_B.default.weight"] @ full[f"{module}.lora_A.default.weight"]
+        assert update.abs().max() > 1e-3
+        torch.testing.assert_close(after, before + update, rtol=1e-2, atol=1e-3)  # from shards in bfloat16
+        assert (after - before - update).norm() < 0.1 * update.norm() + 4e-3 * before.norm()
 
 
 def a_sample(problem: int, question: str, gold: str, response: str) -> Sample:

@@ -144,3 +144,37 @@ def test_the_server_and_its_forks_end_with_the_process_that_started_it(tmp_path)
         time.sleep(0.05)
     assert not fork.is_running() and not server.is_running()
     parent.wait()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        (1000).to_bytes(8, "big"),
+        (1000).to_bytes(8, "big") + b'{"argv": [',
+        (5).to_bytes(8, "big") + b"hello",
+        (1 << 60).to_bytes(8, "big") + b"{",
+    ],
+    ids=["nothing", "header", "part", "no JSON", "endless"],
+)
+def test_a_client_that_ends_before_its_request_is_whole_leaves_no_fork(executable, sent):
+    assert run(executable, "-c", "print('up')").stdout == "up\n"
+    both = {executable, "justrl_recipe.cpu.forkserver"}
+    serving = [process for process in psutil.process_iter() if both <= set(_command(process))]
+    server = min(serving, key=psutil.Process.create_time)  # the others are forks of it
+    before = set(server.children())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(os.path.join(os.path.dirname(executable), "socket"))
+        client.sendall(sent)
+    assert run(executable, "-c", "print('still up')").stdout == "still up\n"
+    deadline = time.monotonic() + 10
+    while set(server.children()) - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert set(server.children()) <= before
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from justrl_recipe.verl_hooks.packed_attention import sequences
+from justrl_recipe.verl_hooks.packed_attention import packed_attention, sequences
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -67,3 +67,14 @@ def test_padded_sequences_are_refused():
     ids = torch.zeros(2, 5, dtype=torch.int64)
     with pytest.raises(ValueError, match="use_remove_padding=true"):
         model("qwen2", "packed")(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+
+
+@pytest.mark.parametrize(
+    "option", [{"dropout": 0.1}, {"sliding_window": 4}, {"softcap": 50.0}, {"s_aux": torch.ones(2)}]
+)
+def test_an_option_that_it_has_not_is_refused_and_not_left_out(option):
+    states = torch.ones(1, 2, 3, 8)
+    with pytest.raises(ValueError, match="has no dropout"):
+        packed_attention(
+            torch.nn.Module(), states, states, states, None, position_ids=torch.arange(3)[None], **option
+        )

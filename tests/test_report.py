@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -12,7 +13,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -20,6 +23,7 @@ from hypothesis.extra import numpy as npst
 from justrl_recipe.dynamics import health, logs, paper, runs, smooth
 from justrl_recipe.dynamics.logs import Series
 from justrl_recipe.dynamics.panels import headline, panels
+from justrl_recipe.dynamics.report import write
 from justrl_recipe.errors import UserError
 
 VERL = Path(sys.executable).with_name("verl")
@@ -359,6 +363,94 @@ def test_runs_are_told_apart_by_ablation_override_seed_and_name(tmp_path):
     assert looks[0] == looks[1] == looks[2] and len(set(looks)) == 3
 
 
+LR, N, PATH = "actor_rollout_ref.actor.optim.lr", "actor_rollout_ref.rollout.n", "reward.custom_reward_function.path"
+OWN_CONFIG = "data: {max_response_length: 8}\ntrainer: {nnodes: 1, n_gpus_per_node: 1, total_training_steps: %d}\n"
+
+
+def changed(*overrides: str, **about) -> dict:
+    """The manifest of a run with these overrides, each a deviation."""
+    values = [text.lstrip("+~").partition("=") for text in overrides]
+    deviating = [{"key": key, "recipe": None, "yours": yaml.safe_load(value)} for key, _, value in values]
+    return {"overrides": list(overrides), "deviations": deviating, **about}
+
+
+def reward(path: str, sha256: str | None) -> dict:
+    return changed(f"{PATH}={path}", reward={"path": path, "name": "compute_score", "sha256": sha256})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "labels"),
+    [
+        (reward("a/my.py", "1" * 64), reward("b/other.py", "2" * 64), ("my", "other")),
+        (reward("a/my.py", "1" * 64), reward("b/my.py", "2" * 64), None),
+        (reward("my.py", "1" * 64), reward("my.py", "2" * 64), None),  # edited in between
+        (reward("pkg://a.strict", None), reward("pkg://a.lenient", None), ("strict", "lenient")),
+        (changed("actor.lr=1"), changed("critic.lr=1"), None),
+        (changed(f"{N}=8"), changed(f"{N}=16"), ("n=8", "n=16")),
+        (changed("+a.b=1"), changed("+a.b=2"), ("b=1", "b=2")),
+        (changed("a.b={x: 1}") | {"deviations": [{"key": "a.b.x", "recipe": 0, "yours": 1}]}, changed(), ("x=1", "")),
+        (changed(), changed(f"~{N}"), ("", "n=null")),
+        (changed("a.q=1", "b.q=2", "c.q=3"), changed("a.q=1", "b.q=2", "c.q=4"), None),
+        (changed(f"{LR}={'x' * 60}1"), changed(f"{LR}={'x' * 60}2"), None),
+        ({"recipe": "a/my.yaml", "scaled": [{"key": N, "recipe": 8, "yours": 4}]}, {"recipe": "b/my.yaml"}, None),
+        (
+            {"recipe": "my.yaml", "deviations": [{"key": N, "recipe": 8, "yours": 4}]},
+            {"recipe": "my.yaml", "deviations": [{"key": N, "recipe": 8, "yours": 2}]},
+            None,
+        ),
+        ({"recipe": "my.yaml", "config": OWN_CONFIG % 9}, {"recipe": "my.yaml", "config": OWN_CONFIG % 8}, None),
+        (
+            {"ablations": ["a/mine.yaml"], "deviations": [{"key": N, "recipe": 8, "yours": 4}]},
+            {"ablations": ["b/mine.yaml"], "deviations": [{"key": N, "recipe": 8, "yours": 2}]},
+            None,
+        ),
+    ],
+)
+def test_two_arms_share_neither_label_nor_look(tmp_path, one, other, labels):
+    """A run of each, and of the first one with another seed on another machine."""
+    folders = []
+    for name, about in (("first", one), ("seed", one | {"seed": 2, "system": "cpu", "host": "x"}), ("other", other)):
+        config = about.get("config")
+        folders.append(write_run(tmp_path / name, **{key: value for key, value in about.items() if key != "config"}))
+        if config:
+            (folders[-1] / "config.yaml").write_text(config)
+    loaded = runs.with_labels([runs.load(folder) for folder in folders])
+    assert loaded[0].arm == loaded[1].arm != loaded[2].arm
+    assert len({run.label for run in loaded}) == 3 and max(len(run.label) for run in loaded) < 80
+    for panel in panels(loaded):
+        if len(panel.curves) == 3:
+            looks = [(curve.label, curve.colour, curve.style) for curve in panel.curves]
+            assert looks[0] == looks[1] and looks[0][0] != looks[2][0] and looks[0][1:] != looks[2][1:]
+    if labels:  # no hash where the names say it
+        wanted = [" + ".join(["justrl_deepseek", label] if label else ["justrl_deepseek"]) for label in labels]
+        assert [loaded[0].arm, loaded[2].arm] == wanted
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (changed("a.x=1", "b.y=2"), changed("b.y=2", "a.x=1")),
+        (changed(f"{LR}=1e-6"), changed(f"+{LR}=0.000001") | {"deviations": changed(f"{LR}=1e-6")["deviations"]}),
+        (changed(f"{LR}=2"), changed(f"{LR}=2") | {"overrides": [f"{LR}=2", "trainer.save_freq=7", "seed=9"]}),
+        ({"recipe": "a/my.yaml"}, {"recipe": "/home/b/my.yaml"}),
+        ({}, {"reward": {"path": "pkg://a", "name": "b", "sha256": None}}),  # a manifest of an earlier version
+    ],
+)
+def test_the_same_values_are_one_arm_however_they_were_given(tmp_path, one, other):
+    folders = [write_run(tmp_path / "a", **one), write_run(tmp_path / "b", **other)]
+    loaded = runs.with_labels([runs.load(folder) for folder in folders])
+    assert loaded[0].arm == loaded[1].arm and loaded[0].label != loaded[1].label
+
+
+def test_bare_logs_of_one_name_are_told_apart(tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "my.jsonl").write_text('{"step": 1, "data": {"actor/entropy": 0.5}}\n')
+    loaded = runs.with_labels([runs.load(tmp_path / place / "my.jsonl") for place in ("a", "b")])
+    entropy = next(panel for panel in panels(loaded) if panel.metric == "actor/entropy")
+    assert len({(curve.colour, curve.style) for curve in entropy.curves}) == len({run.label for run in loaded}) == 2
+
+
 def test_several_runs_have_the_ablation_figure_and_one_has_its_dynamics(tmp_path):
     one = runs.with_labels([runs.load(write_run(tmp_path / "a"))])
     several = runs.with_labels([*one, runs.load(write_run(tmp_path / "b", ablations=["overlong_penalty"]))])
@@ -395,6 +487,81 @@ def test_tokens_per_second_are_of_all_gpus_where_their_number_is_known(tmp_path)
     (folder / "config.yaml").unlink()
     panel = next(panel for panel in panels([runs.load(folder)]) if panel.metric == "perf/throughput")
     assert panel.title == "Tokens/s per GPU" and panel.curves[0].series.values[0] == pytest.approx(1_000)
+
+
+# Rewards that are numbers, and metrics that are missing or null
+
+
+ACCURATE = ("reward/acc", "reward/all_right", "reward/all_wrong", "reward/overlong")
+
+
+def without_accuracy(folder: Path) -> Path:
+    """A run whose reward returns a number alone: veRL logs its mean as the validation's `reward`."""
+    numbers = {name: values for name, values in healthy().items() if name not in ACCURATE}
+    write_run(
+        folder, numbers | {"critic/score/mean": 40 + np.arange(STEPS), "critic/score/max": np.full(STEPS, 100.0)}
+    )
+    file = folder / "metrics.jsonl"
+    file.write_text(file.read_text().replace("/acc/mean", "/reward/mean"))
+    return folder
+
+
+def test_a_score_is_never_called_an_accuracy(tmp_path):
+    folder = without_accuracy(tmp_path / "run")
+    drawn = panels([runs.load(folder)])
+    titles = {panel.metric: panel.title for panel in drawn}
+    assert titles["val-core/AIME24/reward/mean@32"] == "AIME24 reward (avg@32)"
+    assert not [title for title in titles.values() if "ccuracy" in title or "right" in title]
+    assert report(folder, cwd=tmp_path).returncode == 0
+    text = (folder / "report.html").read_text().lower()
+    assert "accuracy" not in text and not list((folder / "report").glob("*accuracy*"))
+
+
+def test_a_reward_beside_an_accuracy_has_a_panel_of_its_own(tmp_path):
+    both = [runs.load(without_accuracy(tmp_path / "score")), runs.load(write_run(tmp_path / "acc", seed=2))]
+    drawn = {panel.metric: panel for panel in panels(runs.with_labels(both))}
+    for name, title in (("acc", "AIME24 accuracy (avg@32)"), ("reward", "AIME24 reward (avg@32)")):
+        panel = drawn[f"val-core/AIME24/{name}/mean@32"]
+        assert panel.title == title and len(panel.curves) == 1
+    assert headline(list(drawn.values()), True)[0].metric == "val-core/AIME24/acc/mean@32"
+
+
+@pytest.mark.parametrize(("highest", "verdict"), [(1.0, "ok"), (100.0, "bad")])
+def test_a_reward_of_another_scale_is_not_at_its_ceiling(tmp_path, highest, verdict):
+    standing = {"critic/score/mean": 0.95 + 0.01 * np.sin(2.0 * np.arange(STEPS))}
+    folder = write_run(tmp_path / "run", healthy() | standing | {"critic/score/max": np.full(STEPS, highest)})
+    assert verdicts(folder)["Reward plateau"] == verdict
+
+
+METRICS = [
+    *healthy(),
+    "val-core/AIME24/acc/mean@32",
+    "critic/score/max",
+    "reward/acc",
+    "perf/mfu/actor",
+]
+
+
+@pytest.mark.parametrize("how", ["missing", "null", "null at first", "null at last", "text"])
+@pytest.mark.parametrize("names", [*METRICS, "all"])
+def test_metrics_that_are_missing_or_null_never_end_the_report(tmp_path, how, names):
+    """One of them alone in the log, which has a single panel then, or all of them."""
+    wanted = METRICS if names == "all" else [names]
+    entries = []
+    for at in range(12):
+        null = how in ("null", "text") or at == {"null at first": 0, "null at last": 11}.get(how)
+        value = None if null and how != "text" else "nan" if null else 0.5 + at / 100
+        data = {} if how == "missing" else dict.fromkeys(wanted, value)
+        entries.append({"step": at + 1, "data": data | {"other/metric": 1.0}})
+    folder = write_run(tmp_path / "run")
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    run = runs.load(folder)
+    write([run], tmp_path / "out", None)
+    assert (tmp_path / "out" / "report.html").is_file()
+    found = health.findings(run)
+    assert not any("nan" in finding.seen for finding in found)
+    if how in ("missing", "text"):
+        assert {finding.verdict for finding in found} == {health.NOT_LOGGED, health.OK}  # OK: nothing is not finite
 
 
 # The page
@@ -556,6 +723,60 @@ def until(true, seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+def process_that_ended() -> dict:
+    ended = subprocess.Popen(["true"])
+    started = psutil.Process(ended.pid).create_time()
+    ended.wait()
+    return {"host": platform.node(), "pid": ended.pid, "pid_started": started}
+
+
+@pytest.mark.parametrize(
+    ("about", "shown", "over"),
+    [
+        ({"status": "finished"}, "finished", True),
+        ({"status": "failed", "ended": None}, "failed", True),
+        ({"status": "interrupted"}, "interrupted", True),
+        ({"status": "incomplete"}, "incomplete", True),
+        ({"status": "running", "ended": None, "host": "elsewhere"}, "running", False),
+        ({"status": "running", "ended": None} | process_that_ended(), "died", True),
+    ],
+)
+def test_the_status_of_a_run_is_shown_and_decides_whether_it_is_watched(tmp_path, about, shown, over):
+    folder = write_run(tmp_path / "run", **about)
+    assert runs.ended(folder) is over
+    write([runs.load(folder)], tmp_path / "out", None)
+    assert shown in Page((tmp_path / "out" / "report.html").read_text()).text
+
+
+def test_a_manifest_without_a_status_is_readable(tmp_path):
+    for name, ended, over in (("a", None, False), ("b", "2026-01-02T00:00:00+00:00", True)):
+        folder = write_run(tmp_path / name, ended=ended)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        del manifest["status"]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        assert runs.ended(folder) is over and runs.load(folder).status == ("ended" if over else "running")
+
+
+def test_watching_ends_when_the_process_of_the_run_dies(tmp_path):
+    """No file of the run changes then."""
+    trainer = subprocess.Popen(["sleep", "600"])
+    alive = {"pid": trainer.pid, "pid_started": psutil.Process(trainer.pid).create_time(), "host": platform.node()}
+    folder = write_run(tmp_path / "run", ended=None, status="running", **alive)
+    watcher = start_watching(folder)
+    try:
+        until((folder / "report.html").exists)
+        assert watcher.poll() is None
+        trainer.kill()
+        trainer.wait()
+        assert watcher.wait(60) == 0
+    finally:
+        trainer.kill()
+        watcher.kill()
+        watcher.communicate()
+    page = (folder / "report.html").read_text()
+    assert "died" in Page(page).text and "refresh" not in page
+
+
 def start_watching(folder: Path) -> subprocess.Popen:
     pipe = subprocess.PIPE
     return subprocess.Popen([VERL, "report", folder, "--watch"], stdout=pipe, stderr=pipe, text=True)
@@ -583,7 +804,7 @@ def test_watching_follows_a_run_to_its_end(tmp_path):
 
 
 def test_ctrl_c_ends_watching_and_leaves_nothing_half_written(tmp_path):
-    folder = write_run(tmp_path / "run", ended=None)
+    folder = write_run(tmp_path / "run", ended=None, status="running")
     watcher = start_watching(folder)
     try:
         until((folder / "report.html").exists)

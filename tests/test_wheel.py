@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from justrl_recipe.cli.run import placed
 from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, load, names
 
 ROOT = Path(__file__).parents[1]
@@ -87,10 +88,10 @@ def test_an_installed_wheel_lists_and_dry_runs_from_any_folder(empty_venv, comma
     listed = subprocess.run([verl, "ls"], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert "justrl_deepseek" in listed.stdout
     dry = subprocess.run([verl, "run", "justrl_deepseek", "--dry-run"], capture_output=True, text=True, cwd=tmp_path)
-    assert yaml.safe_load(dry.stdout) == load(Request("justrl_deepseek")).values
+    assert yaml.safe_load(dry.stdout) == placed(load(Request("justrl_deepseek")), Path("runs/justrl_deepseek-TIME"))
 
 
 def test_the_editable_install_finds_the_same_recipes_from_any_folder(tmp_path):
     verl = Path(sys.executable).with_name("verl")
     dry = subprocess.run([verl, "run", "justrl_nemotron", "--dry-run"], capture_output=True, text=True, cwd=tmp_path)
-    assert yaml.safe_load(dry.stdout) == load(Request("justrl_nemotron")).values
+    assert yaml.safe_load(dry.stdout) == placed(load(Request("justrl_nemotron")), Path("runs/justrl_nemotron-TIME"))

@@ -1,18 +1,66 @@
-"""What is wrong with a config before it costs GPU hours."""
+"""What is wrong with a run before it costs GPU hours."""
 
-from justrl_recipe.checks import keys, rewards, sizes
-from justrl_recipe.checks.problem import Problem
-from justrl_recipe.config import Config
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
-__all__ = ["Problem", "of_config"]
+from justrl_recipe.checks import keys, rewards, sizes, trainer
+from justrl_recipe.checks.problem import CHECKS, Problem
+from justrl_recipe.config import Config, nearest
+from justrl_recipe.errors import UserError
+
+__all__ = ["CHECKS", "Problem", "kept", "of_config", "of_files", "reward_import", "usable"]
 
 
 def of_config(config: Config, base: Config) -> list[Problem]:
-    """Every problem that can be seen in the config itself; imports nothing heavy (checks/files.py looks further).
+    """Every problem that can be seen in the config itself; imports nothing heavy.
 
     Args:
         base: justrl.yaml with veRL's defaults, which know every key and its type.
     """
-    unusable = keys.unusable(config, base)
-    rest = [] if unusable else [*rewards.problems(config), *sizes.problems(config)]
-    return [*unusable, *keys.idle(config, base), *rest]
+    unusable, repaired = keys.repaired(config, base)
+    return [
+        *unusable,
+        *keys.ignored(repaired, base),
+        *rewards.problems(repaired),
+        *trainer.problems(repaired, base),
+        *sizes.problems(repaired),
+    ]
+
+
+def usable(config: Config, base: Config) -> Config:
+    """The config with the base's values in place of removed, replaced and retyped ones."""
+    return keys.repaired(config, base)[1]
+
+
+def of_files(config: Config, base: Config, folder: Path) -> list[Problem]:
+    """Every problem of what a run reads and writes: data, model, code, disk. Runs no code of them.
+
+    Args:
+        folder: where the run will write; it need not be there yet.
+    """
+    from justrl_recipe.checks import data, files
+
+    repaired = usable(config, base)
+    return [*data.problems(repaired), *files.problems(repaired, base, folder)]
+
+
+def reward_import(config: Config) -> list[Problem]:
+    """Whether the run's reward function can be imported. Runs the code of a user's file, in a process of its own."""
+    from justrl_recipe.run.start import import_error
+
+    reward = config.values["reward"]["custom_reward_function"]
+    why = import_error(reward["path"], reward["name"])
+    fix = "fix the import, or set reward.custom_reward_function.path to another file"
+    return [Problem("reward-import", "reward.custom_reward_function", why, fix)] if why else []
+
+
+def kept(problems: Iterable[Problem], skip: Collection[str]) -> list[Problem]:
+    """The problems of the checks that are not skipped.
+
+    Raises:
+        UserError: no check has such a name.
+    """
+    for name in skip:
+        if name not in CHECKS:
+            raise UserError(f"--skip-check: no check {name!r}: {nearest(name, list(CHECKS))}")
+    return [problem for problem in problems if problem.check not in skip]

@@ -1,9 +1,50 @@
-"""What a check finds."""
+"""What a check finds, and the names of the checks."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 Level = Literal["error", "warning", "unchecked"]
+
+CHECKS = {
+    "missing-value": "keys that a run cannot do without",
+    "removed-key": "keys and sections that were removed, set to null or replaced",
+    "type": "values of another type than the default's",
+    "choice": "values that veRL takes from a list of its own",
+    "unknown-key": "keys that neither veRL nor this package knows",
+    "legacy-key": "sections that veRL 0.9.1 replaced by `reward`",
+    "unused-key": "keys that veRL does not read on the recipe's path",
+    "no-effect": "switches whose coefficient is zero",
+    "validation-length": "a length of its own for in-training validation",
+    "model-override": "changes to the model's config.json",
+    "count": "sizes that are no counts",
+    "batch-size": "batches that do not divide",
+    "parallelism": "parallel sizes that do not divide the GPUs or the model's heads",
+    "token-budget": "token budgets and windows that a full sequence exceeds",
+    "context": "sequences longer than the model's context",
+    "kernel": "kernels that do not take the model's sizes",
+    "weight-bucket": "a bucket that does not hold the largest matrix",
+    "architecture": "models that the recipe's path does not run",
+    "overlong-penalty": "a penalty without what it needs",
+    "group-filter": "dynamic sampling beside the recipe's sampler",
+    "critic-warmup": "steps without an update of the actor",
+    "trainer": "another trainer than the recipe's",
+    "launcher": "settings that starting the run would replace or that Ray would refuse",
+    "logger": "trackers that veRL does not know or that are not installed",
+    "resume": "a checkpoint to resume from",
+    "checkpoint": "checkpoints that could be lost or not be resumed from",
+    "disk": "space for the checkpoints",
+    "import-path": "modules and files of code that are not there",
+    "reward-import": "a reward function that cannot be imported",
+    "model": "the model's files",
+    "data-file": "data files that are missing or cannot be read",
+    "data-schema": "columns that veRL reads",
+    "data-content": "ground truths and prompts",
+    "data-rows": "rows for a batch",
+    "data-steps": "rows and epochs for the steps",
+    "prompt-length": "prompts longer than the limit",
+    "chat-template": "a model without a chat template",
+    "stock-scorer": "data that veRL's own scorer does not take",
+}
 
 
 @dataclass(frozen=True)
@@ -11,21 +52,25 @@ class Problem:
     """What a check found.
 
     Attributes:
+        check: its name, one of `CHECKS`, which `--skip-check` takes.
         key: the config key or the file that it is about.
         why: what is wrong with it.
         fix: what to do.
-        check: the name of the check, which `--skip-check` takes.
         level: an `error` would crash the run, lose data or make it learn something else than was asked; the run
             starts in spite of a `warning`; `unchecked` is what could not be looked at.
     """
 
+    check: str
     key: str
     why: str
     fix: str
-    check: str = ""
     level: Level = "error"
 
     as_dict = asdict
+
+    def __post_init__(self) -> None:
+        if self.check not in CHECKS:
+            raise ValueError(f"no check is called {self.check}")
 
     def __str__(self) -> str:
         return f"{self.key}: {self.why}: {self.fix}"

@@ -10,35 +10,19 @@ from justrl_recipe.planning.shape import Shape
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 TRITON_WIDTH = 128  # verl/utils/kernel/kernels.py
-COUNTS = (
-    "data.train_batch_size",
-    "data.max_prompt_length",
-    "data.max_response_length",
-    f"{ACTOR}.ppo_mini_batch_size",
-    f"{ACTOR}.ulysses_sequence_parallel_size",
-    f"{ROLLOUT}.n",
-    f"{ROLLOUT}.tensor_model_parallel_size",
-    "trainer.nnodes",
-    "trainer.n_gpus_per_node",
-    "trainer.total_training_steps",
-)
 
 
-def problems(config: Config) -> list[Problem]:
+def problems(config: Config) -> Iterator[Problem]:
     """What is wrong with the sizes without knowing the model."""
-    values = config.flat
-    found = [
-        Problem(key, f"{values[key]!r} is no count", "give a whole number above 0")
-        for key in COUNTS
-        if not isinstance(values[key], int) or isinstance(values[key], bool) or values[key] <= 0
-    ]
-    return found or [*_batches(values), *_parallel(values), *_budgets(values)]
+    yield from _batches(config.flat)
+    yield from _parallel(config.flat)
+    yield from _budgets(config.flat)
 
 
 def of_model(config: Config, shape: Shape) -> list[Problem]:
     """What is wrong with the sizes for a model of this shape."""
-    looks = (_context, _heads, _fused_kernel, _bucket)
-    return [problem for look in looks for problem in look(config.flat, shape)]
+    checks = (_context, _heads, _fused_kernel, _bucket)
+    return [problem for check in checks for problem in check(config.flat, shape)]
 
 
 def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -48,23 +32,22 @@ def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:
     generated = values.get("data.gen_batch_size") or train
     if train % mini:
         fix = f"give a multiple, such as {mini * max(1, round(train / mini))}"
-        yield Problem("data.train_batch_size", f"{train} is no multiple of {ACTOR}.ppo_mini_batch_size={mini}", fix)
+        why = f"{train} is no multiple of {ACTOR}.ppo_mini_batch_size={mini}"
+        yield Problem("batch-size", "data.train_batch_size", why, fix)
     if mini * n % ranks:
         where = f"{gpus} GPUs" if ranks == gpus else f"{ranks} groups of GPUs"
         why = f"{mini} x rollout.n={n} responses do not divide over {where}"
-        yield Problem(f"{ACTOR}.ppo_mini_batch_size", why, f"make {mini * n} a multiple of {ranks}")
+        yield Problem("batch-size", f"{ACTOR}.ppo_mini_batch_size", why, f"make {mini * n} a multiple of {ranks}")
     if train % generated:
-        yield Problem(
-            "data.gen_batch_size", f"{generated} does not divide data.train_batch_size={train}", "take it out"
-        )
+        why = f"{generated} does not divide data.train_batch_size={train}"
+        yield Problem("batch-size", "data.gen_batch_size", why, "remove it")
     micro = f"{ACTOR}.ppo_micro_batch_size_per_gpu"
     if not values[f"{ACTOR}.use_dynamic_bsz"] and not values[micro]:
-        yield Problem(
-            micro, "no value, and without use_dynamic_bsz it is needed", "give the sequences of a micro-batch"
-        )
+        why = "no value, and without use_dynamic_bsz it is needed"
+        yield Problem("batch-size", micro, why, "give the sequences of a micro-batch")
     if values[f"{ACTOR}.use_dynamic_bsz"] != values[f"{ROLLOUT}.log_prob_use_dynamic_bsz"]:
         why = f"it is not {ACTOR}.use_dynamic_bsz, and veRL wants them alike"
-        yield Problem(f"{ROLLOUT}.log_prob_use_dynamic_bsz", why, "set both alike")
+        yield Problem("batch-size", f"{ROLLOUT}.log_prob_use_dynamic_bsz", why, "set both alike")
 
 
 def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -75,20 +58,22 @@ def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
     size = math.prod(values[f"{ROLLOUT}.{kind}_parallel_size"] for kind in kinds)
     if gpus % size or (size < a_node and a_node % size):
         fix = f"give a divisor of {a_node}"
-        yield Problem(tensor, f"replicas of {size} GPUs do not divide over {gpus} GPUs, {a_node} a node", fix)
+        why = f"replicas of {size} GPUs do not divide over {gpus} GPUs, {a_node} a node"
+        yield Problem("parallelism", tensor, why, fix)
     ulysses = f"{ACTOR}.ulysses_sequence_parallel_size"
     if gpus % values[ulysses]:
-        yield Problem(ulysses, f"{values[ulysses]} does not divide {gpus} GPUs", f"give a divisor of {gpus}")
+        why = f"{values[ulysses]} does not divide {gpus} GPUs"
+        yield Problem("parallelism", ulysses, why, f"give a divisor of {gpus}")
     attention = "actor_rollout_ref.model.override_config.attn_implementation"
     if values.get(attention) == "packed" and values[ulysses] > 1:
         fix = f"set {ulysses}=1, or with the flash-attn package {attention}=flash_attention_2"
-        yield Problem(attention, "packed attention does not split sequences over GPUs", fix)
+        yield Problem("parallelism", attention, "packed attention does not split sequences over GPUs", fix)
     if values.get(attention) == "packed" and not values["actor_rollout_ref.model.use_remove_padding"]:
         fix = "set actor_rollout_ref.model.use_remove_padding=true"
-        yield Problem(attention, "packed attention takes packed sequences", fix)
+        yield Problem("parallelism", attention, "packed attention takes packed sequences", fix)
     if values[ulysses] > 1 and not values["actor_rollout_ref.model.use_remove_padding"]:
         fix = "set actor_rollout_ref.model.use_remove_padding=true"
-        yield Problem(ulysses, "sequences are split over GPUs only when they are packed", fix)
+        yield Problem("parallelism", ulysses, "sequences are split over GPUs only when they are packed", fix)
 
 
 def _budgets(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -101,13 +86,12 @@ def _budgets(values: Mapping[str, Any]) -> Iterator[Problem]:
         if values[switch] and values[budget] * split < longest:
             times = f" x {split} GPUs a sequence" if split > 1 else ""
             why = f"{values[budget]} tokens{times} do not hold prompt and response of {longest}"
-            yield Problem(
-                budget, why, f"give at least {-(-longest // split)}: veRL would stop at the first that long"
-            )
+            fix = f"give at least {-(-longest // split)}: veRL would stop at the first that long"
+            yield Problem("token-budget", budget, why, fix)
     window = values[f"{ROLLOUT}.max_model_len"]
     if window is not None and window < longest:
         why = f"{window} tokens do not hold prompt and response of {longest}: vLLM would cut responses without a word"
-        yield Problem(f"{ROLLOUT}.max_model_len", why, f"give at least {longest}, or null")
+        yield Problem("token-budget", f"{ROLLOUT}.max_model_len", why, f"give at least {longest}, or null")
 
 
 def _context(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
@@ -115,13 +99,15 @@ def _context(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
     if longest > shape.context:
         why = f"prompt and response of {longest} tokens go beyond the model's context of {shape.context}"
         most = shape.context - values["data.max_prompt_length"]
-        yield Problem("data.max_response_length", why, f"give at most {most}, or take a model with a longer context")
+        fix = f"give at most {most}, or take a model with a longer context"
+        yield Problem("context", "data.max_response_length", why, fix)
 
 
 def _heads(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
     for key in (f"{ROLLOUT}.tensor_model_parallel_size", f"{ACTOR}.ulysses_sequence_parallel_size"):
         if shape.heads % values[key]:
-            yield Problem(key, f"{values[key]} does not divide the model's {shape.heads} heads", "give a divisor")
+            why = f"{values[key]} does not divide the model's {shape.heads} heads"
+            yield Problem("parallelism", key, why, "give a divisor")
 
 
 def _fused_kernel(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
@@ -130,7 +116,7 @@ def _fused_kernel(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
         return
     if shape.hidden % TRITON_WIDTH:
         why = f"veRL's Triton kernel takes widths in multiples of {TRITON_WIDTH}, the model's is {shape.hidden}"
-        yield Problem(backend, why, f"set {backend}=torch")
+        yield Problem("kernel", backend, why, f"set {backend}=torch")
 
 
 def _bucket(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
@@ -139,6 +125,5 @@ def _bucket(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
     bytes_each = 4 if values[f"{ROLLOUT}.dtype"] == "float32" else 2
     largest = -(-shape.vocabulary * shape.hidden * bytes_each // 2**20)
     if values[key] < largest:
-        yield Problem(
-            key, f"{values[key]} MB do not hold the model's embedding of {largest}", f"give {largest} or more"
-        )
+        why = f"{values[key]} MB do not hold the model's embedding of {largest}"
+        yield Problem("weight-bucket", key, why, f"give {largest} or more")

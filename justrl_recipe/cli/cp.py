@@ -1,22 +1,27 @@
-"""`verl cp`: take a recipe as the start of your own."""
+"""`verl cp`: take a recipe, an ablation, a system or a warm-up as the start of your own."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from justrl_recipe.cli.cat import find
+from justrl_recipe.config import ABLATIONS, BASE, SYSTEMS, WARMUPS
+from justrl_recipe.deviations import left_open
 from justrl_recipe.errors import UserError
 
 EXAMPLE = "Example: verl cp justrl_deepseek my_recipe.yaml"
 
 
 def cp(
-    name: Annotated[str, typer.Argument(help="A recipe, ablation or system, by bare name.")],
+    name: Annotated[str, typer.Argument(help="A recipe, ablation, system or warm-up, by bare name.")],
     file: Annotated[Path, typer.Argument(help="The new file, ending in .yaml; never overwritten.")],
 ) -> None:
     """Copy a shipped YAML file, to change it and `verl run` it."""
     source = find(name)
+    if file.is_dir():
+        raise UserError(f"{file} is a folder: give a file in it, such as {file / source.name}")
     if file.suffix != ".yaml":
         raise UserError(f"{file} does not end in .yaml")
     try:
@@ -26,4 +31,21 @@ def cp(
         raise UserError(f"{file} exists: choose another name") from error
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror}") from error
-    print(f"{file}: run it with `verl run {file}`")
+    print(f"{file}: run it with `{command(source, file)}`")
+
+
+def command(source: Path, file: Path) -> str:
+    """The command that runs a copy of a shipped file."""
+    copied = shlex.quote(str(file))
+    if source.parent == ABLATIONS:
+        return f"verl run justrl_tiny --ablation {copied}"
+    if source.parent == SYSTEMS:
+        recipe = "justrl_tiny" if source.stem == "cpu" else "justrl_deepseek"
+        return f"verl run {recipe} --system {copied}"
+    if source.parent == WARMUPS:
+        place = f"--config-path {shlex.quote(str(file.parent.absolute()))} --config-name {shlex.quote(file.stem)}"
+        return f"python -m torch.distributed.run --standalone -m verl.trainer.sft_trainer {place}"
+    if source.stem == BASE:
+        left = " ".join(f"{key}={key.rpartition('.')[2].upper()}" for key in sorted(left_open()))
+        return f"verl run {copied} {left}"
+    return f"verl run {copied}"

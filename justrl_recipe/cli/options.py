@@ -12,9 +12,17 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides of single keys.")
 ]
 Ablation = Annotated[
-    list[str] | None, typer.Option("--ablation", metavar="NAME", help="An ablation; may be given several times.")
+    list[str] | None,
+    typer.Option("--ablation", metavar="NAME|FILE", help="An ablation by name or path; may be given several times."),
 ]
-System = Annotated[str | None, typer.Option(metavar="NAME", help="Where it runs; never what it learns.")]
+System = Annotated[
+    str | None, typer.Option(metavar="NAME|FILE", help="Where it runs, by name or path; never what it learns.")
+]
+
+SkipCheck = Annotated[
+    list[str] | None,
+    typer.Option("--skip-check", metavar="NAME", help="A check to leave out, by the name that it shows."),
+]
 
 
 def request(recipe: str, overrides: list[str] | None, ablation: list[str] | None, system: str | None) -> Request:

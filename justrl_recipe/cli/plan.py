@@ -33,7 +33,8 @@ def plan(
     """Estimate a run's memory, tokens, GPU hours and disk, and say what to change if it does not fit."""
     given = [*(overrides or []), *_gpus(gpus, system)]
     composed = config.load(options.request(recipe, given, ablation, system))
-    if wrong := checks.of_config(composed, config.load_base()):
+    found = checks.of_config(composed, config.load_base())
+    if wrong := [problem for problem in found if problem.level == "error"]:
         raise UserError(f"{wrong[0]} (`verl validate` lists what is wrong)")
     shape, machine = _shape(composed), _machine(composed, gpus, memory_gb)
     name = config.find_recipe(recipe).stem

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: verl report runs/justrl_tiny-20260101-120000 runs/justrl_tiny-20260101-130000 --out report"
 POLL = 3.0  # seconds between looks at growing metrics
-Signature = list[tuple[int, int]]
+Signature = tuple[bool, list[tuple[int, int]]]  # whether a run goes on, and its files
 
 
 def report(
@@ -62,9 +62,10 @@ def follow(paths: Sequence[Path], out: Path, open_it: bool) -> None:
     seen: Signature | None = None
     opened = False
     while True:
-        now = [signature(file) for path in paths for file in loading.files(path)]
+        running = not all(map(loading.ended, paths))  # of a process that died no file changes
+        now = running, [signature(file) for path in paths for file in loading.files(path)]
         if now != seen:
-            seen, running = now, not all(map(loading.ended, paths))
+            seen = now
             try:
                 found = read(paths)
             except loading.NoStepYet as waiting:

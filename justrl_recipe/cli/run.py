@@ -1,7 +1,6 @@
 """`verl run`: train with a recipe."""
 
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -12,11 +11,13 @@ import typer
 import yaml
 from omegaconf import OmegaConf
 
-from justrl_recipe import checks, config, deviations
+from justrl_recipe import checks, config
 from justrl_recipe.checks import Problem
 from justrl_recipe.cli import options
-from justrl_recipe.config import Config, Request
+from justrl_recipe.config import Config
+from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
 from justrl_recipe.errors import UserError
+from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder
 
 EXAMPLE = "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
 
@@ -30,88 +31,81 @@ def run(
         Path | None, typer.Option(metavar="FOLDER", help="The run folder, a new one; default runs/RECIPE-TIME.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config as YAML and stop.")] = False,
+    skip_check: options.SkipCheck = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show veRL's own log as well.")] = False,
 ) -> None:
     """Train a model with a recipe."""
     request = options.request(recipe, overrides, ablation, system)
     composed = config.load(request)
-    refuse(checks.of_config(composed, config.load_base()))
-    about = describe(request, composed)
+    skip = skip_check or []
+    warnings = refuse(checks.kept(checks.of_config(composed, config.load_base()), skip))
+    about = {**describe(request, composed), "skipped_checks": skip, "warnings": warnings}
     notice(about)
+    name = config.find_recipe(recipe).stem
     if dry_run:
-        yaml.safe_dump(composed.values, sys.stdout, sort_keys=False)
+        yaml.safe_dump(placed(composed, out or RUNS / f"{name}-TIME"), sys.stdout, sort_keys=False)
         return
 
     try:
-        train(composed, config.find_recipe(recipe).stem, out, about, verbose)
+        train(composed, name, out, about, verbose)
     except KeyboardInterrupt as interrupt:
-        print("interrupted", file=sys.stderr)
+        by = f" by {interrupt}" if str(interrupt) else ""
+        print(f"interrupted{by}", file=sys.stderr)
         raise typer.Exit(130) from interrupt
+
+
+def placed(composed: Config, run_folder: Path) -> dict[str, Any]:
+    """The config as it runs in a run folder.
+
+    Checkpoints go to the run folder unless `trainer.default_local_dir` differs from the recipe's, and the `file`
+    logger, which the step lines, the manifest and the report read, is added to the loggers that are named.
+    """
+    given = composed.values.get("trainer")
+    if not isinstance(given, dict):
+        raise UserError("trainer: a run cannot do without this section: restore it")
+    trainer = dict(given)
+    if trainer.get("default_local_dir") == config.load_base().values["trainer"]["default_local_dir"]:
+        trainer["default_local_dir"] = str(RunFolder(run_folder).checkpoints)
+    logger = trainer.get("logger")
+    loggers = list(logger) if isinstance(logger, list) else [logger] if logger else []
+    trainer["logger"] = loggers if "file" in loggers else [*loggers, "file"]
+    return {**composed.values, "trainer": trainer}
 
 
 def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], verbose: bool) -> None:
     """Make what is missing, then train in a new run folder."""
-    from justrl_recipe.checks import files
     from justrl_recipe.run import start
 
     if "tiny_model" in composed.values:
         make_embedded(composed.values)
-    problems, unchecked = files.problems(composed, out or start.RUNS)
-    refuse(problems)
-    for line in unchecked:
-        print(f"not checked: {line}", file=sys.stderr)
-    folder = start.new_run_folder(name, out)
+    of_files = checks.of_files(composed, config.load_base(), out or RUNS)
+    found = checks.kept([*of_files, *checks.reward_import(composed)], about["skipped_checks"])
+    about["warnings"] += refuse(found)
+    folder = new_run_folder(name, out)
     print(f"run folder: {folder.path}")
     try:
-        start.run(composed.values, folder, about, verbose)
+        start.run(placed(composed, folder.path), folder, about, verbose)
     except start.TrainingFailed as failure:
         print(f"training failed: {failure}", file=sys.stderr)
         raise typer.Exit(1) from failure
     print(f"done: {folder.path}")
 
 
-def refuse(problems: list[Problem]) -> None:
-    """Stop at a config that has problems.
-
-    Raises:
-        UserError: the first of them, and how many more there are.
-    """
-    if problems:
-        more = f" (and {len(problems) - 1} more: `verl validate` lists them)" if len(problems) > 1 else ""
-        raise UserError(f"{problems[0]}{more}")
-
-
-def describe(request: Request, composed: Config) -> dict[str, Any]:
-    """What the manifest says of a run before it starts: is this JustRL, and if not, which keys deviate."""
-    path = config.find_recipe(request.recipe)
-    base = config.load_base()
-    if config.shipped(path):
-        recipe = (
-            config.load(Request(request.recipe, request.system))
-            if request.overrides or request.ablations
-            else composed
-        )
-        scaled, changed = deviations.scaled(base, recipe), deviations.deviations(recipe, composed)
-    else:
-        scaled, changed = [], deviations.scaled(base, composed)
-    return {
-        "recipe": path.stem if config.shipped(path) else request.recipe,
-        "system": request.system,
-        "ablations": list(request.ablations),
-        "overrides": list(request.overrides),
-        "is_justrl": not scaled and not changed,
-        "scaled": [d.as_dict() for d in scaled],
-        "deviations": [d.as_dict() for d in changed],
-        "seed": composed.values.get("seed"),
-        "command": shlex.join(["verl", *sys.argv[1:]]),
-    }
+def refuse(found: list[Problem]) -> list[str]:
+    """Print what was found, stop at errors with exit code 2, and return what else there is, a line each."""
+    words = {"error": "error", "warning": "warning", "unchecked": "not checked"}
+    for problem in found:
+        print(f"{words[problem.level]}: {problem} [{problem.check}]", file=sys.stderr)
+    if any(problem.level == "error" for problem in found):
+        raise typer.Exit(2)
+    return [str(problem) for problem in found]
 
 
 def notice(about: dict[str, Any]) -> None:
     """Say on standard error what differs from the recipe."""
     if about["scaled"]:
         print(
-            f"{about['recipe']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['recipe']})",
+            f"{about['origin']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['origin']})",
             file=sys.stderr,
         )
     for deviation in about["deviations"]:
@@ -134,7 +128,7 @@ def make_embedded(resolved: dict[str, Any]) -> None:
     model = resolved["tiny_model"]
     print(f"making {model['path']} (first use): {model['warmup_steps']} supervised warm-up steps")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, tempfile.TemporaryFile("w+") as errors:
-        OmegaConf.save({key: resolved[key] for key in deviations.EMBEDDED_SECTIONS}, file.name)
+        OmegaConf.save({key: resolved[key] for key in EMBEDDED_SECTIONS}, file.name)
         command = [sys.executable, "-m", "justrl_recipe.embedded", file.name]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert process.stdout is not None

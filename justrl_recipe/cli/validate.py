@@ -1,6 +1,7 @@
 """`verl validate`: what is wrong with a run before it costs GPU hours."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 
 EXAMPLE = "Example: verl validate justrl_deepseek --system h100x8 --ablation overlong_penalty"
+MARKS = {"error": "x", "warning": "!", "unchecked": "?"}
 
 
 def validate(
@@ -20,39 +22,50 @@ def validate(
     ablation: options.Ablation = None,
     system: options.System = None,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; its disk is looked at.")] = None,
+    skip_check: options.SkipCheck = None,
+    import_reward: Annotated[
+        bool, typer.Option("--import-reward", help="Import the reward function, in a process of its own.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
-    """List everything that is wrong with a run: exit code 1 if something is, 2 if something could not be checked."""
+    """List everything that is wrong with a run: exit code 1 for errors, 2 if something could not be checked."""
     composed = config.load(options.request(recipe, overrides, ablation, system))
-    problems, unchecked = look(composed, out)
+    found = find(composed, out, import_reward)
+    found = checks.kept(found, skip_check or [])
+    by_level = {level: [problem for problem in found if problem.level == level] for level in MARKS}
     if as_json:
-        found = {"problems": problems, "unchecked": unchecked}
-        print(json.dumps({name: [line.as_dict() for line in lines] for name, lines in found.items()}, indent=2))
+        names = {"problems": "error", "warnings": "warning", "unchecked": "unchecked"}
+        content = {name: [problem.as_dict() for problem in by_level[level]] for name, level in names.items()}
+        print(json.dumps(content, indent=2))
     else:
-        show(problems, unchecked)
-    if problems or unchecked:
-        raise typer.Exit(1 if problems else 2)
+        show([problem for level in MARKS for problem in by_level[level]])
+    if by_level["error"] or by_level["unchecked"]:
+        raise typer.Exit(1 if by_level["error"] else 2)
 
 
-def look(composed: Config, out: Path | None) -> tuple[list[Problem], list[Problem]]:
-    """The problems of a config and of its files, and what could not be checked."""
+def find(composed: Config, out: Path | None, import_reward: bool) -> list[Problem]:
+    """The problems of a config and of its files; those that `verl run` makes first are not looked for."""
     from justrl_recipe import embedded
-    from justrl_recipe.checks import files, keys
-    from justrl_recipe.run import start
+    from justrl_recipe.run.folder import RUNS
 
     base = config.load_base()
-    problems = checks.of_config(composed, base)
-    if keys.unusable(composed, base):
-        return problems, []
-    if "tiny_model" in composed.values and not embedded.is_made(composed.values):
-        return problems, []  # `verl run` makes them first
-    of_files, unchecked = files.problems(composed, out or start.RUNS)
-    return [*problems, *of_files], unchecked
+    usable = checks.usable(composed, base)
+    found = checks.of_config(composed, base)
+    if "tiny_model" not in usable.values or embedded.is_made(usable.values):
+        found += checks.of_files(composed, base, out or RUNS)
+    if import_reward:
+        found += checks.reward_import(usable)
+    return found
 
 
-def show(problems: list[Problem], unchecked: list[Problem]) -> None:
+def show(found: Sequence[Problem]) -> None:
     """One entry a problem, with its fix below it."""
-    for mark, line in [*(("x", line) for line in problems), *(("?", line) for line in unchecked)]:
-        print(f"{mark} {line.key}: {line.why}\n    {line.fix}")
-    count = f"{len(problems)} problem{'s' * (len(problems) != 1)}" if problems else "no problems"
-    print(count + f", {len(unchecked)} not checked" * bool(unchecked))
+    for problem in found:
+        print(f"{MARKS[problem.level]} {problem.key}: {problem.why} [{problem.check}]\n    {problem.fix}")
+    levels = [problem.level for problem in found]
+    counts = [f"{levels.count('error') or 'no'} problem{'s' * (levels.count('error') != 1)}"]
+    if warnings := levels.count("warning"):
+        counts.append(f"{warnings} warning{'s' * (warnings != 1)}")
+    if unchecked := levels.count("unchecked"):
+        counts.append(f"{unchecked} not checked")
+    print(", ".join(counts))

@@ -85,13 +85,20 @@ def main(parent: int, executable: str, modules: list[str]) -> None:
 
 def read_request(connection: socket.socket) -> tuple[dict, list[int]]:
     """What the client sends: the length of a JSON object with `argv`, `env`, `cwd` and `fds` (the numbers of
-    its descriptors) together with the descriptors themselves, then the object."""
+    its descriptors) together with the descriptors themselves, then the object.
+
+    Raises:
+        EOFError, ValueError: the client ended before all of it was sent.
+    """
     header, received, _, _ = socket.recv_fds(connection, 8, MAX_FDS)
     missing = int.from_bytes(header, "big")
     chunks = []
     while missing:
-        chunks.append(connection.recv(missing))
-        missing -= len(chunks[-1])
+        chunk = connection.recv(min(missing, 1 << 20))
+        if not chunk:
+            raise EOFError("the client has ended before its request was whole")
+        chunks.append(chunk)
+        missing -= len(chunk)
     return json.loads(b"".join(chunks)), list(received)
 
 
@@ -99,8 +106,11 @@ def _become(connection: socket.socket) -> None:
     """Turn this fork into the process that the client was asked to be; never returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    request, received = read_request(connection)
-    connection.sendall(os.getpid().to_bytes(8, "big"))
+    try:
+        request, received = read_request(connection)
+        connection.sendall(os.getpid().to_bytes(8, "big"))
+    except (EOFError, OSError, ValueError):  # the client has ended, and nobody waits for this process
+        os._exit(1)
     above = max(request["fds"], default=2) + 1  # where descriptors wait until the numbers that they need are free
     client = fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, above)
     connection.close()

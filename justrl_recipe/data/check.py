@@ -1,109 +1,25 @@
 """What is in a prepared file, and what in it would spoil a run."""
 
 import functools
-import itertools
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
+import numpy
 
-from justrl_recipe.data import benchmarks, problems, training
-from justrl_recipe.errors import UserError
+from justrl_recipe.data import benchmarks, columns, overlap, prompts, schema, training
+from justrl_recipe.data.columns import Batch
+from justrl_recipe.data.findings import ALWAYS, NEVER, SHARE, Finding, Report, each
+from justrl_recipe.reward_fns import rule_based
 from justrl_recipe.reward_fns.mathematics import workers
 from justrl_recipe.reward_fns.mathematics.literals import plain_number
 from justrl_recipe.reward_fns.mathematics.spelling import spelled
-from justrl_recipe.reward_fns.rule_based import compute_score
 
-NGRAM = 10  # words that a row and a benchmark problem share in a row ...
-OVERLAP = 0.5  # ... over this share of the benchmark problem's, to count as the same
-EXAMPLES = 3
-AT_START = 20_000  # rows that are looked at before a run
-
-
-@dataclass(frozen=True)
-class Row:
-    prompt: str
-    gold: str
-    source: str
-
-    @property
-    def problem(self) -> str:
-        return training.problem_of(self.prompt)
-
-
-@dataclass
-class Finding:
-    """One question to every row: how many it is true of, and which; count None where it could not be asked."""
-
-    name: str
-    wrong: Callable[[Row], bool] = field(repr=False)
-    spoils: bool = True
-    note: str = ""
-    count: int | None = 0
-    rows: list[int] = field(default_factory=list)  # the first few, counted from 1
-
-    def ask(self, number: int, row: Row) -> None:
-        if self.count is not None and self.wrong(row):
-            self.count += 1
-            self.rows = [*self.rows, number][:EXAMPLES]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("name", "count", "spoils", "note", "rows")}
-
-
-@dataclass
-class Report:
-    file: str
-    rows: int
-    findings: list[Finding]
-
-    @property
-    def spoiled(self) -> bool:
-        return any(finding.spoils and finding.count for finding in self.findings)
-
-    def as_dict(self) -> dict[str, Any]:
-        findings = [finding.as_dict() for finding in self.findings]
-        return {"file": self.file, "rows": self.rows, "spoiled": self.spoiled, "findings": findings}
-
-    def as_text(self) -> str:
-        width = max(len(finding.name) for finding in self.findings)
-        lines = [f"{self.file}: {self.rows:,} rows"]
-        for finding in self.findings:
-            mark = {None: "?", 0: "ok"}.get(finding.count, "x" if finding.spoils else "-")
-            count = "" if finding.count is None else f"{finding.count:,}"
-            where = [f"rows {', '.join(map(str, finding.rows))}"] if finding.rows else []
-            why = "; ".join(where + [finding.note] * (finding.count != 0))
-            lines.append(f"{mark:>3} {finding.name:<{width}}{count:>9}  {why}".rstrip())
-        return "\n".join(lines)
-
-
-def read(file: Path) -> Iterator[Row]:
-    """The rows of a prepared file, one after another: it may be larger than memory.
-
-    Raises:
-        UserError: it cannot be read, or is not in veRL's schema; the message names the column and the row.
-    """
-    columns = ("prompt", "reward_model", "data_source")
-    problems.require_file(file)
-    number = 0
-    try:
-        parquet = pyarrow.parquet.ParquetFile(file)
-        if missing := [column for column in columns if column not in parquet.schema_arrow.names]:
-            how = "`verl data train` and `verl data benchmarks` prepare files"
-            raise UserError(f"{file}: no column {missing[0]}; {how}")
-        for batch in parquet.iter_batches(10_000, columns=columns):
-            for entry in batch.to_pylist():
-                yield Row(*(problems.text_of(file, column, number, entry[column]) for column in columns))
-                number += 1
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file} is no whole parquet file: {str(error).splitlines()[0][:200]}") from error
-    if not number:
-        raise UserError(f"{file} has no rows")
+Score = Callable[[Any, str, Any], dict[str, Any]]  # a reward's compute_score
+PLACEHOLDERS = {"proof", "none", "null", "nan", "n/a", "na", "unknown", "todo", "?", "-"}
+LIST = re.compile(r"""\[\s*(["'].*["']|-?[\d.]+)\s*\]|\{\s*["'].*\}""", re.DOTALL)  # [1,2] may be an interval
+WHOLE_DECIMAL = re.compile(r"([+-]?\d+)\.0+")
 
 
 def check(file: Path, folder: Path, tokenizer: str | None, limit: int) -> Report:
@@ -113,50 +29,117 @@ def check(file: Path, folder: Path, tokenizer: str | None, limit: int) -> Report
         folder: where `verl data benchmarks` left the benchmarks.
         tokenizer: a model whose chat template and tokenizer count the prompts' tokens.
         limit: the longest prompt, in tokens.
+
+    Raises:
+        UserError: the file or the tokenizer cannot be read, or veRL would fail on the file.
     """
-    of_benchmark = next(read(file)).source in {benchmark.name for benchmark in benchmarks.BENCHMARKS}
-    findings = [*_cheap(of_benchmark), _unreadable(), _too_long(tokenizer, limit)]
-    return _ask(file, findings + _contamination(folder, of_benchmark), None)
+    names = {benchmark.name for benchmark in benchmarks.BENCHMARKS}
+    of_benchmark = next(columns.read(file)).sources.values[0] in names
+    golds = of_ground_truths(rule_based.compute_score, NEVER if of_benchmark else SHARE)
+    findings = [*of_prompts(), *golds, *of_boxes(), repeated(), _unreadable(), *_lengths(tokenizer, limit)]
+    return ask(file, findings + overlap.questions(folder, of_benchmark))
 
 
-def before_a_run(file: Path) -> list[str]:
-    """What `verl run` asks before it starts, a line each: the cheap questions, of the first rows."""
-    report = _ask(file, _cheap(of_benchmark=False), AT_START)
+def ask(file: Path, findings: list[Finding], prompt_key: str = "prompt") -> Report:
+    """Put the questions to all rows of a file; errors as in `columns.read`."""
+    rows = 0
+    for batch in columns.read(file, prompt_key):
+        rows += batch.rows
+        for finding in findings:
+            finding.look(batch)
+    return Report(str(file), rows, findings)
+
+
+def of_prompts(filtered: bool = True) -> list[Finding]:
+    """What veRL trips over in single rows, whatever the reward.
+
+    Args:
+        filtered: whether veRL leaves out what it cannot tokenize (`data.filter_overlong_prompts`); else it fails.
+    """
+    missing = each(lambda messages: not messages or not all(messages))
+    note = "veRL leaves the row out" if filtered else "veRL fails at the row"
+    share = SHARE if filtered else ALWAYS
+    return [Finding("prompt without a message", lambda batch: missing(batch.prompts), share, note)]
+
+
+def of_ground_truths(score: Score, share: float = SHARE) -> list[Finding]:
+    """Ground truths that a reward does not accept even where a response has nothing else in its box, by running it.
+
+    Args:
+        score: the reward.
+        share: of the rows that may be so, see `Finding`.
+    """
+
+    @functools.lru_cache(100_000, typed=True)
+    def rewarded(source: Any, answer: str, gold: Any) -> bool:
+        return bool(score(source, f"\\boxed{{{answer}}}", gold)["acc"])
+
+    def unmatched(source: Any, gold: Any) -> bool:
+        if isinstance(gold, list | dict):
+            return True  # no text equals it
+        return not _empty(gold) and not rewarded(source, gold if isinstance(gold, str) else str(gold), gold)
+
+    def unwritten(source: Any, gold: Any) -> bool:
+        if not isinstance(gold, str) or _empty(gold) or unmatched(source, gold):
+            return False
+        if LIST.fullmatch(gold.strip()) or gold.strip().casefold() in PLACEHOLDERS:
+            return True
+        plain = schema.normalised_gold(gold)
+        plain = plain if WHOLE_DECIMAL.fullmatch(plain) is None else plain.split(".")[0]
+        return plain != gold and not rewarded(source, plain, gold)
+
+    exact = "it has to be text of at most 92 characters, with balanced braces and no box"
+    form = "white space, $, \\boxed{}, 4.0, a list in a text or a placeholder: responses do not write it so"
     return [
-        f"{file}: {finding.name}: {finding.count:,} of {report.rows:,} rows (verl data check {file})"
-        for finding in report.findings
-        if finding.count and finding.spoils
+        Finding("empty ground truth", lambda batch: each(_empty)(batch.golds)),
+        Finding("ground truth that can never match exactly", _each_pair(unmatched), share, exact),
+        Finding("ground truth that is no plain answer", _each_pair(unwritten), share, form),
     ]
 
 
-def _ask(file: Path, findings: list[Finding], most: int | None) -> Report:
-    number = 0
-    for number, row in enumerate(itertools.islice(read(file), most), 1):
-        for finding in findings:
-            finding.ask(number, row)
-    return Report(str(file), number, findings)
+def _empty(gold: Any) -> bool:
+    return gold is None or (isinstance(gold, str) and not gold.strip())
 
 
-def _cheap(of_benchmark: bool) -> list[Finding]:
+def _each_pair(test: Callable[[Any, Any], bool]) -> Callable[[Batch], numpy.ndarray]:
+    """Ask every distinct pair of data source and ground truth once."""
+
+    def asked(batch: Batch) -> numpy.ndarray:
+        count = len(batch.golds.values)
+        pairs, codes = numpy.unique(batch.sources.codes * count + batch.golds.codes, return_inverse=True)
+        found = [
+            test(batch.sources.values[pair // count], batch.golds.values[pair % count]) for pair in pairs.tolist()
+        ]
+        return numpy.array(found, bool)[codes]
+
+    return asked
+
+
+def of_boxes() -> list[Finding]:
+    """Prompts that do not ask for the answer where this recipe's rewards look for it."""
+    unboxed = each(lambda messages: "\\boxed{}" not in columns.text(messages))
+    elsewhere = each(lambda messages: "Answer:" in columns.text(messages))
+    return [
+        Finding("prompt that does not ask for \\boxed{}", lambda batch: unboxed(batch.prompts)),
+        Finding("prompt that asks for `Answer:`", lambda batch: elsewhere(batch.prompts)),
+    ]
+
+
+def repeated() -> Finding:
+    """Problems that stand in the file already. Remembers 16 bytes of each distinct one."""
     seen: set[bytes] = set()
 
-    def repeated(row: Row) -> bool:
-        digest = training.digest(row.problem)
-        known = digest in seen
-        seen.add(digest)
-        return known
+    def asked(batch: Batch) -> numpy.ndarray:
+        again = numpy.ones(batch.rows, bool)
+        first = batch.prompts.first_rows()
+        for row in numpy.sort(first).tolist():
+            key = training.digest(training.problem_of(columns.text(batch.prompts.values[batch.prompts.codes[row]])))
+            if key not in seen:
+                seen.add(key)
+                again[row] = False
+        return again
 
-    def unmatched(row: Row) -> bool:
-        return bool(row.gold.strip()) and not compute_score("", f"\\boxed{{{row.gold}}}", row.gold)["acc"]
-
-    note = "the rule-based reward is always -1"
-    return [
-        Finding("empty ground truth", lambda row: not row.gold.strip()),
-        Finding("ground truth that no box equals letter by letter", unmatched, not of_benchmark, note),
-        Finding("prompt that does not ask for \\boxed{}", lambda row: "\\boxed{}" not in row.prompt),
-        Finding("prompt that asks for `Answer:`", lambda row: "Answer:" in row.prompt),
-        Finding("problem that stands in the file already", repeated),
-    ]
+    return Finding("problem that stands in the file already", asked, NEVER)
 
 
 def _unreadable() -> Finding:
@@ -166,56 +149,20 @@ def _unreadable() -> Finding:
         return bool(text) and plain_number(text) is None and not workers.equivalent(text, text)
 
     note = "the robust verifier accepts only its text"
-    return Finding(
-        "ground truth that is no mathematics to the verifier", lambda row: unreadable(row.gold), False, note
-    )
+    asked = each(lambda gold: isinstance(gold, str) and unreadable(gold))
+    name = "ground truth that is no mathematics to the verifier"
+    return Finding(name, lambda batch: asked(batch.golds), NEVER, note)
 
 
-def _too_long(tokenizer: str | None, limit: int) -> Finding:
-    name = f"prompt longer than {limit} tokens"
+def _lengths(tokenizer: str | None, limit: int) -> list[Finding]:
+    long, refused = f"prompt longer than {limit} tokens", "prompt that the chat template refuses"
     if tokenizer is None:
-        return Finding(name, lambda row: False, note="not checked: give --tokenizer MODEL", count=None)
-    from transformers import AutoTokenizer
-
-    try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer)
-    except (OSError, ValueError) as error:
-        raise UserError(f"no tokenizer {tokenizer}: {str(error).splitlines()[0][:150]}") from error
-
-    def tokens(row: Row) -> int:  # as verl/utils/dataset/rl_dataset.py counts
-        messages = [{"role": "user", "content": row.prompt}]
-        return len(loaded.apply_chat_template(messages, add_generation_prompt=True, return_dict=False))
-
-    return Finding(name, lambda row: tokens(row) > limit)
-
-
-def _contamination(folder: Path, of_benchmark: bool) -> list[Finding]:
-    """Problems that also stand in a benchmark, as the same text or with half of its n-grams."""
-    same, near = "problem of a benchmark, word by word", f"problem with half of a benchmark problem's {NGRAM}-grams"
-    prepared = benchmarks.prepared(folder, tuple(benchmark.name for benchmark in benchmarks.BENCHMARKS))
-    if of_benchmark or prepared is None:
-        note = "not asked of a benchmark" if of_benchmark else f"not checked: no benchmarks in {folder}"
-        return [Finding(name, lambda row: False, note=note, count=None) for name in (same, near)]
-    texts = {normalised(problem) for pairs in prepared.values() for problem, _ in pairs}
-    sizes = {text: len(ngrams(text)) for text in texts}
-    index: dict[str, list[str]] = {}
-    for text in texts:
-        for gram in ngrams(text):
-            index.setdefault(gram, []).append(text)
-
-    def shares(row: Row) -> bool:
-        text = normalised(row.problem)
-        shared = Counter(other for gram in ngrams(text) for other in index.get(gram, ()))
-        return text not in texts and any(count >= OVERLAP * sizes[other] for other, count in shared.items())
-
-    return [Finding(same, lambda row: normalised(row.problem) in texts), Finding(near, shares)]
-
-
-def normalised(text: str) -> str:
-    """The words, numbers and operators of a text, without case, punctuation and LaTeX's spacing."""
-    return " ".join(re.findall(r"\w+|[-+*/=<>^]", text.lower()))
-
-
-def ngrams(text: str) -> set[str]:
-    words = text.split()
-    return {" ".join(words[start : start + NGRAM]) for start in range(len(words) - NGRAM + 1)}
+        return [Finding.unasked(name, "not checked: give --tokenizer MODEL") for name in (long, refused)]
+    lengths = prompts.Lengths(tokenizer)
+    count = functools.lru_cache(1)(lambda batch: batch.prompts.map(lengths.of))  # both ask the same batch
+    is_long, is_refused = each(lambda tokens: (tokens or 0) > limit), each(lambda tokens: tokens is None)
+    note = "veRL leaves the row out (data.filter_overlong_prompts)"
+    return [
+        Finding(long, lambda batch: is_long(count(batch)), note=note),
+        Finding(refused, lambda batch: is_refused(count(batch)), note=note),
+    ]

@@ -5,18 +5,23 @@ The schemas are veRL's (`prompt`, a text or messages, and `reward_model.ground_t
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pyarrow
 import pyarrow.compute
-import pyarrow.parquet
 
+from justrl_recipe.data import columns
+from justrl_recipe.data.columns import Coded, require_file
 from justrl_recipe.errors import UserError
 
 BATCH_ROWS = 50_000
+EXACT_FLOAT = 2**53  # whole floats beyond it are rounded
 # (column of the problem, column of the ground truth), by name of the schema
 SCHEMAS = (("prompt", "reward_model"), ("problem", "answer"), ("question", "answer"))
 
@@ -33,7 +38,7 @@ class Batch:
 def count_rows(file: Path) -> int | None:
     """How many rows a parquet file has; None for JSON, which would have to be read for it."""
     require_file(file)
-    return _parquet(file).metadata.num_rows if file.suffix == ".parquet" else None
+    return columns.open_parquet(file).metadata.num_rows if file.suffix == ".parquet" else None
 
 
 def read(file: Path) -> Iterator[Batch]:
@@ -52,13 +57,14 @@ def read(file: Path) -> Iterator[Batch]:
         raise UserError(f"{file}: neither .parquet, .json nor .jsonl")
 
 
-def require_file(file: Path) -> None:
-    if file.is_dir():
-        raise UserError(f"{file} is a folder: give a file")
-    if not file.is_file():
-        raise UserError(f"no file {file}")
-    if file.stat().st_size == 0:
-        raise UserError(f"{file} is empty")
+def prepared_pairs(file: Path) -> Iterator[tuple[str, str]]:
+    """Prompt and ground truth of every row of a file in veRL's schema; errors as in `columns.read` and `text_of`."""
+    for batch in columns.read(file):
+        for row, (prompt, gold) in enumerate(zip(batch.prompts.codes, batch.golds.codes, strict=True), batch.start):
+            yield (
+                text_of(file, "prompt", row, batch.prompts.values[prompt]),
+                text_of(file, "reward_model.ground_truth", row, batch.golds.values[gold]),
+            )
 
 
 def schema_of(file: Path, columns: list[str]) -> tuple[str, str]:
@@ -69,60 +75,44 @@ def schema_of(file: Path, columns: list[str]) -> tuple[str, str]:
     raise UserError(f"{file}: unknown schema: columns {', '.join(columns)}; expected {known}")
 
 
-def _parquet(file: Path) -> pyarrow.parquet.ParquetFile:
-    try:
-        return pyarrow.parquet.ParquetFile(file)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file} is no whole parquet file: {first_line(error)}") from error
-
-
 def _read_parquet(file: Path) -> Iterator[Batch]:
-    parquet = _parquet(file)
-    columns = schema_of(file, parquet.schema_arrow.names)
+    schema = columns.open_parquet(file).schema_arrow
+    names = schema_of(file, schema.names)
+    wrapped = pyarrow.types.is_struct(schema.field(names[1]).type)
+    if wrapped and schema.field(names[1]).type.get_field_index("ground_truth") < 0:
+        raise UserError(f"{file}: column {names[1]} has no field ground_truth")
+    gold_name = f"{names[1]}.ground_truth" if wrapped else names[1]
     done = 0
-    try:
-        for batch in parquet.iter_batches(BATCH_ROWS, columns=list(columns)):
-            yield _distinct(file, columns, batch, done)
-            done += batch.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{file} is no whole parquet file: {first_line(error)}") from error
+    for batch in columns.parquet_batches(file, [names[0], gold_name], BATCH_ROWS):
+        gold = batch.column(names[1])
+        with columns.reading(file, "whole parquet file"):
+            problems = columns.coded(batch.column(names[0]))
+            golds = columns.coded(pyarrow.compute.struct_field(gold, "ground_truth") if wrapped else gold)
+        yield _distinct(file, (names[0], gold_name), problems, golds, done)
+        done += batch.num_rows
     if not done:
         raise UserError(f"{file} has no rows")
 
 
-def _distinct(file: Path, columns: tuple[str, str], batch: pyarrow.RecordBatch, done: int) -> Batch:
-    """The batch's distinct pairs by Arrow, since Python takes a minute for what DAPO's 100 copies repeat."""
-    pairs = pyarrow.table([batch.column(0), batch.column(1), pyarrow.array(range(batch.num_rows))], ["p", "g", "row"])
-    try:
-        flat = pairs.set_column(0, "p", _text(pairs["p"])).set_column(1, "g", _text(pairs["g"]))
-        grouped = flat.group_by(["p", "g"], use_threads=False).aggregate([("row", "min")])
-        first = sorted(grouped["row_min"].to_pylist())
-    except (pyarrow.ArrowNotImplementedError, pyarrow.ArrowKeyError, KeyError):
-        first = list(range(batch.num_rows))  # an unusual type: text_of names the row that it cannot read
-    rows = pairs.take(pyarrow.array(first, pyarrow.int64())).to_pylist()
-    problems = [text_of(file, columns[0], done + entry["row"], entry["p"]) for entry in rows]
-    golds = [text_of(file, columns[1], done + entry["row"], entry["g"]) for entry in rows]
-    return Batch(batch.num_rows, problems, golds)
-
-
-def _text(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
-    """A column by whose text its rows can be told apart."""
-    if pyarrow.types.is_struct(column.type):
-        return pyarrow.compute.struct_field(column, "ground_truth")
-    if pyarrow.types.is_list(column.type) and pyarrow.types.is_struct(column.type.value_type):
-        contents = pyarrow.compute.struct_field(pyarrow.compute.list_flatten(column), "content")
-        if len(contents) != len(column):
-            raise KeyError("several messages, or none")
-        return contents
-    return column
+def _distinct(file: Path, names: tuple[str, str], problems: Coded, golds: Coded, done: int) -> Batch:
+    """The batch's distinct pairs, since Python takes a minute for what DAPO's 100 copies repeat."""
+    _, first = numpy.unique(problems.codes * len(golds.values) + golds.codes, return_index=True)
+    rows = sorted(first.tolist())
+    texts: dict[int, str] = {}  # a problem that stands with several golds is one object
+    for row in rows:
+        code = int(problems.codes[row])
+        if code not in texts:
+            texts[code] = text_of(file, names[0], done + row, problems.values[code])
+    found = [text_of(file, names[1], done + row, golds.values[golds.codes[row]]) for row in rows]
+    return Batch(len(problems.codes), [texts[int(problems.codes[row])] for row in rows], found)
 
 
 def _read_json(file: Path) -> Iterator[Batch]:
-    rows, columns, problems, golds = 0, None, [], []
+    rows, names, problems, golds = 0, None, [], []
     for entry in _json_rows(file):
-        columns = columns or schema_of(file, list(entry))
-        problems.append(text_of(file, columns[0], rows, entry.get(columns[0])))
-        golds.append(text_of(file, columns[1], rows, entry.get(columns[1])))
+        names = names or schema_of(file, list(entry))
+        problems.append(text_of(file, names[0], rows, entry.get(names[0])))
+        golds.append(text_of(file, names[1], rows, entry.get(names[1])))
         rows += 1
         if len(problems) == BATCH_ROWS:
             yield Batch(len(problems), problems, golds)
@@ -134,24 +124,28 @@ def _read_json(file: Path) -> Iterator[Batch]:
 
 
 def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines:
-        try:
-            if lines.read(1) == "[":
-                lines.seek(0)
-                entries: Iterable[tuple[int, Any]] = enumerate(json.load(lines), 1)
-            else:
-                lines.seek(0)
-                entries = ((number, json.loads(line)) for number, line in enumerate(lines, 1) if line.strip())
-            for number, entry in entries:
-                if not isinstance(entry, dict):
-                    raise UserError(f"{file}: row {number} is no JSON object")
-                yield entry
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} is no JSON (an array or a line per row): {first_line(error)}") from error
+    with file.open(encoding="utf-8") as lines, columns.reading(file, "JSON (an array or a line per row)"):
+        if lines.read(1) == "[":
+            lines.seek(0)
+            entries: Iterable[Any] = json.load(lines)
+        else:
+            lines.seek(0)
+            entries = (json.loads(line) for line in lines if line.strip())
+        for number, entry in enumerate(entries, 1):
+            if not isinstance(entry, dict):
+                raise UserError(f"{file}: row {number} is no JSON object")
+            yield entry
 
 
 def text_of(file: Path, column: str, row: int, value: Any) -> str:
-    """The text of a problem or a ground truth, whichever way its schema wraps it."""
+    """The text of a problem or a ground truth, whichever way its schema wraps it; a whole float as an integer's.
+
+    Args:
+        row: counted from 0.
+
+    Raises:
+        UserError: it has no text, or a number whose text an answer need not have (0.5, .5 and 1/2 are one float).
+    """
     if isinstance(value, dict):
         column, value = f"{column}.ground_truth", value.get("ground_truth")
     if isinstance(value, list) and value and all(isinstance(message, dict) for message in value):
@@ -160,14 +154,21 @@ def text_of(file: Path, column: str, row: int, value: Any) -> str:
         column, value = f"{column}[].content", value[0].get("content")
     elif isinstance(value, list) and value and all(isinstance(part, str) for part in value):
         value = ", ".join(value)  # a gold of several parts
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    where = f"{file}: row {row + 1}: column {column}"
+    if isinstance(value, float | Decimal):
+        value = _whole(where, value)
+    if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise UserError(
-            f"{file}: row {row + 1}: column {column} has {'no text' if value is None else repr(value)[:60]}"
-        )
+        raise UserError(f"{where} has {'no text' if value is None else repr(value)[:60]}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON can hold half of a surrogate pair
+        raise UserError(f"{where} has a character that is no Unicode text: {value[error.start]!r}") from error
     return value
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _whole(where: str, value: float | Decimal) -> int:
+    if math.isfinite(value) and value == int(value) and (isinstance(value, Decimal) or abs(value) <= EXACT_FLOAT):
+        return int(value)
+    raise UserError(f"{where} has the number {value}, which can be written in several ways: give it as text")

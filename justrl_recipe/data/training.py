@@ -18,30 +18,36 @@ from justrl_recipe.errors import UserError
 REPOSITORY = "BytedTsinghua-SIA/DAPO-Math-17k"
 REPOSITORY_FILE = "data/dapo-math-17k.parquet"
 DATA_SOURCE = "math_dapo"
+MOST_KNOWN, LONG = 100_000, 10_000  # pairs, and characters of a prompt, that are recognised as they stand
 
-INSTRUCTIONS = (
-    re.compile(
+# What asks for the answer, by a text that it has: to look for that first takes a tenth of the time. Each starts where
+# no white space stands before, so that a search takes time in proportion to the prompt's length.
+INSTRUCTIONS = {
+    "Solve the following math problem step by step.": re.compile(
         r"^\s*Solve the following math problem step by step\. The last line of your response should be of the form "
         r"Answer: \$Answer \(without quotes\) where \$Answer is the answer to the problem\.\s*"
     ),
-    re.compile(r'\s*Remember to put your answer on its own line after "Answer:"\.\s*$'),
-    re.compile(r"\s*" + re.escape(schema.INSTRUCTION) + r"\s*$"),
-)
+    "Remember to put your answer": re.compile(
+        r'(?<!\s)\s*Remember to put your answer on its own line after "Answer:"\.\s*$'
+    ),
+    schema.INSTRUCTION: re.compile(r"(?<!\s)\s*" + re.escape(schema.INSTRUCTION) + r"\s*$"),
+}
 
 Progress = Callable[[int], None]
 
 
 def problem_of(prompt: str) -> str:
     """The bare problem of a prompt: without DAPO's instructions or the recipe's own."""
-    for instruction in INSTRUCTIONS:
-        prompt = instruction.sub("", prompt)
+    for has, instruction in INSTRUCTIONS.items():
+        if has in prompt:
+            prompt = instruction.sub("", prompt)
     return prompt.strip()
 
 
 def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Write `out` (veRL parquet) and its provenance beside it, from any file that `problems.read` takes.
 
-    Rows keep the order of their first occurrence. Memory holds one batch and 16 bytes per distinct problem.
+    Rows keep the order of their first occurrence. Memory holds one batch and 32 bytes per distinct problem.
 
     Args:
         origin: what the provenance says of where `source` comes from.
@@ -56,15 +62,27 @@ def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress)
     def rows() -> Iterator[dict[str, Any]]:
         nonlocal stripped, rows_in
         seen: dict[bytes, bytes] = {}
+        known: set[bytes] = set()  # pairs as the source writes them, which takes half of the time for DAPO's copies
         for batch in problems.read(source):
             rows_in += batch.rows
             dropped["copies of a problem"] += batch.rows - len(batch.problems)
+            bare: dict[str, tuple[str, bytes]] = {}  # a long problem may stand with many golds
             for prompt, answer in zip(batch.problems, batch.golds, strict=True):
-                problem, gold = problem_of(prompt), schema.normalised_gold(answer)
+                if len(prompt) < LONG:
+                    pair = hashlib.blake2b(f"{prompt}\0{answer}".encode(), digest_size=16).digest()
+                    if pair in known:
+                        dropped["copies of a problem"] += 1
+                        continue
+                    if len(known) < MOST_KNOWN:
+                        known.add(pair)
+                if prompt not in bare:
+                    problem = problem_of(prompt)
+                    bare[prompt] = problem, digest(problem)
+                (problem, key), gold = bare[prompt], schema.normalised_gold(answer)
                 if not problem or not gold:
                     dropped["empty problem" if gold else "empty ground truth"] += 1
                     continue
-                key, value = digest(problem), digest(gold)
+                value = digest(gold)
                 if key in seen:
                     same = seen[key] == value
                     dropped["copies of a problem" if same else "same problem with another ground truth"] += 1

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe.processes import adopt_orphans, end_descendants, end_with_parent
-from justrl_recipe.run.progress import POLL, errors
+from justrl_recipe.run.log import errors
+from justrl_recipe.run.progress import POLL
 
 LIMIT = 180.0  # seconds for the probes: a first import of vLLM from a slow disk takes a minute
 GRACE = 5.0  # seconds for Ray to end by itself

@@ -44,7 +44,7 @@ KL_LOOK, KL_BAD = 0.01, 0.1
 # fewer than 13 groups.
 SILENT_LOOK, SILENT_BAD = 0.75, 0.95
 
-ENTROPY, REWARD = "actor/entropy", "critic/score/mean"
+ENTROPY, REWARD, HIGHEST = "actor/entropy", "critic/score/mean", "critic/score/max"
 DIFFERENCE, CORRELATION = "training/rollout_probs_diff_mean", "training/rollout_actor_probs_pearson_corr"
 KL = "rollout_corr/kl"
 ALL_RIGHT, ALL_WRONG = "reward/all_right", "reward/all_wrong"
@@ -100,7 +100,7 @@ def plateau(run: Run) -> Finding:
     """Whether the reward has risen since the start, and still rises."""
     rule = (
         f"Reward plateau: last fifth not above the first by {ERRORS:g} standard errors (bad); of {PLATEAU_STEPS} "
-        f"steps or more, last quarter not above the one before it (look); at {CEILING:+g} it may"
+        f"steps or more, last quarter not above the one before it (look); at {CEILING:+g} of a reward up to 1 it may"
     )
     values = finite(run, REWARD)
     if not len(values):
@@ -110,7 +110,8 @@ def plateau(run: Run) -> Finding:
     fifth, quarter = len(values) // 5, len(values) // 4
     first, last = values[:fifth], values[-fifth:]
     seen = f"from {first.mean():+.2f} to {last.mean():+.2f}"
-    if last.mean() >= CEILING:
+    highest = finite(run, HIGHEST).max(initial=1.0)
+    if last.mean() >= CEILING and highest <= 1:
         return Finding(rule, seen, OK)
     if not rises(first, last, noise(values)):
         return Finding(rule, f"{seen}: no rise", BAD)

@@ -16,7 +16,7 @@ from justrl_recipe.dynamics.smooth import EXPLANATION
 from justrl_recipe.dynamics.style import STYLE_SHEET
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-DETAILS = ("status", "started", "ended", "system", "ablations", "overrides", "seed", "command", "git_commit", "loss")
+DETAILS = ("started", "ended", "system", "ablations", "overrides", "seed", "command", "git_commit", "loss")
 KEY_HEADER = ("key", "recipe", "yours")
 NOTES = {
     CLIPPED: "veRL logs the share that is as long as the batch's longest; here it is 0 where that is below the limit",
@@ -75,9 +75,9 @@ def cells(row: Sequence[str], columns: int) -> str:
 
 
 def overview(runs: Sequence[Run]) -> str:
-    """What each run is: steps, and whether it is JustRL."""
-    rows = [[text(run.label), f"{run.last_step:,}", verdict(run)] for run in runs]
-    return table(("run", "last step", "is this JustRL?"), rows) + deviations(runs)
+    """What each run is: whether it has ended, its steps, and whether it is JustRL."""
+    rows = [[text(run.label), text(run.status or "unknown"), f"{run.last_step:,}", verdict(run)] for run in runs]
+    return table(("run", "status", "last step", "is this JustRL?"), rows) + deviations(runs)
 
 
 def verdict(run: Run) -> str:

@@ -120,16 +120,22 @@ def compared(runs: Sequence[Run], looks: dict[str, tuple[str, str]], metric: str
 
 
 def validations(runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """Metric and title of each validation set: its accuracy, or its reward where it has none; AIME24 first."""
-    best: dict[str, tuple[bool, int, str, str]] = {}
-    for name in {name for run in runs for name in run.metrics}:
-        if match := VALIDATION.match(name):
-            accurate = match["name"] == "acc"
-            title = f"{match['source']} {'accuracy' if accurate else 'reward'} (avg@{match['n']})"
-            found = (accurate, int(match["n"]), name, title)
-            best[match["source"]] = max(found, best.get(match["source"], found))
-    order = sorted(best, key=lambda source: (source != FAVOURITE, source))
-    return [best[source][2:] for source in order]
+    """Metric and title of each validation set: its accuracy, and its reward for runs that log none; AIME24 first."""
+    best: dict[tuple[str, bool], tuple[int, str]] = {}
+    for run in runs:
+        found = [(match, name) for name in run.metrics if (match := VALIDATION.match(name))]
+        accurate = {match["source"] for match, _ in found if match["name"] == "acc"}
+        for match, name in found:
+            has_acc = match["name"] == "acc"
+            if has_acc or match["source"] not in accurate:
+                of = match["source"], not has_acc
+                best[of] = max((int(match["n"]), name), best.get(of, (0, "")))
+    order = sorted(best, key=lambda of: (of[0] != FAVOURITE, of))
+    return [
+        (name, f"{source} {'reward' if rewarded else 'accuracy'} (avg@{n})")
+        for source, rewarded in order
+        for n, name in [best[source, rewarded]]
+    ]
 
 
 def times(run: Run) -> list[tuple[str, Series]]:

@@ -1,11 +1,13 @@
 """A run as the report sees it: its metrics, what its manifest says of it, and what it is called."""
 
+import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +16,11 @@ import yaml
 from justrl_recipe.dynamics import logs
 from justrl_recipe.dynamics.logs import Metrics, Series
 from justrl_recipe.errors import UserError
+from justrl_recipe.run.manifest import RUNNING, outcome
 
 METRICS, LOG, MANIFEST, CONFIG = "metrics.jsonl", "train.log", "manifest.json", "config.yaml"
 REQUIRED = ("recipe", "ablations", "overrides", "scaled", "deviations", "is_justrl", "ended")  # of a manifest
+VALUES = ("deviations", "scaled")  # of a manifest: keys with the values that make the arm
 FULL_RECIPES = ("justrl_deepseek", "justrl_nemotron")
 LENGTH, LONGEST = "response_length/mean", "response_length/max"
 CLIP_RATIO, CLIPPED = "response_length/clip_ratio", "response_length/clipped"  # the second is made here
@@ -33,7 +37,8 @@ class NoStepYet(UserError):
 class Run:
     """One run.
 
-    arm: what it shares with other seeds of the same experiment.
+    arm: the name of what it shares with other seeds of the same experiment.
+    identity: a hash of the same, by its values; of a bare log, which does not say them, by its path.
     label: unlike that of every other run of a report.
     manifest: None where there is only a log.
     gpus: veRL logs tokens/s per GPU; None where no config.yaml says how many there were.
@@ -48,6 +53,12 @@ class Run:
     manifest: dict[str, Any] | None
     gpus: int | None
     limit: float
+    identity: str = ""
+
+    @property
+    def status(self) -> str:
+        """How it ended, or that it still runs; empty where there is only a log."""
+        return status(self.manifest) if self.manifest else ""
 
     @property
     def full(self) -> bool:
@@ -106,9 +117,15 @@ def files(path: Path) -> list[Path]:
 
 
 def ended(path: Path) -> bool:
-    """Whether a run's manifest says that it is over; a bare log may always go on."""
+    """Whether a run is over, by its manifest and its process; a bare log may always go on."""
     manifest = read_manifest(path / MANIFEST)
-    return manifest is not None and manifest["ended"] is not None
+    return manifest is not None and status(manifest) != RUNNING
+
+
+def status(manifest: dict[str, Any]) -> str:
+    """The outcome of a run; manifests of earlier versions may only say when it ended."""
+    written = RUNNING if manifest["ended"] is None else "ended"
+    return outcome({"status": written, **manifest})
 
 
 def load(path: Path) -> Run:
@@ -133,6 +150,7 @@ def load(path: Path) -> Run:
         manifest=manifest,
         gpus=size.gpus if size else None,
         limit=float(limit),
+        identity=identity(manifest, size) if manifest else digest(str(path.resolve())),
     )
 
 
@@ -155,10 +173,12 @@ def read_manifest(file: Path) -> dict[str, Any] | None:
 
 
 class Size(NamedTuple):
-    """What a config says that the metrics do not: the longest response in tokens, and the GPUs."""
+    """What a config says that the metrics do not: the longest response in tokens, the GPUs, model and steps."""
 
     limit: int
     gpus: int
+    model: str | None
+    steps: int | None
 
 
 def read_size(file: Path) -> Size | None:
@@ -171,9 +191,10 @@ def read_size(file: Path) -> Size | None:
         return None
     try:
         config = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        trainer = config["trainer"]
-        return Size(config["data"]["max_response_length"], trainer["nnodes"] * trainer["n_gpus_per_node"])
-    except (yaml.YAMLError, ValueError, KeyError, TypeError) as error:
+        trainer, model = config["trainer"], config.get("actor_rollout_ref", {}).get("model", {}).get("path")
+        gpus = trainer["nnodes"] * trainer["n_gpus_per_node"]
+        return Size(int(config["data"]["max_response_length"]), gpus, model, trainer.get("total_training_steps"))
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no resolved config: remove it to report the metrics alone") from error
 
 
@@ -193,14 +214,59 @@ def clipped(metrics: Metrics, limit: float) -> Metrics:
 
 def arm_name(manifest: dict[str, Any]) -> str:
     """Recipe, ablations, and the overrides that make it another experiment: `justrl_tiny + overlong_penalty`."""
-    recipe = str(manifest["recipe"])
-    deviating = {deviation["key"] for deviation in manifest["deviations"]}
+    overridden = [text.split("=")[0].lstrip("+~") for text in manifest["overrides"]]
     changes = [
-        text.rpartition(".")[2] for text in manifest["overrides"] if text.split("=")[0].lstrip("+~") in deviating
+        change(one["key"], one["yours"])
+        for one in sorted(manifest["deviations"], key=lambda one: one["key"])
+        if any(f"{one['key']}.".startswith(f"{key}.") for key in overridden)
     ]
     more = [f"{len(changes) - 2} more"] if len(changes) > 2 else []
-    name = Path(recipe).stem if recipe.endswith(".yaml") else recipe
-    return " + ".join([name, *manifest["ablations"], *changes[:2], *more])
+    parts = [manifest["recipe"], *manifest["ablations"]]
+    return " + ".join([*map(stem, parts), *changes[:2], *more])
+
+
+def stem(part: str) -> str:
+    """A recipe or an ablation by its name, also where it was given as a file."""
+    return Path(part).stem if part.endswith(".yaml") else part
+
+
+def change(key: str, value: Any) -> str:
+    """A deviation in short: `n=16`; of code its name alone, since a reward's name says more than its key."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    if text.startswith("pkg://"):
+        return text.rpartition(".")[2]
+    if text.endswith(".py"):
+        return Path(text.removeprefix("file://")).stem
+    return f"{key.rpartition('.')[2]}={shorten(text, 24, placeholder=' …') or text[:24]}"
+
+
+def identity(manifest: dict[str, Any], size: Size | None) -> str:
+    """What two runs of one arm share, whatever their seeds and wherever they ran: the values that make the arm.
+
+    A recipe is known by its name and values, not by its folder; model and steps, which each recipe names for itself,
+    are no deviations of a recipe of the user's own.
+    """
+    values = [sorted((d["key"], json.dumps(d["yours"], sort_keys=True)) for d in manifest[of]) for of in VALUES]
+    reward = (manifest.get("reward") or {}).get("sha256")
+    own = [size.model, size.steps] if size and manifest["recipe"].endswith(".yaml") else []
+    return digest(json.dumps([stem(manifest["recipe"]), *values, reward, *own]))
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def tell_arms_apart(runs: Sequence[Run]) -> list[Run]:
+    """The runs, with a part of its hash behind the name of an arm where another arm has the same name."""
+    identities: dict[str, set[str]] = {}
+    for run in runs:
+        identities.setdefault(run.arm, set()).add(run.identity)
+    return [
+        replace(run, arm=f"{run.arm} [{run.identity[:6]}]", label=f"{run.label} [{run.identity[:6]}]")
+        if len(identities[run.arm]) > 1
+        else run
+        for run in runs
+    ]
 
 
 def bare_name(path: Path) -> str:
@@ -219,6 +285,7 @@ def with_labels(runs: Sequence[Run]) -> list[Run]:
             for run, text in zip(runs, extra, strict=True)
         ]
 
+    runs = tell_arms_apart(runs)
     seeds = [(run.manifest or {}).get("seed") for run in runs]
     told = tell_apart(list(runs), ["" if seed is None else f"seed {seed}" for seed in seeds])
     told = tell_apart(told, [f"({run.path.absolute().name})" for run in told])

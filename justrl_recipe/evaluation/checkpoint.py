@@ -1,29 +1,45 @@
 """From what a user calls a model (a folder, a run, a veRL checkpoint, a name on the hub) to a Hugging Face folder."""
 
 import hashlib
+import json
 import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from justrl_recipe.data import hub, schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.run.progress import errors
+from justrl_recipe.evaluation import lora, trained
+from justrl_recipe.evaluation.trained import Template
+from justrl_recipe.run.log import errors
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 MERGED = "merged"
+LORA_META = "lora_train_meta.json"  # which veRL saves beside the shards of a model with an adapter
 HUGGINGFACE = "huggingface"  # where veRL's trainers save a model for others, in the folder of its step
 STEP = re.compile(r"global_step_(\d+)")
+EARLIER = "restore it, or give another global_step_N of its run"
+KEPT = 0.9  # of an adapter's change in bfloat16; less is said
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model that vLLM can load: its folder, and what it is called in results and paths."""
+    """A model that vLLM can load.
+
+    Attributes:
+        name: what it is called in results and paths.
+        template: how its prompts were made in training, where a run says it.
+        run: what its run says of it, for the results.
+    """
 
     folder: Path
     name: str
+    template: Template = field(default_factory=Template)
+    run: Mapping[str, Any] | None = None
 
     def fingerprint(self) -> str:
         """A hash of the weights and the tokenizer: whether two evaluations are of the same model."""
@@ -48,24 +64,44 @@ def find(model: str) -> Checkpoint:
     if not path.is_dir():
         raise UserError(f"{model} is a file: give the model's folder")
     path = path.resolve()
-    if path.name == MERGED and STEP.fullmatch(path.parent.name):
-        path = path.parent
-    if path.name == HUGGINGFACE and STEP.fullmatch(path.parent.parent.name):
-        path = path.parent.parent
-    if (path / "config.json").is_file():
+    for inner in (f"actor/{HUGGINGFACE}", "actor", MERGED):  # of a checkpoint, which is then what is meant
+        if path.match(f"global_step_*/{inner}"):
+            path = path.parents[inner.count("/")]
+    if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return _whole(Checkpoint(path, path.parent.name if path.name == HUGGINGFACE else path.name))
-    if (path / "checkpoints").is_dir():
-        path = _last_step(path / "checkpoints")
-    if (path / "actor").is_dir():
-        run = path.parent.parent.name
-        return _whole(Checkpoint(merged(path), f"{run}-{path.name}" if run else path.name))
+    run = path.parent.parent
+    if not _is_checkpoint(path) and (folder := trained.checkpoints(path)):
+        path, run = _last_step(folder), path
+    if _is_checkpoint(path):
+        return _of_run(path, run)
     raise UserError(f"{model} is no model folder (no config.json), no run folder and no veRL checkpoint (no actor/)")
 
 
+def _of_run(checkpoint: Path, run: Path) -> Checkpoint:
+    """A veRL checkpoint, with what its run's folder says of it."""
+    name = f"{run.name}-{checkpoint.name}" if run.name else checkpoint.name
+    about, template = None, trained.template(run)  # before the merger, which takes long
+    if STEP.fullmatch(checkpoint.name):
+        step, steps = int(checkpoint.name.rpartition("_")[2]), trained.steps(run)
+        if steps and step < steps:
+            print(f"{run} was to train {steps:,} steps: step {step:,} is evaluated", file=sys.stderr)
+        about = trained.about(run, step)
+    folder = merged(checkpoint, trained.require_plain_lora(run))
+    if adapter := lora.record(folder):
+        if adapter["kept_in_bfloat16"] < KEPT:
+            share = f"{adapter['kept_in_bfloat16']:.0%} of what the LoRA adapter of {checkpoint.name} changes"
+            print(f"bfloat16, which vLLM uses on a GPU, keeps {share}", file=sys.stderr)
+        about = {**about, "lora": adapter} if about else about
+    return _whole(Checkpoint(folder, name, template, about))
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether veRL saved a model here; its shards may be removed once they are merged."""
+    return (folder / "actor").is_dir() or (folder / MERGED).is_dir()
+
+
 def _last_step(checkpoints: Path) -> Path:
-    steps = [
-        folder for folder in checkpoints.iterdir() if STEP.fullmatch(folder.name) and (folder / "actor").is_dir()
-    ]
+    steps = [folder for folder in checkpoints.iterdir() if STEP.fullmatch(folder.name) and _is_checkpoint(folder)]
     if not steps:
         raise UserError(f"{checkpoints} holds no checkpoint: trainer.save_freq says when one is written")
     return max(steps, key=lambda folder: int(folder.name.rpartition("_")[2]))
@@ -74,49 +110,111 @@ def _last_step(checkpoints: Path) -> Path:
 def _whole(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint, once its weights and its tokenizer are there; transformers makes up a missing tokenizer."""
     folder = checkpoint.folder
+    if (folder / "adapter_config.json").is_file() or (folder / lora.ADAPTER).is_dir():
+        raise UserError(f"{folder} holds a LoRA adapter that is not merged: give the run that trained it")
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise UserError(f"{folder}: no weights (*.safetensors)")
+    if missing := _missing_weights(folder):
+        raise UserError(f"{folder}: {missing} is missing, which its index names: copy the folder again")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(f"{folder}: no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
     return checkpoint
 
 
-def merged(checkpoint: Path) -> Path:
+def _missing_weights(folder: Path) -> str | None:
+    """The first weight file that the folder's index names and the folder lacks."""
+    for index in sorted(folder.glob("*.index.json")):
+        try:
+            files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UserError(f"{index} is broken ({type(error).__name__}): copy the folder again") from error
+        if missing := sorted(name for name in files if not (folder / name).is_file()):
+            return missing[0]
+    return None
+
+
+def merged(checkpoint: Path, with_adapter: bool) -> Path:
     """The Hugging Face folder of a veRL checkpoint (global_step_N), made by veRL's merger where it is not there yet.
 
-    It is there where the run's `checkpoint.save_contents` has `hf_model`. The merger stores bfloat16.
+    It is there where the run's `checkpoint.save_contents` has `hf_model`, but for a run with LoRA, whose saved model
+    has the names of its wrapped layers: its adapter is folded into the merged weights. The merger stores bfloat16.
+
+    Args:
+        with_adapter: the run's config says that it trained a LoRA adapter.
 
     Raises:
-        UserError: the merger failed; with its error.
+        UserError: shards are missing, or the merger failed; with its error.
     """
-    saved, target = checkpoint / "actor" / HUGGINGFACE, checkpoint / MERGED
-    if any(saved.glob("*.safetensors")):
-        return saved
-    if target.is_dir():
+    actor, target = checkpoint / "actor", checkpoint / MERGED
+    with_adapter = with_adapter or (actor / LORA_META).is_file()
+    if not with_adapter and any((actor / HUGGINGFACE).glob("*.safetensors")):
+        return actor / HUGGINGFACE
+    shards = sorted(actor.glob("model_world_size_*_rank_*.pt"))
+    if _is_current(target, shards):
         return target
+    _require_shards(checkpoint, shards)
     print(f"merging {checkpoint.name} into {target} (first use)", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix=".merged-", dir=checkpoint) as scratch:
-        log = Path(scratch, "log")
-        shards = [
-            "--backend",
-            "fsdp",
-            "--local_dir",
-            str(checkpoint / "actor"),
-            "--target_dir",
-            f"{scratch}/{MERGED}",
-        ]
-        with log.open("wb") as output:
-            command = [sys.executable, "-m", "verl.model_merger", "merge", *shards]
-            done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-        if done.returncode != 0:
-            found = errors(log) or [f"exit code {done.returncode}"]
-            raise UserError(f"veRL cannot merge {checkpoint}: {found[-1]}")
+        made = Path(scratch, MERGED)
+        folders = ["--local_dir", str(actor), "--target_dir", str(made)]
+        _run(checkpoint, Path(scratch, "log"), "verl.model_merger", "merge", "--backend", "fsdp", *folders)
+        if (made / lora.ADAPTER).is_dir():
+            lora.fold(made, checkpoint)
+        elif with_adapter:
+            raise UserError(f"{checkpoint} was trained with LoRA, and its adapter was not found in its shards")
+        if target.is_dir() and not _is_current(target, shards):
+            target.rename(Path(scratch, "stale"))
         try:
-            Path(scratch, MERGED).rename(target)
+            made.rename(target)
         except OSError:
             if not target.is_dir():  # else another evaluation has been faster
                 raise
     return target
+
+
+def _is_current(target: Path, shards: Sequence[Path]) -> bool:
+    """Whether a merged folder is there, of these shards (which may be removed once they are merged) and whole."""
+    if not target.is_dir() or (target / lora.ADAPTER).is_dir():
+        return False
+    return target.stat().st_mtime >= max((shard.stat().st_mtime for shard in shards), default=0)
+
+
+def _require_shards(checkpoint: Path, shards: Sequence[Path]) -> None:
+    """Check that every rank's weights are there; veRL writes fsdp_config.json after them.
+
+    Raises:
+        UserError: some are missing, or the model is quantised, whose weights the merger would not write as they were.
+    """
+    actor = checkpoint / "actor"
+    if not shards:
+        raise UserError(
+            f"{checkpoint} holds no weights of FSDP (actor/model_*.pt): save_contents of its run has no `model`, "
+            "or another strategy trained it"
+        )
+    try:
+        size = json.loads((actor / "fsdp_config.json").read_text(encoding="utf-8"))["world_size"]
+        config = json.loads((actor / HUGGINGFACE / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{checkpoint} was not saved whole (fsdp_config.json, huggingface/): {EARLIER}") from error
+    ranks = [actor / f"model_world_size_{size}_rank_{rank}.pt" for rank in range(size)]
+    if missing := [file.name for file in ranks if not file.is_file()]:
+        raise UserError(f"{checkpoint} lacks {len(missing)} of {size} shards ({missing[0]}): {EARLIER}")
+    if "quantization_config" in config:
+        raise UserError(f"{checkpoint} is of a quantised model, which veRL's merger cannot write")
+
+
+def _run(checkpoint: Path, log: Path, *module: str) -> None:
+    """Run a module in a process of its own.
+
+    Raises:
+        UserError: it failed; with its error.
+    """
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", *module]
+        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        found = errors(log) or [f"exit code {done.returncode}"]
+        raise UserError(f"cannot merge {checkpoint}: {found[-1]}")
 
 
 def _from_hub(name: str) -> Checkpoint:

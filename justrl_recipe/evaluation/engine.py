@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from multiprocessing.connection import Connection
 from typing import Any
 
-from justrl_recipe.data.problems import first_line
+from justrl_recipe.data.columns import first_line
 from justrl_recipe.evaluation.job import Generated, Job, Refused
 from justrl_recipe.processes import end_with_parent
 
@@ -37,12 +37,14 @@ def prompt_ids(job: Job) -> tuple[list[list[int]], int]:
         tokenizer = AutoTokenizer.from_pretrained(job.model)
     except (OSError, ValueError, AttributeError) as error:
         raise NotPossible(f"cannot read the model {job.model}: {first_line(error)}") from error
+    if job.template.custom:
+        tokenizer.chat_template = job.template.custom
     if not tokenizer.chat_template:
         raise NotPossible(f"{job.model}: the tokenizer has no chat template")
     ids = []
     for prompt in job.prompts:
-        message = {"role": "user", "content": prompt.text}
-        ids.append(tokenizer.apply_chat_template([message], add_generation_prompt=True, return_dict=False))
+        options = {**job.template.arguments, "add_generation_prompt": True, "return_dict": False}
+        ids.append(tokenizer.apply_chat_template(job.template.messages(prompt.text), **options))
         if len(ids[-1]) + job.sampling.max_tokens > context:
             raise NotPossible(_too_long(prompt.name, len(ids[-1]), job, context))
     return ids, max(map(len, ids)) + job.sampling.max_tokens

@@ -42,8 +42,9 @@ class EvaluationFolder:
     def claim(self, about: Mapping[str, Any]) -> Iterator[None]:
         """Hold the folder for one evaluation that is `about` this, and nobody else's.
 
-        What the folder has of another one must not end in these results, so everything in `about` has to be equal,
-        the benchmarks by name where both have them: more of them, or more samples, may come later.
+        What the folder has of another one must not end in these results, so everything in `about` has to be equal
+        but what the run is (the fingerprint says which weights), the benchmarks by name where both have them: more of
+        them, or more samples, may come later.
 
         Raises:
             UserError: it holds another evaluation, is in use, or cannot be made.
@@ -74,7 +75,7 @@ class EvaluationFolder:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"{self.about} is missing or damaged, so what is beside it could be anything") from error
         for name in {**about, **known}:
-            if name != "benchmarks" and known.get(name) != about.get(name):
+            if name not in ("benchmarks", "run") and known.get(name) != about.get(name):
                 before, now = json.dumps(known.get(name)), json.dumps(about.get(name))
                 raise UserError(
                     f"{self.path} holds another evaluation ({name} {before}, now {now}): choose another --out"

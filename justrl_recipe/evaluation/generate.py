@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation.job import Generated, Job, Refused
-from justrl_recipe.run.progress import duration, errors
+from justrl_recipe.run.log import errors
+from justrl_recipe.run.progress import duration
 
 # What vLLM has to be told on a CPU; the user's environment goes first.
 ON_CPU = {

@@ -1,6 +1,8 @@
 """What an engine is asked for and what it answers, as it goes between the processes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from justrl_recipe.evaluation.trained import Template
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Job:
     Attributes:
         model: a Hugging Face folder.
         prompts: also those that no request asks for: the engine's context is made for the longest.
+        template: how they become tokens.
     """
 
     model: str
@@ -50,6 +53,7 @@ class Job:
     requests: list[Request]
     sampling: Sampling
     resources: Resources
+    template: Template = field(default_factory=Template)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ def ask(
     lines = [line for _, line in samples.entries(folder.verdicts)] if has_content(folder.verdicts) else []
     replies = {line.get("asked"): line.get("reply") for line in lines}
     missing = [number for number, digest in enumerate(digests) if digest not in replies]
-    job = Job(str(checkpoint.folder), prompts, [Request(number, 0) for number in missing], SAMPLING, resources)
+    requests = [Request(number, 0) for number in missing]
+    job = Job(str(checkpoint.folder), prompts, requests, SAMPLING, resources, checkpoint.template)
     with appending(folder.verdicts) as append, closing(generate(job, "judging", folder.path)) as finished:
         for response in finished:
             number = missing[response.index]

@@ -46,6 +46,8 @@ def from_model(
     about = {
         "model": checkpoint.name,
         "fingerprint": checkpoint.fingerprint(),
+        "run": checkpoint.run,
+        "chat_template": checkpoint.template.as_dict(),
         "engine": _engine(),
         "settings": {**asdict(sampling), "seed": seed},
         "benchmarks": {task.name: task.digest for task in tasks},
@@ -112,7 +114,7 @@ def _sample(
     wanted = [key for task in tasks for key in task.sample_keys()]
     missing = [key for key in wanted if key not in known]
     requests = [Request(places[key[:2]], seed_of(key, seed)) for key in missing]
-    job = Job(str(checkpoint.folder), prompts, requests, sampling, resources)
+    job = Job(str(checkpoint.folder), prompts, requests, sampling, resources, checkpoint.template)
     with appending(folder.samples) as append, closing(generate(job, "generating", folder.path)) as finished:
         for response in finished:
             key = missing[response.index]

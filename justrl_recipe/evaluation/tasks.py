@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from justrl_recipe.data import check, schema
+from justrl_recipe.data import problems, schema
 from justrl_recipe.data.benchmarks import BENCHMARKS, by_name
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation.samples import Key
@@ -59,15 +59,15 @@ def load(names: list[str], folder: Path, n: int | None, limit: int | None) -> li
 def _pairs(file: Path) -> list[tuple[str, str]]:
     """Prompt and ground truth of each row; a file that is not prepared would be scored near zero without a word."""
     pairs = []
-    for number, row in enumerate(check.read(file), 1):
+    for number, (prompt, gold) in enumerate(problems.prepared_pairs(file), 1):
         where = f"{file}: row {number}:"
-        if not row.gold.strip() or not schema.normalised_gold(row.gold):
+        if not gold.strip() or not schema.normalised_gold(gold):
             raise UserError(f"{where} the answer is empty")
-        if row.gold != schema.normalised_gold(row.gold) or schema.INSTRUCTION not in row.prompt:
-            wrong = "the prompt does not ask for" if schema.INSTRUCTION not in row.prompt else "the answer is in"
+        if gold != schema.normalised_gold(gold) or schema.INSTRUCTION not in prompt:
+            wrong = "the prompt does not ask for" if schema.INSTRUCTION not in prompt else "the answer is in"
             mend = "`verl data benchmarks --source FOLDER` or `verl data train --source FILE` prepares it"
             raise UserError(f"{where} {wrong} \\boxed{{}}: {mend}")
-        pairs.append((row.prompt, row.gold))
+        pairs.append((prompt, gold))
     return pairs
 
 

@@ -17,6 +17,7 @@ ASLEEP = 2.7 * GIB  # what vLLM 0.24.0 keeps while it sleeps, mostly CUDA graphs
 PROCESSES = 3.0 * GIB  # Python, Ray, veRL and vLLM themselves on a CPU; measured with the tiny recipe
 CHUNK = 512  # tokens whose logits veRL's fused kernel holds at a time (utils/experimental/torch_functional.py)
 BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
+BYTES |= {"half": 2, "float": 4, "auto": 2}  # vLLM has more names; auto is mostly bfloat16
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,10 @@ def _engine(shape: Shape, config: Mapping[str, Any], memory: float) -> list[Row]
     """vLLM takes its share of a GPU while it generates and sleeps after; on a CPU it holds what it was given."""
     rollout = config["actor_rollout_ref"]["rollout"]
     if config["trainer"]["device"] == "cpu":
-        env = config["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]
-        held = float(env["VLLM_CPU_KVCACHE_SPACE"]) * GIB + BYTES[rollout["dtype"]] * shape.parameters
+        env = config["ray_kwargs"]["ray_init"]["runtime_env"].get("env_vars") or {}
+        space = env.get("VLLM_CPU_KVCACHE_SPACE")  # without it vLLM takes the share that it takes of a GPU
+        cache = float(space) * GIB if space else rollout["gpu_memory_utilization"] * memory
+        held = cache + BYTES[rollout["dtype"]] * shape.parameters
         return [Row("vLLM: weights and KV cache", held, held), Row("the processes themselves", PROCESSES, PROCESSES)]
     return [
         Row("vLLM: weights, KV cache, work space", ASLEEP, rollout["gpu_memory_utilization"] * memory),

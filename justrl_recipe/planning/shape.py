@@ -1,6 +1,7 @@
 """The shape of a language model, from its config.json: what its memory and its context depend on."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,18 +37,18 @@ class Shape:
         Raises:
             KeyError: it is no such model's.
         """
-        hidden, heads = config["hidden_size"], config["num_attention_heads"]
+        hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         return cls(
-            layers=config["num_hidden_layers"],
+            layers=int(config["num_hidden_layers"]),
             hidden=hidden,
-            intermediate=config["intermediate_size"],
+            intermediate=int(config["intermediate_size"]),
             heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
-            head_size=config.get("head_dim") or hidden // heads,
-            vocabulary=config["vocab_size"],
+            kv_heads=int(config.get("num_key_value_heads") or heads),
+            head_size=int(config.get("head_dim") or hidden // heads),
+            vocabulary=int(config["vocab_size"]),
             tied=config.get("tie_word_embeddings", False),
             attention_bias=config.get("attention_bias", config.get("model_type") == "qwen2"),
-            context=config["max_position_embeddings"],
+            context=int(config["max_position_embeddings"]),
         )
 
     @property
@@ -75,7 +76,7 @@ class Shape:
 def of_recipe(values: Mapping[str, Any]) -> Shape | None:
     """The shape of the model that a resolved config names: as `find`, and the tiny model also before it is made."""
     model = str(values["actor_rollout_ref"]["model"]["path"])
-    if "tiny_model" in values and not Path(model).is_dir():  # its tokenizer will have at most 512 tokens
+    if "tiny_model" in values and not os.path.isdir(model):  # its tokenizer will have at most 512 tokens
         return Shape.of({**values["tiny_model"], "vocab_size": 512, "max_position_embeddings": 8192})
     return find(model)
 
@@ -88,7 +89,7 @@ def find(model: str) -> Shape | None:
     Raises:
         UserError: a folder without a config.json that can be read, or neither a folder nor a name on the hub.
     """
-    if Path(model).is_dir():
+    if os.path.isdir(model):
         return _read(Path(model) / "config.json")
     known = yaml.safe_load(KNOWN.read_text())
     if model in known:
@@ -103,5 +104,5 @@ def find(model: str) -> Shape | None:
 def _read(file: Path) -> Shape:
     try:
         return Shape.of(json.loads(file.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"{file}: no config.json of a decoder: {type(error).__name__}: {error}") from error

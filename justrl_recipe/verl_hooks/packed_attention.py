@@ -40,8 +40,8 @@ def packed_attention(
     """
     if query.shape[0] != 1 or attention_mask is not None or position_ids is None:
         raise ValueError(f"attn_implementation={NAME} takes packed sequences: set use_remove_padding=true")
-    if dropout or kwargs.get("sliding_window"):
-        raise ValueError(f"attn_implementation={NAME} has no dropout and no sliding window")
+    if dropout or any(kwargs.get(option) is not None for option in ("sliding_window", "softcap", "s_aux")):
+        raise ValueError(f"attn_implementation={NAME} has no dropout, sliding window, soft cap or attention sinks")
     offsets, lengths = sequences(position_ids)
     if query.is_cuda:
         from torch.nn.attention.varlen import varlen_attn

@@ -7,10 +7,12 @@ Ray, vLLM and torch. Mirrors `main` of verl/trainer/main_ppo.py (veRL 0.9.1), wi
 import os
 import secrets
 import sys
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from justrl_recipe.processes import end_with_parent
+from justrl_recipe.verl_hooks import reward
 
 
 def main(config_file: str, parent: int) -> None:
@@ -19,6 +21,7 @@ def main(config_file: str, parent: int) -> None:
     config = OmegaConf.load(config_file)
     assert isinstance(config, DictConfig)
     pass_on_log_path(config)
+    check_rewards(config)
     job = number_job()
     if config.trainer.device == "cpu":
         share_imports(config, job)
@@ -41,6 +44,13 @@ def pass_on_log_path(config: DictConfig) -> None:
     """Ray's workers see the driver's environment only where they are on its machine."""
     env_vars = {"VERL_FILE_LOGGER_PATH": os.environ["VERL_FILE_LOGGER_PATH"]}
     OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", env_vars, merge=True, force_add=True)
+
+
+def check_rewards(config: DictConfig) -> None:
+    """Put the check of verl_hooks/reward.py in front of a reward function that the config names; see there."""
+    given: Any = OmegaConf.to_container(config.reward.custom_reward_function)
+    if given["path"]:
+        OmegaConf.update(config, "reward.custom_reward_function", reward.wrap(given), merge=False, force_add=True)
 
 
 def number_job() -> str:

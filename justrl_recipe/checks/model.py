@@ -1,0 +1,113 @@
+"""Models that the recipe's path does not run, by their config.json. Runs no code of theirs."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from justrl_recipe.checks.problem import Problem
+from justrl_recipe.config import Config
+
+MODEL = "actor_rollout_ref.model.path"
+ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
+
+
+FUSED = "actor_rollout_ref.model.use_fused_kernels"
+# What vLLM 0.24.0 has on a CPU (vllm/v1/attention/backends/cpu_attn.py).
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+# Keys of config.json by which a model changes its logits after the last matrix, and the value that changes nothing.
+# veRL's fused kernels take that matrix alone (verl/models/transformers/dense_common.py).
+AFTER_THE_LOGITS = {"final_logit_softcapping": None, "logits_scaling": 1, "logit_scale": 1, "lm_head_multiplier": 1}
+
+
+def problems(config: Config, model: str) -> Iterator[Problem]:
+    """What of a model would stop a run, or be left out of it without a word."""
+    found = read(model)
+    if found is None:
+        return
+    for why, fix in _beyond_verl(config, model, found):
+        yield Problem("architecture", MODEL, why, fix)
+    if config.flat.get(ATTENTION) == "packed" and (feature := _beyond_packed(found)):
+        why = f"packed attention has no {feature}, which {model} uses"
+        fix = f"set {ATTENTION}=sdpa and actor_rollout_ref.model.use_remove_padding=false"
+        yield Problem("architecture", ATTENTION, why, fix)
+    changes = [key for key, same in AFTER_THE_LOGITS.items() if found.get(key) not in (None, same)]
+    if config.flat.get(FUSED) and changes:
+        why = f"veRL's fused kernels leave out {changes[0]}={found[changes[0]]} of {model}"
+        yield Problem("architecture", FUSED, why, f"set {FUSED}=false")
+
+
+def _beyond_verl(config: Config, model: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Why a model is none that veRL's FSDP engine and vLLM run, and what to do."""
+    kind = str(found.get("model_type") or "")
+    architectures = found.get("architectures")
+    if not kind or not isinstance(architectures, list) or len(architectures) != 1:
+        yield f"config.json of {model} does not name one model_type and one of architectures", "add them"
+        return
+    if "quantization_config" in found:
+        yield f"{model} is quantised, and FSDP trains no quantised weights", "give the model in bfloat16 or float32"
+    if "vision_config" in found or "audio_config" in found:
+        yield f"{model} is multimodal ({kind}), and the recipe's path is for text", "give a text model"
+    if found.get("is_encoder_decoder"):
+        yield f"{model} is an encoder-decoder ({kind}), and veRL trains decoders", "give a decoder"
+    if not _in_transformers(kind):
+        if "auto_map" not in found:
+            yield f"transformers knows no model_type {kind!r}", "give another model"
+        elif not config.flat["actor_rollout_ref.model.trust_remote_code"]:
+            fix = "set actor_rollout_ref.model.trust_remote_code=true if you trust it"
+            yield f"{model} brings code of its own, which is not run", fix
+    size = _head_size(found)
+    if config.values["trainer"]["device"] == "cpu" and size and size not in CPU_HEAD_SIZES:
+        why = f"{model} has heads of {size} features, and vLLM on a CPU takes {', '.join(map(str, CPU_HEAD_SIZES))}"
+        yield why, "give another model, or run it on a GPU"
+
+
+def _head_size(found: Mapping[str, Any]) -> int | None:
+    size, width, heads = found.get("head_dim"), found.get("hidden_size"), found.get("num_attention_heads")
+    if isinstance(size, int):
+        return size
+    return width // heads if isinstance(width, int) and isinstance(heads, int) and heads > 0 else None
+
+
+def _in_transformers(kind: str) -> bool:
+    """Whether the installed transformers has a model type of its own, by its tables: importing it takes seconds."""
+    spec = find_spec("transformers")
+    if spec is None or not spec.submodule_search_locations:
+        return True  # cannot be told; verl doctor finds a missing transformers
+    auto = Path(spec.submodule_search_locations[0], "models", "auto")
+    tables = (auto / name for name in ("auto_mappings.py", "configuration_auto.py"))
+    return any(f'("{kind}", "' in table.read_text() for table in tables if table.is_file())
+
+
+def _beyond_packed(found: Mapping[str, Any]) -> str | None:
+    """What of a model's attention verl_hooks/packed_attention.py has not."""
+    given = found.get("layer_types")
+    layers = given if isinstance(given, list) else []
+    slides = "sliding_attention" in layers if layers else bool(found.get("use_sliding_window", True))
+    if found.get("sliding_window") and slides:
+        return "sliding window"
+    if found.get("attn_logit_softcapping"):
+        return "soft cap"
+    if found.get("model_type") == "gpt_oss" or found.get("attention_sinks"):
+        return "attention sinks"
+    return None
+
+
+def read(model: str) -> dict[str, Any] | None:
+    """The config.json of a folder, or of a model that the hub's cache holds; None where there is none to read."""
+    file: Any = Path(model) / "config.json"
+    if not os.path.isdir(model):
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            file = try_to_load_from_cache(model, "config.json")
+        except HFValidationError:
+            return None
+    try:
+        found = json.loads(Path(file).read_text(encoding="utf-8")) if isinstance(file, str | Path) else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,201 @@
+"""What veRL's trainer would trip over, ignore, or not be able to resume from."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from justrl_recipe.checks.problem import Problem
+from justrl_recipe.checks.rewards import OUR_SAMPLER
+from justrl_recipe.config import Config, nearest
+
+# verl/utils/tracking.py (veRL 0.9.1), with the package that each tracker imports.
+TRACKERS = {
+    "console": None,
+    "file": None,
+    "wandb": "wandb",
+    "tracking": "wandb",
+    "mlflow": "mlflow",
+    "swanlab": "swanlab",
+    "vemlp_wandb": "volcengine_ml_platform",
+    "tensorboard": "tensorboard",
+    "clearml": "clearml",
+    "trackio": "trackio",
+    "rl_insight": "rl_insight",
+}
+LOG_PATH, CACHE = "VERL_FILE_LOGGER_PATH", "VLLM_CPU_KVCACHE_SPACE"
+RESUME_MODES = ("disable", "auto", "resume_path")
+NEEDED_TO_RESUME = ("model", "optimizer", "extra")
+
+
+def problems(config: Config, base: Config) -> Iterator[Problem]:
+    yield from another_trainer(config)
+    yield from critic_warmup(config)
+    yield from launcher(config)
+    yield from trackers(config)
+    yield from resume(config, base)
+    yield from checkpoints(config)
+
+
+def another_trainer(config: Config) -> Iterator[Problem]:
+    """The trainers that `verl run` does not start, or that the recipe's sampler does not go with."""
+    trainer = config.values["trainer"]
+    if trainer["use_v1"] is not True:
+        why = "`verl run` starts veRL's v1 trainer alone"
+        yield Problem("trainer", "trainer.use_v1", why, "set trainer.use_v1=true")
+    if trainer["v1"]["trainer_mode"] != "sync" and trainer["v1"]["sampler"]["custom_sampler"]["path"] == OUR_SAMPLER:
+        why = f"{trainer['v1']['trainer_mode']} needs veRL's own sampler, the recipe's is synchronous"
+        fix = "set trainer.v1.trainer_mode=sync, or trainer.v1.sampler.custom_sampler.path=null"
+        yield Problem("trainer", "trainer.v1.trainer_mode", why, fix)
+
+
+def critic_warmup(config: Config) -> Iterator[Problem]:
+    """veRL 0.9.1 holds the actor back for `critic_warmup` steps, also where there is no critic."""
+    steps = config.values["trainer"]["critic_warmup"]
+    if steps:
+        why = f"{steps} delays the actor by as many steps, and GRPO has no critic"
+        yield Problem("critic-warmup", "trainer.critic_warmup", why, "set trainer.critic_warmup=0", "warning")
+
+
+def launcher(config: Config) -> Iterator[Problem]:
+    """Settings of Ray that starting the run would replace (verl_hooks/train.py, run/start.py) or that Ray refuses."""
+    ray_init, on_cpu = config.values["ray_kwargs"]["ray_init"], config.values["trainer"]["device"] == "cpu"
+    runtime_env = ray_init["runtime_env"]
+    key = "ray_kwargs.ray_init.runtime_env"
+    env_vars = runtime_env.get("env_vars") or {}
+    if not isinstance(env_vars, Mapping):
+        why = f"{env_vars!r} holds no variables"
+        yield Problem("launcher", f"{key}.env_vars", why, "set single variables in it")
+        return
+    for name, value in env_vars.items():
+        if name == LOG_PATH:
+            why = "the run's metrics are written to metrics.jsonl in its run folder"
+            yield Problem("launcher", f"{key}.env_vars.{name}", why, "remove it, and choose the folder by --out")
+        elif not isinstance(value, str):
+            why = f"{json.dumps(value, default=str)} is no text, and Ray takes no other variables"
+            yield Problem("launcher", f"{key}.env_vars.{name}", why, f"quote it: {key}.env_vars.{name}='\"{value}\"'")
+        elif name == CACHE and on_cpu and not value.isdecimal():
+            why = f"{value!r} is no whole number of GiB"
+            yield Problem("launcher", f"{key}.env_vars.{name}", why, "give it as text, such as '\"1\"'")
+    if on_cpu and runtime_env.get("py_executable"):
+        why = "on a CPU every process is a fork of one that this package starts"
+        yield Problem("launcher", f"{key}.py_executable", why, "remove it")
+    if on_cpu and (address := os.environ.get("RAY_ADDRESS")):
+        why = f"{address} is not used: on a CPU the run starts a Ray of its own"
+        yield Problem("launcher", "RAY_ADDRESS", why, "unset it", "warning")
+
+
+def trackers(config: Config) -> Iterator[Problem]:
+    """Loggers that veRL does not know, and those whose package is not installed."""
+    given = config.values["trainer"]["logger"]
+    for name in [given] if isinstance(given, str) else given or []:
+        if not isinstance(name, str) or name not in TRACKERS:
+            yield Problem(
+                "logger", "trainer.logger", f"veRL has no tracker {name!r}", nearest(str(name), list(TRACKERS))
+            )
+        elif (package := TRACKERS[name]) and find_spec(package) is None:
+            why = f"{name} needs the package {package}, which is not installed"
+            yield Problem("logger", "trainer.logger", why, f"install it, or remove {name}")
+
+
+def resume(config: Config, base: Config) -> Iterator[Problem]:
+    """A checkpoint to resume from that is not there, or would not restore everything."""
+    trainer = config.values["trainer"]
+    mode, path = trainer["resume_mode"], trainer["resume_from_path"]
+    instead = "set trainer.resume_mode=resume_path and trainer.resume_from_path=RUN/checkpoints/global_step_N"
+    if mode not in RESUME_MODES:
+        fix = nearest(str(mode), RESUME_MODES)
+        yield Problem("resume", "trainer.resume_mode", f"veRL has no mode {mode!r}", fix)
+    elif mode == "auto" and trainer["default_local_dir"] == base.values["trainer"]["default_local_dir"]:
+        why = "auto finds nothing to resume from in a new run folder, and would start from scratch"
+        yield Problem("resume", "trainer.resume_mode", why, instead)
+    elif mode == "auto":
+        yield from _latest(config, Path(str(trainer["default_local_dir"])), instead)
+    elif mode == "resume_path":
+        yield from _checkpoint(config, "trainer.resume_from_path", str(path) if path else "", instead)
+    if mode != "disable":
+        why = "the run would continue from another state than the saved one"
+        yield from _parts(config, "load_contents", why)
+    if mode == "auto":
+        yield from _parts(config, "save_contents", "the run could not resume from its own checkpoints")
+
+
+def _parts(config: Config, name: str, why: str) -> Iterator[Problem]:
+    """What a checkpoint has to hold, or to give back, for a run that resumes."""
+    named = config.values["actor_rollout_ref"]["actor"]["checkpoint"][name] or []
+    if missing := [part for part in NEEDED_TO_RESUME if part not in named]:
+        key, why = f"actor_rollout_ref.actor.checkpoint.{name}", f"without {', '.join(missing)} {why}"
+        yield Problem("resume", key, why, "set it to [model,optimizer,extra]")
+
+
+def _latest(config: Config, folder: Path, instead: str) -> Iterator[Problem]:
+    """The checkpoint that `auto` takes: the one that the tracker names (verl/utils/checkpoint/checkpoint_manager.py).
+
+    Without a tracker nothing has been saved yet, and the run starts from scratch, as it should.
+    """
+    tracker = folder / "latest_checkpointed_iteration.txt"
+    if not os.path.isfile(tracker):
+        return
+    try:
+        step = int(tracker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        why = f"{tracker} holds no step, so auto fails"
+        yield Problem(
+            "resume", "trainer.resume_mode", why, f"write the step of a whole checkpoint to it, or {instead}"
+        )
+        return
+    yield from _checkpoint(config, "trainer.default_local_dir", str(folder / f"global_step_{step}"), instead)
+
+
+def _checkpoint(config: Config, key: str, path: str, instead: str) -> Iterator[Problem]:
+    """What veRL needs of a checkpoint (verl/trainer/ppo/v1/trainer_base.py, _load_checkpoint)."""
+    trainer, actor = config.values["trainer"], Path(path, "actor")
+    step = path.rpartition("global_step_")[2]
+    if not path:
+        yield Problem("resume", key, "no checkpoint is named", instead)
+        return
+    if not step.isdecimal() or step == path:
+        yield Problem("resume", key, f"{path} does not end in global_step_N", instead)
+        return
+    files = [found.name for found in actor.glob("model_world_size_*.pt")] if os.path.isdir(actor) else []
+    if not files:
+        yield Problem("resume", key, f"{path} is no checkpoint: it has no actor/*.pt", instead)
+        return
+    if not os.path.isfile(Path(path, "data.pt")):
+        why = f"{path} has no data.pt, so the data would start from the beginning"
+        yield Problem("resume", key, why, "give a checkpoint that is whole")
+    yield from _ranks(key, path, files, trainer["nnodes"], trainer["n_gpus_per_node"])
+    steps = trainer["total_training_steps"]
+    if int(step) >= steps:
+        why = f"{path} is at or beyond trainer.total_training_steps={steps}: nothing is left to train"
+        yield Problem("resume", key, why, f"raise trainer.total_training_steps above {int(step)}")
+
+
+def _ranks(key: str, path: str, files: Sequence[str], nodes: int, of_node: int) -> Iterator[Problem]:
+    """A checkpoint of another number of GPUs, or that lacks a GPU's files. Several nodes may each hold their own."""
+    saved_by = sorted({int(size) for name in files for size in re.findall(r"^model_world_size_(\d+)_rank", name)})
+    gpus = nodes * of_node
+    if saved_by and gpus not in saved_by:
+        why = f"{path} was saved by {saved_by[0]} GPUs, and veRL does not resume on {gpus}"
+        fix = f"resume on {saved_by[0]} GPUs (trainer.nnodes, trainer.n_gpus_per_node)"
+        yield Problem("resume", key, why, fix)
+    elif saved_by and nodes == 1:
+        missing = [rank for rank in range(gpus) if f"model_world_size_{gpus}_rank_{rank}.pt" not in files]
+        if missing:
+            why = f"{path} lacks the files of rank {missing[0]} of {gpus}"
+            yield Problem("resume", key, why, "give a checkpoint that is whole")
+
+
+def checkpoints(config: Config) -> Iterator[Problem]:
+    """Ways of saving in which a checkpoint can be lost, or found no more."""
+    trainer, saving = config.values["trainer"], config.values["actor_rollout_ref"]["actor"]["checkpoint"]
+    if saving["async_save"]:
+        why = "veRL 0.9.1 then never writes latest_checkpointed_iteration.txt, and nothing can be resumed"
+        fix = "set actor_rollout_ref.actor.checkpoint.async_save=false"
+        yield Problem("checkpoint", "actor_rollout_ref.actor.checkpoint.async_save", why, fix)
+    if trainer["save_freq"] > 0 and trainer["max_actor_ckpt_to_keep"] == 1:
+        why = "veRL 0.9.1 deletes the only checkpoint before the next is whole: a crash in between loses both"
+        fix = "set trainer.max_actor_ckpt_to_keep=2 or more"
+        yield Problem("checkpoint", "trainer.max_actor_ckpt_to_keep", why, fix, "warning")

@@ -1,0 +1,166 @@
+"""What a run's folder says of the checkpoints in it: where they are, and how their prompts were made in training."""
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import yaml
+
+from justrl_recipe.errors import UserError
+
+CONFIG, MANIFEST = "config.yaml", "manifest.json"
+ROWS = 1_000  # of the training data that are searched for system messages
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a prompt becomes tokens, beyond what the tokenizer says.
+
+    Attributes:
+        custom: a chat template in place of the tokenizer's (`actor_rollout_ref.model.custom_chat_template`).
+        arguments: of the template (`data.apply_chat_template_kwargs`), e.g. `{"enable_thinking": False}`.
+        system: the system message that stands before each prompt of the training data.
+    """
+
+    custom: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    system: str | None = None
+
+    def messages(self, prompt: str) -> list[dict[str, str]]:
+        """The conversation that asks `prompt`."""
+        before = [{"role": "system", "content": self.system}] if self.system else []
+        return [*before, {"role": "user", "content": prompt}]
+
+    def as_dict(self) -> dict[str, Any] | None:
+        """For what is recorded; None where the tokenizer's own template is used as it is."""
+        given = {"custom": self.custom, "arguments": dict(self.arguments), "system": self.system}
+        return given if any(given.values()) else None
+
+
+# What veRL gives by itself (verl/utils/dataset/rl_dataset.py).
+OWN_ARGUMENTS = ("tokenize", "return_dict", "return_tensors", "add_generation_prompt")
+
+
+def template(run: Path) -> Template:
+    """The template that a run trained with, by its config.yaml; the tokenizer's where there is none.
+
+    Raises:
+        UserError: config.yaml is broken.
+    """
+    config = _config(run)
+    if not config:
+        print(f"{run} has no {CONFIG}: prompts are made with the tokenizer's own chat template", file=sys.stderr)
+    data = config.get("data", {})
+    arguments = data.get("apply_chat_template_kwargs") or {}
+    given = {name: value for name, value in arguments.items() if name not in OWN_ARGUMENTS}
+    return Template(_model(run).get("custom_chat_template"), given, _system(data))
+
+
+def checkpoints(run: Path) -> Path | None:
+    """Where a run saved its checkpoints: in its folder, or where its config.yaml says; None for no run."""
+    if (run / "checkpoints").is_dir():
+        return run / "checkpoints"
+    local = _config(run).get("trainer", {}).get("default_local_dir")
+    return Path(local) if local and Path(local).is_dir() else None
+
+
+def require_plain_lora(run: Path) -> bool:
+    """Whether a run trained a LoRA adapter, whose scale is alpha / r then.
+
+    veRL keeps r and alpha of an adapter alone, so what else the one says that the run started from would be lost.
+
+    Raises:
+        UserError: the base weights were not saved, or the adapter that the run started from has another scale or
+            weights that are no adapter's.
+    """
+    model = _model(run)
+    if not model.get("lora_rank"):
+        return False
+    saved = _config(run)["actor_rollout_ref"].get("actor", {}).get("checkpoint") or {}
+    if saved.get("save_lora_only"):
+        raise UserError(f"{run} saved its adapter alone (actor.checkpoint.save_lora_only): there is nothing to merge")
+    if start := model.get("lora_adapter_path"):
+        file = Path(start) / "adapter_config.json"
+        try:
+            adapter = json.loads(file.read_text(encoding="utf-8"))
+            unusual = [name for name in UNUSUAL if adapter.get(name)]
+            fraction = adapter["lora_alpha"] % 1
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"cannot read {file}, which says how the adapter is scaled: restore it") from error
+        if unusual or fraction:
+            what = ", ".join(unusual) or f"lora_alpha {adapter['lora_alpha']}"
+            raise UserError(f"cannot merge the adapter of {run}: {file} has {what}, which veRL's checkpoints lose")
+    return True
+
+
+# Fields of PEFT's LoraConfig that change what is computed.
+UNUSUAL = ("use_rslora", "use_dora", "alpha_pattern", "modules_to_save", "lora_bias", "fan_in_fan_out")
+
+
+def about(run: Path, step: int) -> dict[str, Any] | None:
+    """What a run's manifest says of it, for the results; None without one.
+
+    Raises:
+        UserError: manifest.json is broken.
+    """
+    file = run / MANIFEST
+    if not file.is_file():
+        return None
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        known = {name: manifest[name] for name in ("recipe", "ablations", "is_justrl", "seed")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is broken ({type(error).__name__}): remove it to evaluate without it") from error
+    return {**known, "step": step, "steps": steps(run)}
+
+
+def steps(run: Path) -> int | None:
+    """How many steps a run was to train, by its config.yaml."""
+    return _config(run).get("trainer", {}).get("total_training_steps")
+
+
+def _system(data: Mapping[str, Any]) -> str | None:
+    """The system message of the training prompts, by the first of them; None where there is none.
+
+    Where they have several, or their file is not there, no answer is right: it is said, and none is used.
+    """
+    files = data.get("train_files") or []
+    file = Path(files if isinstance(files, str) else files[0] if files else "")
+    try:
+        batch = next(pyarrow.parquet.ParquetFile(file).iter_batches(ROWS, columns=[data.get("prompt_key", "prompt")]))
+        prompts = batch.column(0).to_pylist()
+    except (OSError, pyarrow.ArrowException, StopIteration, IndexError):
+        if files:
+            print(f"not checked: {file}, so a system message in the training data is not used", file=sys.stderr)
+        return None
+    found = {_system_of(prompt) for prompt in prompts}
+    if len(found) > 1:
+        print(f"{file} has several system messages: evaluated without one", file=sys.stderr)
+        return None
+    return found.pop()
+
+
+def _system_of(prompt: Any) -> str | None:
+    messages = prompt if isinstance(prompt, list) else []
+    texts = [m.get("content") for m in messages if isinstance(m, dict) and m.get("role") == "system"]
+    return texts[0] if texts else None
+
+
+def _model(run: Path) -> dict[str, Any]:
+    return _config(run).get("actor_rollout_ref", {}).get("model") or {}
+
+
+def _config(run: Path) -> dict[str, Any]:
+    file = run / CONFIG
+    if not file.is_file():
+        return {}
+    try:
+        found = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return {name: section for name, section in found.items() if isinstance(section, dict)}
+    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"{file} is no resolved config ({type(error).__name__}): restore it") from error

@@ -1,0 +1,100 @@
+"""The folder of a run: the names of its files, and a new one for each run."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from justrl_recipe.errors import UserError
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where one run keeps everything."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def lost_responses(self) -> Path:
+        """Written by verl_hooks/reward_metrics.py: a line for each batch of which responses were lost."""
+        return self.path / "lost_responses.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def steps(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Step and metrics of each whole line of the metrics file, which a full disk may have cut."""
+        if not self.metrics.is_file():
+            return
+        with self.metrics.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if entry := parse_metrics(line):
+                    yield entry
+
+    def lost(self) -> list[dict[str, Any]]:
+        """The batches of which responses were lost: `step`, `batch`, `lost`, `responses` of each."""
+        if not self.lost_responses.is_file():
+            return []
+        return [json.loads(line) for line in self.lost_responses.read_text().splitlines() if line.endswith("}")]
+
+
+def parse_metrics(line: str) -> tuple[int, dict[str, Any]] | None:
+    """Step and metrics of a line that veRL's `file` logger wrote; None where it is none, or was cut."""
+    try:
+        entry = json.loads(line)
+        step, metrics = entry["step"], entry["data"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return (step, metrics) if isinstance(step, int) and isinstance(metrics, dict) else None
+
+
+def new_run_folder(recipe: str, out: Path | None) -> RunFolder:
+    """Make `out`, or `runs/<recipe>-<time>`: always a new folder.
+
+    Raises:
+        UserError: `out` holds something already, or cannot be made.
+    """
+    path = out or RUNS / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    try:
+        if out is None:
+            return RunFolder(_make_new(path))
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise UserError(f"{path} is not empty: a run needs a folder of its own, choose another --out")
+    except OSError as error:
+        raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
+    return RunFolder(path)
+
+
+def _make_new(path: Path) -> Path:
+    """Make `path`, or one with a number behind it where another run that started in the same second has it."""
+    for number in itertools.count(1):
+        found = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            found.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+    return found

@@ -1,0 +1,77 @@
+"""manifest.json: what a run is, written before it starts, and how it ended."""
+
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from justrl_recipe.data.schema import write_json
+from justrl_recipe.errors import UserError
+
+LOSS_NOTE = (
+    "veRL 0.9.1 takes the token-mean loss over all tokens of the global mini-batch; the authors' fork of veRL "
+    "0.4.0 takes it per micro-batch, weighted by the micro-batch's share of the sequences"
+)
+RUNNING, FINISHED, INCOMPLETE, FAILED, INTERRUPTED = "running", "finished", "incomplete", "failed", "interrupted"
+DIED = "died"  # never written: a manifest that says `running`, of a process that has ended
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@contextmanager
+def manifest(file: Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Write what the run is before it starts and how it ended after; the body sets `status` where it ends well.
+
+    Raises:
+        UserError: the file cannot be written, e.g. since the disk is full.
+    """
+    process = psutil.Process()
+    content: dict[str, Any] = {
+        **about,
+        "host": platform.node(),
+        "pid": process.pid,
+        "pid_started": process.create_time(),
+        "loss": LOSS_NOTE,
+        "started": now(),
+        "ended": None,
+        "status": RUNNING,
+        "error": None,
+    }
+    write_json(file, content)
+    try:
+        yield content
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if content["status"] == RUNNING:
+            content["status"] = INTERRUPTED if interrupted else FAILED
+        content["error"] = str(error) or None
+        with suppress(UserError):  # what ended the run is what the user has to read
+            _close(file, content)
+        raise
+    _close(file, content)
+
+
+def _close(file: Path, content: dict[str, Any]) -> None:
+    content["ended"] = now()
+    write_json(file, content)
+
+
+def outcome(content: Mapping[str, Any]) -> str:
+    """The status of a run by its manifest, or `died` where it says `running` and its process has ended.
+
+    A process on another host cannot be looked at: there, `running` stays.
+    """
+    status = str(content.get("status"))
+    if status != RUNNING or content.get("host") != platform.node() or "pid" not in content:
+        return status
+    try:
+        alive = abs(psutil.Process(content["pid"]).create_time() - content["pid_started"]) < 1
+    except psutil.NoSuchProcess:
+        alive = False
+    return RUNNING if alive else DIED

@@ -1,0 +1,187 @@
+"""Code and models that a config names: found by their files, with nothing imported."""
+
+import json
+import sys
+
+import pytest
+
+from justrl_recipe.checks import Problem, code, files, model
+from justrl_recipe.config import Config, Request, load, load_base
+
+MODEL = "actor_rollout_ref.model"
+
+
+def composed(*overrides: str, recipe: str = "justrl_deepseek") -> Config:
+    return load(Request(recipe, overrides=overrides))
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("reward.custom_reward_function.path=pkg://no_such.module", "reward.custom_reward_function.path"),
+        ("reward.custom_reward_function.path=pkg://json.no_such", "reward.custom_reward_function.path"),
+        ("reward.custom_reward_function.path=pkg://json.decoder", "reward.custom_reward_function.path"),
+        (f"reward.custom_reward_function.path={'x' * 300}.py", "reward.custom_reward_function.path"),
+        (f"{MODEL}.external_lib=no_such_lib", f"{MODEL}.external_lib"),
+        (f"{MODEL}.external_lib=[json,no_such_lib]", f"{MODEL}.external_lib"),
+        ("trainer.checkpoint_callback_class=json.NoSuchClass", "trainer.checkpoint_callback_class"),
+        ("trainer.checkpoint_callback_class=no_such.Class", "trainer.checkpoint_callback_class"),
+        ("data.custom_cls.path=pkg://no.such", "data.custom_cls.path"),
+        ("+data.sampler.class_path=pkg://no.such", "data.sampler.class_path"),
+        ("trainer.v1.sampler.custom_sampler.name=NoSuchBuffer", "trainer.v1.sampler.custom_sampler.path"),
+        ("actor_rollout_ref.actor._target_=verl.workers.config.NoSuchConfig", "actor_rollout_ref.actor._target_"),
+        (
+            "+actor_rollout_ref.rollout.agent.agent_loop_manager_class=verl.no_such.Manager",
+            "actor_rollout_ref.rollout.agent.agent_loop_manager_class",
+        ),
+        (
+            "actor_rollout_ref.rollout.agent.agent_loop_config_path=no/such.yaml",
+            "actor_rollout_ref.rollout.agent.agent_loop_config_path",
+        ),
+    ],
+)
+def test_code_that_is_not_there(override, key):
+    problems = list(code.problems(composed(override), load_base()))
+    assert [(problem.key, problem.level) for problem in problems] == [(key, "error")]
+
+
+def test_code_that_is_there_and_is_not_imported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "score.py").write_text(
+        "raise SystemExit\ntry:\n    from a import compute_score\nfinally: ..."
+    )
+    (tmp_path / "mine" / "hooks.py").write_text("raise SystemExit\nclass Saved: ...")
+    (tmp_path / "loose.py").write_text("raise SystemExit\nfrom mine import *")
+    overrides = [
+        "reward.custom_reward_function.path=pkg://mine.score",
+        f"{MODEL}.external_lib=[justrl_recipe.verl_hooks.extensions,loose,mine.hooks]",
+        "trainer.checkpoint_callback_class=mine.hooks.Saved",
+        "data.custom_cls.path=loose.py",
+        "data.custom_cls.name=Mine",
+    ]
+    before = set(sys.modules)
+    assert list(code.problems(composed(*overrides), load_base())) == []
+    assert not {"mine", "mine.score", "mine.hooks", "loose", "verl", "torch"} & (set(sys.modules) - before)
+
+
+@pytest.mark.parametrize("recipe", ["justrl_deepseek", "justrl_tiny", "justrl_smollm2"])
+def test_the_recipes_own_code_is_found(recipe):
+    assert list(code.problems(composed(recipe=recipe), load_base())) == []
+
+
+@pytest.mark.parametrize(
+    ("dotted", "there"),
+    [
+        ("json.decoder", True),
+        ("json.JSONDecoder", False),  # a class, no module
+        ("sys", True),
+        ("verl.workers.config", True),
+        ("verl..workers", False),
+        ("", False),
+        (".", False),
+        ("ü b", False),
+    ],
+)
+def test_modules(dotted, there):
+    assert (code.missing_module(dotted) is None) == there
+
+
+QWEN = {
+    "model_type": "qwen2",
+    "architectures": ["Qwen2ForCausalLM"],
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+    "vocab_size": 1000,
+    "max_position_embeddings": 131072,
+    "use_sliding_window": False,
+    "sliding_window": 4096,
+}
+GEMMA = {"model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"], "head_dim": 256}
+
+
+def of_model(folder, config: object, *overrides: str, recipe: str = "justrl_deepseek") -> list[Problem]:
+    (folder / "config.json").write_text(json.dumps(config))
+    given = composed(f"{MODEL}.path={folder}", *overrides, recipe=recipe)
+    return list(model.problems(given, str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "fix"),
+    [
+        ({"use_sliding_window": True}, "override_config.attn_implementation", "attn_implementation=sdpa"),
+        (
+            {"layer_types": ["sliding_attention", "full_attention"]},
+            "override_config.attn_implementation",
+            "attn_implementation=sdpa",
+        ),
+        (GEMMA | {"attn_logit_softcapping": 50.0}, "override_config.attn_implementation", "attn_implementation=sdpa"),
+        ({"model_type": "gpt_oss", "sliding_window": None}, "override_config.attn_implementation", "sdpa"),
+        (GEMMA | {"final_logit_softcapping": 30.0}, "use_fused_kernels", "use_fused_kernels=false"),
+        ({"model_type": "granite", "logits_scaling": 8.0}, "use_fused_kernels", "use_fused_kernels=false"),
+        ({"model_type": "cohere", "logit_scale": 0.0625}, "use_fused_kernels", "use_fused_kernels=false"),
+        ({"quantization_config": {"bits": 4}}, "path", "bfloat16"),
+        ({"model_type": "t5", "is_encoder_decoder": True}, "path", "decoder"),
+        ({"vision_config": {}}, "path", "text model"),
+        ({"model_type": "no_such_model"}, "path", "another model"),
+        ({"model_type": "no_such_model", "auto_map": {"AutoModel": "m.M"}}, "path", "trust_remote_code=true"),
+        ({"model_type": None}, "path", "add them"),
+        ({"architectures": []}, "path", "add them"),
+        ({"architectures": 5}, "path", "add them"),
+    ],
+)
+def test_models_that_the_recipes_path_does_not_run(tmp_path, change, key, fix):
+    problems = of_model(tmp_path, QWEN | change)
+    assert [problem.key for problem in problems] == [f"{MODEL}.{key}"] and fix in problems[0].fix
+    assert problems[0].level == "error"
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides"),
+    [
+        ({}, []),
+        ({"use_sliding_window": True}, [f"{MODEL}.override_config.attn_implementation=sdpa"]),
+        ({"model_type": "granite", "logits_scaling": 8.0}, [f"{MODEL}.use_fused_kernels=false"]),
+        ({"model_type": "granite", "logits_scaling": 1}, []),
+        ({"auto_map": {"AutoModel": "m.M"}}, []),  # transformers has this type itself and runs none of that code
+        ({"model_type": "no_such_model", "auto_map": {}}, [f"{MODEL}.trust_remote_code=true"]),
+        ({"num_attention_heads": 48, "hidden_size": 48 * 48}, []),
+    ],
+)
+def test_models_that_it_runs(tmp_path, change, overrides):
+    assert of_model(tmp_path, QWEN | change, *overrides) == []
+
+
+def test_heads_that_vllm_takes_on_a_gpu_alone(tmp_path):
+    [problem] = of_model(tmp_path, QWEN | {"head_dim": 48}, recipe="justrl_tiny")
+    assert "heads of 48" in problem.why
+    assert of_model(tmp_path, QWEN | {"head_dim": 32}, recipe="justrl_tiny") == []
+
+
+def test_the_head_sizes_are_vllms():
+    import ast
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    spec = find_spec("vllm")
+    assert spec is not None and spec.submodule_search_locations
+    file = Path(spec.submodule_search_locations[0], "v1/attention/backends/cpu_attn.py")
+    [sizes] = [
+        ast.literal_eval(node.body[-1].value)  # type: ignore[attr-defined]
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name == "get_supported_head_sizes"
+    ]
+    assert tuple(sizes) == model.CPU_HEAD_SIZES
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "5", "{", '{"model_type": 5}', "[" * 5000, json.dumps(QWEN | {"num_attention_heads": 0})]
+)
+def test_a_config_json_that_is_none_is_a_line(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    given = composed(f"{MODEL}.path={tmp_path}", "trainer.save_freq=-1")
+    problems = list(files.problems(given, load_base(), tmp_path))
+    assert problems and all(problem.key == f"{MODEL}.path" for problem in problems)

@@ -1,0 +1,214 @@
+"""A run's folder, its manifest, and when it has done what was asked."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from justrl_recipe.cli.run import placed
+from justrl_recipe.config import Request, load
+from justrl_recipe.errors import UserError
+from justrl_recipe.run import manifest
+from justrl_recipe.run.folder import RunFolder, new_run_folder
+from justrl_recipe.run.start import Stopped, import_error, logged, stoppable, unfinished
+
+
+def test_two_runs_that_start_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert len({new_run_folder("justrl_tiny", None).path for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize("occupied", ["runs", "mine"])
+def test_a_run_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch, occupied):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / occupied).write_text("a file")
+    with pytest.raises(UserError, match=f"cannot make the run folder {occupied}"):
+        new_run_folder("justrl_tiny", Path("mine/run") if occupied == "mine" else None)
+
+
+def test_a_folder_that_holds_something_is_no_run_folder(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match="not empty"):
+        new_run_folder("justrl_tiny", tmp_path)
+
+
+def read(folder: RunFolder) -> dict:
+    return json.loads(folder.manifest.read_text())
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "error"),
+    [
+        (None, "running", None),  # the body says `finished`
+        (KeyboardInterrupt(), "interrupted", None),
+        (Stopped("SIGTERM"), "interrupted", "SIGTERM"),
+        (RuntimeError("why"), "failed", "why"),
+        (SystemExit(3), "failed", "3"),
+    ],
+)
+def test_a_manifest_says_how_the_run_ended(tmp_path, ending, status, error):
+    folder = RunFolder(tmp_path)
+    try:
+        with manifest.manifest(folder.manifest, {"recipe": "justrl_tiny"}):
+            assert read(folder)["status"] == "running" and read(folder)["ended"] is None
+            if ending:
+                raise ending
+    except BaseException as raised:
+        assert raised is ending
+    found = read(folder)
+    assert (found["status"], found["error"]) == (status, error) and found["ended"]
+
+
+def test_the_reason_of_a_failure_is_raised_even_where_the_disk_is_full(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    with pytest.raises(RuntimeError, match="why"), manifest.manifest(folder.manifest, {}):
+        full = OSError(errno.ENOSPC, "No space left on device")
+        monkeypatch.setattr(Path, "write_text", lambda *args, **kwargs: (_ for _ in ()).throw(full))
+        raise RuntimeError("why")
+    monkeypatch.undo()
+    assert read(folder)["status"] == "running"  # the last whole one
+    assert [file.name for file in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def ended_process() -> tuple[int, float]:
+    process = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    started = psutil.Process(process.pid).create_time()
+    process.communicate()
+    return process.pid, started
+
+
+def test_a_manifest_that_says_running_of_a_process_that_has_ended(tmp_path):
+    file = tmp_path / "manifest.json"
+    with manifest.manifest(file, {}):
+        content = json.loads(file.read_text())
+    assert manifest.outcome(content) == "running"  # this process
+    pid, started = ended_process()
+    assert manifest.outcome({**content, "pid": pid, "pid_started": started}) == "died"
+    assert (
+        manifest.outcome({**content, "pid_started": started - 1000}) == "died"
+    )  # the number went to another process
+    assert manifest.outcome({**content, "host": "another", "pid": pid}) == "running"  # not to be seen from here
+    assert manifest.outcome({"status": "running"}) == "running"  # of an earlier version
+    for status in ("finished", "failed", "incomplete", "interrupted"):
+        assert manifest.outcome({**content, "pid": pid, "status": status}) == status
+
+
+TRAINER = {
+    "total_training_steps": 4,
+    "total_epochs": 1,
+    "save_freq": 4,
+    "test_freq": 2,
+    "val_only": False,
+}
+STEP, VALIDATION = {"critic/score/mean": 0.5}, {"val-core/x/acc/mean@1": 0.5}
+
+
+def run_that_logged(
+    folder: Path, *steps: tuple[int, dict], checkpoint: str | None = "global_step_4/actor"
+) -> RunFolder:
+    run = RunFolder(folder)
+    run.metrics.write_text("".join(json.dumps({"step": step, "data": data}) + "\n" for step, data in steps))
+    if checkpoint:
+        (run.checkpoints / checkpoint).mkdir(parents=True)
+        (run.checkpoints / checkpoint / "model_world_size_1_rank_0.pt").touch()
+    return run
+
+
+WHOLE = ((0, VALIDATION), (1, STEP), (2, STEP | VALIDATION), (3, STEP), (4, STEP | VALIDATION))
+
+
+@pytest.mark.parametrize(
+    ("steps", "checkpoint", "trainer", "missing"),
+    [
+        (WHOLE, "global_step_4/actor", {}, None),
+        (WHOLE[:3], "global_step_2/actor", {}, "step 2 of 4: trainer.total_epochs=1"),
+        ((), None, {}, "step 0 of 4"),
+        (WHOLE, None, {}, "without its last checkpoint"),
+        (WHOLE, "global_step_3/actor", {}, "without its last checkpoint"),
+        (WHOLE, None, {"save_freq": -1}, None),
+        ((*WHOLE[:4], (4, STEP)), "global_step_4/actor", {}, "without the validation of step 4"),
+        ((*WHOLE[:4], (4, STEP)), "global_step_4/actor", {"test_freq": -1}, None),
+        (WHOLE[:1], None, {"val_only": True}, None),
+        ((), None, {"val_only": True}, "without the validation"),
+    ],
+)
+def test_done_is_the_last_step_with_its_checkpoint_and_validation(tmp_path, steps, checkpoint, trainer, missing):
+    run = run_that_logged(tmp_path, *steps, checkpoint=checkpoint)
+    config = {"trainer": {**TRAINER, **trainer, "default_local_dir": str(run.checkpoints)}}
+    found = unfinished(config, run)
+    assert found is None if missing is None else missing in (found or "")
+
+
+def test_a_metrics_line_that_a_full_disk_has_cut_is_no_step(tmp_path):
+    run = run_that_logged(tmp_path, *WHOLE)
+    with run.metrics.open("a") as lines:
+        lines.write('{"step": 5, "data": {"critic/score/mean": 0.')
+    run.lost_responses.write_text('{"step": 1, "lost": 2}\n{"step": 2, "lost": 3}\n{"step": 3, "lo')
+    assert logged(run) == {"last_step": 4, "lost_responses": 5}
+
+
+@pytest.mark.parametrize(
+    ("override", "checkpoints", "loggers"),
+    [
+        (None, "out/checkpoints", ["console", "file"]),
+        ("trainer.default_local_dir=/large/disk", "/large/disk", ["console", "file"]),
+        ("trainer.logger=[console]", "out/checkpoints", ["console", "file"]),
+        ("trainer.logger=[wandb,file]", "out/checkpoints", ["wandb", "file"]),
+        ("trainer.logger=tensorboard", "out/checkpoints", ["tensorboard", "file"]),
+        ("trainer.logger=[]", "out/checkpoints", ["file"]),
+    ],
+)
+def test_where_checkpoints_go_and_what_logs_is_what_was_asked(override, checkpoints, loggers):
+    composed = load(Request("justrl_tiny", overrides=(override,) if override else ()))
+    trainer = placed(composed, Path("out"))["trainer"]
+    assert (trainer["default_local_dir"], trainer["logger"]) == (checkpoints, loggers)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_in_order(number):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match=number.name), stoppable():
+        os.kill(os.getpid(), number)
+        signal.pause()
+    assert signal.getsignal(number) is before
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("from beside import compute_score", None),
+        ("import sys\nprint('noise', file=sys.stderr)\ndef compute_score(*args): ...", None),
+        ("import not_there_at_all\ndef compute_score(*args): ...", "No module named 'not_there_at_all'"),
+        ("def compute_score(*args): ...\nraise ValueError('planted')", "ValueError: planted"),
+        ("def other(*args): ...", "defines no compute_score()"),
+        ("import os\nos._exit(7)", "ended with exit code 7"),
+    ],
+)
+def test_a_reward_is_imported_before_anything_starts(tmp_path, code, says):
+    (tmp_path / "beside.py").write_text("def compute_score(*args): ...\n")
+    file = tmp_path / "mine.py"
+    file.write_text(code + "\n")
+    found = import_error(str(file), "compute_score")
+    assert found is None if says is None else says in (found or "") and "\n" not in (found or "")
+
+
+def test_rewards_that_are_shipped_are_not_imported_again():
+    assert import_error("pkg://justrl_recipe.reward_fns.justrl", "compute_score") is None
+    assert import_error(None, "compute_score") is None
+    assert "no_such_package" in (import_error("pkg://no_such_package.reward", "compute_score") or "")
