@@ -17,6 +17,7 @@ class PlainNumber:
 
     Attributes:
         last_place: of a decimal with `LONG` significant digits or more, or one that says it is rounded.
+        cut_off: the digits behind the last place may be cut off, not rounded: an ellipsis, or many digits.
         rounded: it says so itself: by \approx or an ellipsis, in scientific notation, or as a printed float.
         many_digits: it has `LONG` significant digits or more.
     """
@@ -27,12 +28,13 @@ class PlainNumber:
     last_place: Fraction | None = None
     rounded: bool = False
     many_digits: bool = False
+    cut_off: bool = False
 
     def stands_for(self, value: Fraction) -> bool:
         """Whether this decimal is what `value` rounds or truncates to."""
         if self.last_place is None or (value < 0) != (self.value < 0):
             return False
-        return -self.last_place / 2 <= abs(value) - abs(self.value) < self.last_place
+        return -self.last_place / 2 <= abs(value) - abs(self.value) < self.last_place / (1 if self.cut_off else 2)
 
 
 def same_number(gold: PlainNumber, pred: PlainNumber) -> bool:
@@ -77,13 +79,14 @@ DECIMAL = re.compile(
 REPEATING = re.compile(r"(\d+)\.(\d*) ?\\overline ?\{(\d+)\}")
 IN_BASE = re.compile(r"(\d+)_(?:(\d)|\{(\d{1,2})\})")
 FRACTION = re.compile(r"(?:(\d+) ?)??(?:\\frac ?\{(-?\d+)\} ?\{(-?\d+)\}|(?<![\d}])(\d+) ?/ ?(\d+))")
-ROUNDED = re.compile(r"^\\approx ?|(?:\\l?dots|\.\.\.|…)$")
+CUT_OFF = re.compile(r"(?:\\l?dots|\.\.\.|…)$")
+ROUNDED = re.compile(rf"^\\approx ?|{CUT_OFF.pattern}")
 
 
 def plain_number(text: str) -> PlainNumber | None:
     """The number that `text` spells (`spelling.spelling`'s output); None where it is more than a literal."""
     marked = ROUNDED.sub("", text).strip()
-    says_so, text = marked != text, marked
+    says_so, text, cut_off = marked != text, marked, bool(CUT_OFF.search(text))
     percent = text.endswith("%")
     body = text.removesuffix("%").removesuffix("\\").strip()
     if body.startswith("(") and body.endswith(")"):
@@ -100,16 +103,16 @@ def plain_number(text: str) -> PlainNumber | None:
         base = int(match[2] or match[3])
         return PlainNumber(sign * Fraction(match[1]), percent, base=base) if int(max(match[1])) < base else None
     if match := DECIMAL.fullmatch(body):
-        return _decimal(match, sign, percent, says_so)
+        return _decimal(match, sign, percent, says_so, cut_off)
     if match := FRACTION.fullmatch(body):
         whole, *parts = match.groups()
         numerator, denominator = (int(part) for part in parts if part is not None)
-        if denominator and not (whole and (numerator < 0 or denominator < 0)):
+        if denominator and (not whole or 0 < numerator < denominator):
             return PlainNumber(sign * (int(whole or 0) + Fraction(numerator, denominator)), percent)
     return None
 
 
-def _decimal(match: re.Match[str], sign: int, percent: bool, says_so: bool) -> PlainNumber:
+def _decimal(match: re.Match[str], sign: int, percent: bool, says_so: bool, cut_off: bool) -> PlainNumber:
     whole, decimals, short, long = match.groups()
     digits = re.sub("[, ]", "", whole) + (decimals or "")[1:]
     place = Fraction(10) ** (int(short or long or 0) - len((decimals or "")[1:]))
@@ -117,4 +120,4 @@ def _decimal(match: re.Match[str], sign: int, percent: bool, says_so: bool) -> P
     many = bool(decimals) and significant >= LONG and (scientific or len(decimals) > LONG - 2)
     rounded = bool(decimals) and (says_so or (many and (scientific or significant >= FLOAT)))
     last_place = (2 if significant >= DOUBLE else 1) * place if many or rounded else None
-    return PlainNumber(sign * int(digits) * place, percent, None, last_place, rounded, many)
+    return PlainNumber(sign * int(digits) * place, percent, None, last_place, rounded, many, many or cut_off)

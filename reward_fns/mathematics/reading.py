@@ -113,11 +113,12 @@ def read(text: str) -> Answer:
         return _list(entries)
     if between := _top_level(SET_OPERATION, text):
         return Sets(between[1], (read(text[: between.start()]), read(text[between.end() :])))
-    if "\\pm" in text or "\\mp" in text:
+    related = _top_level(RELATION, text)
+    if ("\\pm" in text or "\\mp" in text) and not related:
         signs = _signed(text)
         if len(signs) > 1:
             return _list(signs)
-    if _top_level(RELATION, text):
+    if related:
         return _chain(text)
     if group := _group(text):
         return group

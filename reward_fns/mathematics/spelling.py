@@ -132,6 +132,8 @@ LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     *[(FONT + NESTED, rf"{OPEN}\1{CLOSE}")] * 3,  # fonts are nested in fonts
 ]
 SEPARATORS = [
+    # two numbers, which a comma alone would make one with thousands
+    (rf"(?<=\d),?{SPACE}(?:(?<![A-Za-z])(?:and|or)(?![A-Za-z])|;){SPACE}(?=\d{{3}}(?!\d))", ",+"),
     (rf",?{SPACE}(?<![A-Za-z])(?:and|or)(?![A-Za-z]){SPACE}(?:,\s*)?|;", ","),
     (rf",{SPACE}(?:and|or)(?![A-Za-z]){SPACE}", ","),
     (rf"^{SPACE}either(?![A-Za-z])|(?<![A-Za-z])respectively(?![A-Za-z])", ""),
