@@ -21,7 +21,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from justrl_recipe import search_path
+from justrl_recipe import masking, search_path
 from justrl_recipe.errors import UserError
 from justrl_recipe.search_path import PACKAGE, RECIPES, verl_config_folder
 
@@ -82,6 +82,7 @@ class Config:
             resolved = OmegaConf.to_container(composed, resolve=True)
         except OmegaConfBaseException as error:
             raise UserError(" ".join(str(error).split())) from error
+        masking.learn(raw, resolved)
         return cls(dict(leaves(raw)), resolved, system if system in names(SYSTEMS) else None)  # type: ignore[arg-type]
 
 
@@ -151,6 +152,7 @@ def load(request: Request) -> Config:
     Raises:
         UserError: an unknown name or key, or what Hydra cannot parse.
     """
+    masking.learn_overrides(request.overrides)
     recipe = find_recipe(request.recipe)
     system = None if request.system is None else find_part("system", request.system, SYSTEMS)
     ablations = [find_part("ablation", name, ABLATIONS) for name in dict.fromkeys(request.ablations)]

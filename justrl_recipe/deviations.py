@@ -15,7 +15,7 @@ import hashlib
 import os
 import shlex
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import yaml
 
 from justrl_recipe import config
 from justrl_recipe.config import Config, Request
+from justrl_recipe.masking import shown
 
 # Where a run happens: machines, memory, how the work is split. Nothing here enters the loss of veRL 0.9.1, which is
 # taken over all tokens of the global mini-batch. Not here, though they save memory or time: model.tiled_mlp and
@@ -192,7 +193,9 @@ class Deviation:
     recipe: Any
     yours: Any
 
-    as_dict = asdict
+    def as_dict(self) -> dict[str, Any]:
+        """As it is written and shown, where a secret is masked."""
+        return {"key": self.key, "recipe": self.recipe, "yours": shown(tuple(self.key.split(".")), self.yours)}
 
 
 def is_free(key: str, value: Any) -> bool:
@@ -278,7 +281,9 @@ def describe(request: Request, composed: Config) -> dict[str, Any]:
         "overrides": list(request.overrides),
         "is_justrl": not of_origin and not changed,
         "scaled": [d.as_dict() for d in of_origin],
-        "deviations": [d.as_dict() for d in changed],
+        "deviations": [
+            Deviation(d.key, d.recipe, shown(tuple(d.key.split(".")), d.yours)).as_dict() for d in changed
+        ],
         "reward": reward(composed),
         "seed": composed.values.get("seed"),
         "command": shlex.join(["verl", *sys.argv[1:]]),

@@ -197,7 +197,7 @@ def test_runs_on_one_machine_have_sockets_of_their_own():
     """veRL's trainer and vLLM's worker meet at a socket that the Ray job names, and Ray counts jobs from 1."""
     code = """
         import inspect, os, ray
-        from justrl_recipe.verl_hooks.train import number_job
+        from justrl_recipe.verl_hooks.patches import number_job
         from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension as Receiver
         from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer
         from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter

@@ -1,11 +1,15 @@
 """The product: `verl run` trains, on real veRL, Ray, FSDP, TransferQueue and vLLM; and ends whole."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -97,11 +101,48 @@ def test_what_was_trained_is_evaluated_by_its_run_folder(folder):
     assert found["benchmarks"]["validation"]["responses"] == 32 and "validation" in done.stdout
 
 
+class Listeners(threading.Thread):
+    """Watches on which addresses a run's processes listen, and what vLLM's server says to one without its key."""
+
+    def __init__(self, process: subprocess.Popen) -> None:
+        super().__init__(daemon=True)
+        self.process = process
+        self.addresses: dict[str, set[str]] = {}  # by address, the processes
+        self.answers: set[int] = set()
+
+    def run(self) -> None:
+        while self.process.poll() is None:
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    self.look(child)
+            time.sleep(0.5)
+
+    def look(self, child: psutil.Process) -> None:
+        for connection in child.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                self.addresses.setdefault(connection.laddr.ip, set()).add(" ".join(child.cmdline())[:60])
+                if "vLLMHttpServer" in child.cmdline()[0] and 401 not in self.answers:
+                    self.answers.add(status(f"http://127.0.0.1:{connection.laddr.port}/v1/models"))
+
+
+def status(url: str) -> int:
+    try:
+        return urllib.request.urlopen(url, timeout=2).status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0  # no HTTP, or not yet
+
+
 def test_trains_the_papers_second_arm_with_the_verifier_as_its_reward(folder):
     flags = ("--ablation", "overlong_penalty", "--ablation", "robust_verifier")
     process = start(folder, "--out", "both", *flags)
+    listeners = Listeners(process)
+    listeners.start()
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
+    assert set(listeners.addresses) <= {"127.0.0.1", "::1"}, listeners.addresses
+    assert len(listeners.addresses["127.0.0.1"]) > 3 and 401 in listeners.answers and 200 not in listeners.answers
     manifest, entries = read(folder / "both")
     assert manifest["ablations"] == ["overlong_penalty", "robust_verifier"]
     arm = {"reward.reward_kwargs.overlong_buffer_cfg.enable", "reward.custom_reward_function.path"}
@@ -113,17 +154,33 @@ def test_trains_the_papers_second_arm_with_the_verifier_as_its_reward(folder):
 
 
 MY_REWARD = """\
-def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
+import os
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, api_key=None, **kwargs):
+    assert os.environ["WANDB_API_KEY"] == "planted-wandb" and api_key == "planted-reward", "the true values"
+    print("used", api_key, repr(api_key), os.environ["WANDB_API_KEY"])
     right = ground_truth in solution_str
     return {"score": 1.0 if right else 0.0, "acc": right, "pred": None}
 """
 
 
-def test_trains_with_a_reward_file_of_the_users_own(folder):
+SECRETS = (
+    "+ray_kwargs.ray_init.runtime_env.env_vars.WANDB_API_KEY=planted-wandb",
+    "+reward.custom_reward_function.reward_kwargs.api_key=${oc.env:PLANTED_KEY}",
+    "trainer.experiment_name='http://planted-user:planted-word@host/x?key=planted-param'",
+)
+
+
+def test_trains_with_a_reward_file_of_the_users_own_and_keeps_secrets(folder, monkeypatch):
+    monkeypatch.setenv("PLANTED_KEY", "planted-reward")
     (folder / "mine.py").write_text(MY_REWARD)
-    process = start(folder, "--out", "mine", "reward.custom_reward_function.path=mine.py")
+    process = start(folder, "--out", "mine", "--verbose", "reward.custom_reward_function.path=mine.py", *SECRETS)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
+    assert "used ${oc.env:PLANTED_KEY}" in out and (folder / "mine").stat().st_mode & 0o777 == 0o700
+    subprocess.run([VERL, "report", "mine", "--out", "mine/report"], cwd=folder, check=True, timeout=100)
+    texts = [file.read_bytes() for file in (folder / "mine").rglob("*") if file.is_file()]
+    assert len(texts) > 5 and not any(b"planted-" in text for text in (*texts, (out + err).encode()))
     _, entries = read(folder / "mine")
     steps = [entry["data"] for entry in entries if "critic/score/mean" in entry["data"]]
     assert len(steps) == 3

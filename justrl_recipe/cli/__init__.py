@@ -6,6 +6,7 @@ import typer
 
 from justrl_recipe.cli import cat, cp, data, doctor, eval, ls, plan, report, run, validate
 from justrl_recipe.errors import UserError
+from justrl_recipe.masking import MaskedStream
 
 app = typer.Typer(
     help="JustRL on veRL: one stage of GRPO, fixed hyperparameters, a rule-based reward.",
@@ -27,7 +28,8 @@ app.add_typer(data.app, name="data", epilog=data.EXAMPLE)
 
 
 def main() -> None:
-    """Run a verb; a user's mistake is one line on standard error and exit code 2."""
+    """Run a verb; a user's mistake is one line on standard error and exit code 2. No secret of a config is shown."""
+    sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)  # type: ignore[assignment]
     try:
         app()
     except UserError as error:

@@ -17,6 +17,7 @@ from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
 from justrl_recipe.errors import UserError
+from justrl_recipe.masking import masked_config
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder
 
 EXAMPLE = "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
@@ -43,7 +44,8 @@ def run(
     notice(about)
     name = config.find_recipe(recipe).stem
     if dry_run:
-        yaml.safe_dump(placed(composed, out or RUNS / f"{name}-TIME"), sys.stdout, sort_keys=False)
+        shown, _ = masked_config(placed(composed, out or RUNS / f"{name}-TIME"))
+        yaml.safe_dump(shown, sys.stdout, sort_keys=False)
         return
 
     try:

@@ -11,6 +11,7 @@ import psutil
 
 from justrl_recipe.data.schema import write_json
 from justrl_recipe.errors import UserError
+from justrl_recipe.masking import masked_tree
 
 LOSS_NOTE = (
     "veRL 0.9.1 takes the token-mean loss over all tokens of the global mini-batch; the authors' fork of veRL "
@@ -43,7 +44,7 @@ def manifest(file: Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "status": RUNNING,
         "error": None,
     }
-    write_json(file, content)
+    write_json(file, masked_tree(content))
     try:
         yield content
     except BaseException as error:
@@ -59,7 +60,7 @@ def manifest(file: Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _close(file: Path, content: dict[str, Any]) -> None:
     content["ended"] = now()
-    write_json(file, content)
+    write_json(file, masked_tree(content))
 
 
 def outcome(content: Mapping[str, Any]) -> str:

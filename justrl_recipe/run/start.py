@@ -1,17 +1,21 @@
 """Starts a training process, follows it, ends everything that belongs to it, and checks what it has done."""
 
+import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from omegaconf import OmegaConf
 
+from justrl_recipe import masking
 from justrl_recipe.errors import UserError
 from justrl_recipe.processes import adopt_orphans, end_descendants
 from justrl_recipe.run import log, manifest
@@ -21,6 +25,12 @@ from justrl_recipe.run.provenance import provenance
 
 GRACE = 5.0  # seconds for Ray and vLLM to end by themselves
 IMPORT_LIMIT = 300.0  # seconds for a reward file's own imports
+LOOPBACK = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray 2.60's switch for a cluster of one machine, which uses 127.0.0.1
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+    "VLLM_HOST_IP": "127.0.0.1",
+}
 
 
 class TrainingFailed(Exception):
@@ -44,13 +54,17 @@ def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], 
     """
     adopt_orphans()
     try:
-        OmegaConf.save(OmegaConf.create(dict(config)), folder.config)
+        shown, hidden = masking.masked_config(config)
+        if hidden:
+            folder.path.chmod(0o700)
+        OmegaConf.save(OmegaConf.create(shown), folder.config)
         with (
             stoppable(),
             manifest.manifest(folder.manifest, {**about, **provenance()}) as content,
             tempfile.TemporaryDirectory(prefix="justrl-", dir="/tmp", ignore_cleanup_errors=True) as scratch,
         ):
-            returncode = _train(config, folder, environment(config, folder, scratch), content, verbose)
+            env = environment(config, folder, scratch) | {masking.HIDDEN: json.dumps(hidden)}
+            returncode = _train(config, folder, env, content, verbose)
             if returncode != 0:
                 raise TrainingFailed(f"{log.reason(folder.log, returncode)} (whole log: {folder.log})")
             if missing := unfinished(config, folder):
@@ -65,22 +79,38 @@ def _train(
     config: Mapping[str, Any], folder: RunFolder, env: Mapping[str, str], content: dict[str, Any], verbose: bool
 ) -> int:
     """Run the training process to its end and note in the manifest what it logged; its exit code."""
+    writer: threading.Thread | None = None
     try:
         with folder.log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "justrl_recipe.verl_hooks.train", str(folder.config), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=subprocess.PIPE if masking.is_needed() else output,
                 stderr=subprocess.STDOUT,
                 env=env,
                 start_new_session=True,  # Ctrl-C comes here alone, and ends it in order
             )
+        if process.stdout:
+            writer = threading.Thread(target=_write_masked, args=(process.stdout, folder.log), daemon=True)
+            writer.start()
         Progress(folder, config, verbose).follow(process)
         return process.returncode
     finally:
         with undisturbed():
             end_descendants(GRACE)
+            if writer:
+                writer.join()
             content.update(logged(folder))
+
+
+def _write_masked(source: IO[bytes], log: Path) -> None:
+    """Write what a process prints to its log, without the secrets in it."""
+    with source:
+        with suppress(OSError), log.open("w", encoding="utf-8", buffering=1) as target:
+            for line in source:
+                target.write(masking.masked(line.decode(errors="replace")))
+        for _ in source:  # the disk is full, which the process meets as well; it must not wait for a reader
+            pass
 
 
 def logged(folder: RunFolder) -> dict[str, Any]:
@@ -167,7 +197,8 @@ def undisturbed() -> Iterator[None]:
 
 
 def environment(config: Mapping[str, Any], folder: RunFolder, scratch: str) -> dict[str, str]:
-    """The environment of the training process.
+    """The environment of the training process. Where the run starts a Ray cluster of its own, nothing of it listens
+    on any address but loopback, and vLLM's server wants a key.
 
     Args:
         scratch: a short path for sockets and Ray's session, removed with the run: a Unix socket's path has at
@@ -183,4 +214,12 @@ def environment(config: Mapping[str, Any], folder: RunFolder, scratch: str) -> d
     if config["trainer"]["device"] == "cpu":
         env["VERL_PLATFORM"] = "cpu"
         env.pop("RAY_ADDRESS", None)  # a cluster's accelerators are not this machine's CPU
+    if owns_cluster(config, env):
+        env |= LOOPBACK | {"VLLM_API_KEY": secrets.token_urlsafe(32)}
     return env
+
+
+def owns_cluster(config: Mapping[str, Any], env: Mapping[str, str]) -> bool:
+    """Whether the run starts a Ray cluster of its own, rather than joining one."""
+    address = (config["ray_kwargs"].get("ray_init") or {}).get("address")
+    return not env.get("RAY_ADDRESS") and address in (None, "local")

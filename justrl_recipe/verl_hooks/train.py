@@ -4,29 +4,32 @@ A process of its own (started by run/start.py), so that what a person sees and w
 Ray, vLLM and torch. Mirrors `main` of verl/trainer/main_ppo.py (veRL 0.9.1), without its Hydra decorator.
 """
 
+import json
 import os
-import secrets
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from justrl_recipe import masking
 from justrl_recipe.processes import end_with_parent
-from justrl_recipe.verl_hooks import reward
+from justrl_recipe.verl_hooks import patches, reward
+
+Shown = Mapping[masking.Path, Any]
 
 
 def main(config_file: str, parent: int) -> None:
     """Train with the resolved config in `config_file`, as long as the process `parent` lives."""
     end_with_parent(parent)
-    config = OmegaConf.load(config_file)
-    assert isinstance(config, DictConfig)
+    config, shown = load(config_file)
     pass_on_log_path(config)
     check_rewards(config)
-    job = number_job()
+    job = patches.number_job()
     if config.trainer.device == "cpu":
         share_imports(config, job)
 
-    from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+    from verl.trainer.main_ppo import run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
     from verl.utils.device import auto_set_device
@@ -37,7 +40,29 @@ def main(config_file: str, parent: int) -> None:
         use_reference_policy=need_reference_policy(config),
         use_critic=need_critic(config),
     )
-    run_ppo(config, task_runner_class=TaskRunnerV1)
+    run_ppo(config, task_runner_class=task_runner(shown))
+
+
+def load(config_file: str) -> tuple[DictConfig, Shown]:
+    """The config in a file, with the true values of what is masked there, from the environment; and the masks."""
+    hidden = [(tuple(path), value) for path, value in json.loads(os.environ.pop(masking.HIDDEN, "[]"))]
+    written = OmegaConf.to_container(OmegaConf.load(config_file))
+    config = OmegaConf.create(masking.replaced(written, dict(hidden)))
+    assert isinstance(config, DictConfig)
+    return config, {path: masking.at(written, path) for path, _ in hidden}
+
+
+def task_runner(shown: Shown) -> Any:
+    """veRL's task runner, with a tracker to which the config's secrets are masked."""
+    import ray
+    from verl.trainer.main_ppo import TaskRunnerV1
+
+    class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
+        def run(self, config: DictConfig) -> None:
+            patches.track_masked_config(shown)
+            super().run(config)
+
+    return ray.remote(TaskRunner)
 
 
 def pass_on_log_path(config: DictConfig) -> None:
@@ -51,26 +76,6 @@ def check_rewards(config: DictConfig) -> None:
     given: Any = OmegaConf.to_container(config.reward.custom_reward_function)
     if given["path"]:
         OmegaConf.update(config, "reward.custom_reward_function", reward.wrap(given), merge=False, force_add=True)
-
-
-def number_job() -> str:
-    """Give the run a Ray job number that no other run on this machine has, and return it as Ray writes it.
-
-    veRL 0.9.1 sends weights to vLLM through /tmp/rl-colocate-zmq-JOB-... (verl/workers/rollout/vllm_rollout), and
-    each run has a Ray cluster of its own, in which Ray 2.60 counts jobs from 1. Two runs on one machine would meet at
-    one socket: they hang, or one rolls out with the weights of the other.
-
-    Raises:
-        RuntimeError: Ray has changed.
-    """
-    import ray
-    from ray._private import state
-
-    if not hasattr(state, "next_job_id"):
-        raise RuntimeError(f"Ray {ray.__version__} does not number jobs as Ray 2.60 does: see number_job in train.py")
-    job_id = ray.JobID.from_int(secrets.randbits(31))
-    state.next_job_id = lambda: job_id
-    return job_id.hex()
 
 
 def share_imports(config: DictConfig, job: str) -> None:

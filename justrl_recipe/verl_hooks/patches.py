@@ -1,0 +1,107 @@
+"""Every patch of veRL, Ray and torch on veRL's side; those of the CPU stand in cpu/.
+
+Each docstring says what goes wrong without it, why, why the patch is safe, and when to delete it.
+"""
+
+import importlib
+import inspect
+import ipaddress
+import secrets
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from justrl_recipe.masking import Path, replaced
+
+
+def listen_on_loopback() -> None:
+    """Have torch's TCPStore listen on loopback alone where its clients come by loopback.
+
+    Symptom: the store of each process group of a run on one machine (FSDP's, vLLM's engine's) listens on all
+        addresses, and takes commands without a check.
+    Cause: torch 2.11 binds the store to all addresses, whatever host it is asked for (torch/csrc, socket.cpp).
+    Safe: the listener is ours, on the port that was asked for; the clients connect to the same loopback address.
+    Upstream: none filed. Delete when torch binds to the host that it is given.
+
+    Raises:
+        RuntimeError: torch has changed.
+    """
+    import torch
+    from torch.distributed import TCPStore
+
+    rendezvous: Any = importlib.import_module("torch.distributed.rendezvous")  # the package hides it by a function
+    original = getattr(rendezvous, "_create_c10d_store", None)
+    if original is None:
+        raise RuntimeError(f"torch {torch.__version__} makes its TCPStore elsewhere: see listen_on_loopback")
+    if original.__module__ == __name__:
+        return
+
+    def create(hostname: str, port: int, rank: int, world_size: int, timeout: Any, use_libuv: bool = True) -> Any:
+        if rank != 0 or rendezvous._torchelastic_use_agent_store() or not _is_loopback(hostname):
+            return original(hostname, port, rank, world_size, timeout, use_libuv)
+        family = socket.AF_INET6 if ":" in hostname else socket.AF_INET
+        listener = socket.create_server((hostname, port), family=family, backlog=socket.SOMAXCONN)
+        return TCPStore(
+            host_name=hostname,
+            port=listener.getsockname()[1],
+            world_size=world_size,
+            is_master=True,
+            timeout=timeout,
+            multi_tenant=True,
+            master_listen_fd=listener.detach(),  # the store's own from here on
+            use_libuv=use_libuv,
+        )
+
+    rendezvous._create_c10d_store = create
+
+
+def _is_loopback(hostname: str) -> bool:
+    try:
+        return hostname == "localhost" or ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return False
+
+
+def track_masked_config(shown: Mapping[Path, Any]) -> None:
+    """Have veRL's trackers (wandb, TensorBoard, ...) get the config with other values at the paths of its secrets.
+
+    Symptom: an API key of the config is uploaded to the tracker and written to its folder.
+    Cause: veRL 0.9.1 gives its trackers the whole config (verl/trainer/ppo/v1/trainer_base.py, fit).
+    Safe: trackers only record it.
+    Upstream: none filed. Delete when veRL masks what it tracks.
+
+    Raises:
+        RuntimeError: veRL has changed.
+    """
+    from verl.utils.tracking import Tracking
+
+    original = Tracking.__init__
+    if list(inspect.signature(original).parameters)[-1] != "config":
+        raise RuntimeError("veRL gives its trackers no config by that name: see track_masked_config")
+
+    def init(self: Any, *arguments: Any, config: Any = None, **named: Any) -> None:
+        original(self, *arguments, config=replaced(config, shown), **named)
+
+    Tracking.__init__ = init
+
+
+def number_job() -> str:
+    """Give the run a Ray job number that no other run on this machine has, and return it as Ray writes it.
+
+    Symptom: two runs on one machine hang, or one rolls out with the weights of the other.
+    Cause: veRL 0.9.1 sends weights to vLLM through /tmp/rl-colocate-zmq-JOB-... (verl/workers/rollout/vllm_rollout),
+        and each run has a Ray cluster of its own, in which Ray 2.60 counts jobs from 1.
+    Safe: Ray takes any job number below 2^31 that its cluster has not seen.
+    Upstream: none filed. Delete when the socket's name is the run's own.
+
+    Raises:
+        RuntimeError: Ray has changed.
+    """
+    import ray
+    from ray._private import state
+
+    if not hasattr(state, "next_job_id"):
+        raise RuntimeError(f"Ray {ray.__version__} does not number jobs as Ray 2.60 does: see number_job")
+    job_id = ray.JobID.from_int(secrets.randbits(31))
+    state.next_job_id = lambda: job_id
+    return job_id.hex()

@@ -1,0 +1,74 @@
+"""What we patch in torch, against torch itself; Ray's job number is tested in test_cpu_plugin."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+GROUP = """
+    import socket, sys
+    import psutil, torch
+    from justrl_recipe.verl_hooks import patches
+    patches.listen_on_loopback()
+    import torch.distributed as distributed
+
+    rank, port, host = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+    for _ in range(2):  # a group may be made anew on the same port
+        distributed.init_process_group("gloo", init_method=f"tcp://{host}:{port}", rank=rank, world_size=2)
+        total = torch.tensor(rank + 1)
+        distributed.all_reduce(total)
+        assert total == 3
+        here = {c.laddr.ip for c in psutil.Process().net_connections(kind="tcp") if c.status == "LISTEN"}
+        print(*sorted(here))
+        distributed.barrier()
+        distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_group_on_loopback_listens_nowhere_else(host, unused_tcp_port):
+    command = [sys.executable, "-c", textwrap.dedent(GROUP)]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(unused_tcp_port), host],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"GLOO_SOCKET_IFNAME": "lo", "PATH": ""},
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=100) for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], outputs
+    assert [set(out.split()) for out, _ in outputs] == [{"127.0.0.1"}] * 2
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+TRACKED = """
+    import sys, types
+    seen = {}
+    sys.modules["wandb"] = types.SimpleNamespace(init=lambda **given: seen.update(given), finish=lambda **given: None)
+    from justrl_recipe.verl_hooks import patches
+    patches.track_masked_config({("a", "api_key"): "***", ("b", 1): "***"})
+    from verl.utils.tracking import Tracking
+    Tracking(project_name="p", experiment_name="e", default_backend=["wandb"],
+             config={"a": {"api_key": "planted", "c": 1}, "b": [1, "planted"], "trainer": {"wandb_proxy": None}})
+    print(seen["config"])
+"""
+
+
+def test_a_tracker_gets_the_masked_config():
+    command = [sys.executable, "-c", textwrap.dedent(TRACKED)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(
+        {"a": {"api_key": "***", "c": 1}, "b": [1, "***"], "trainer": {"wandb_proxy": None}}
+    )
