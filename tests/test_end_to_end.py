@@ -177,6 +177,7 @@ def test_trains_with_a_reward_file_of_the_users_own_and_keeps_secrets(folder, mo
     process = start(folder, "--out", "mine", "--verbose", "reward.custom_reward_function.path=mine.py", *SECRETS)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
+    assert (folder / "mine" / "code" / "mine.py").read_text() == MY_REWARD
     assert "used ${oc.env:PLANTED_KEY}" in out and (folder / "mine").stat().st_mode & 0o777 == 0o700
     subprocess.run([VERL, "report", "mine", "--out", "mine/report"], cwd=folder, check=True, timeout=100)
     texts = [file.read_bytes() for file in (folder / "mine").rglob("*") if file.is_file()]

@@ -16,7 +16,7 @@ from justrl_recipe.config import Request, load
 from justrl_recipe.errors import UserError
 from justrl_recipe.run import manifest
 from justrl_recipe.run.folder import RunFolder, new_run_folder
-from justrl_recipe.run.start import Stopped, import_error, logged, stoppable, unfinished
+from justrl_recipe.run.start import Imported, Stopped, copy_code, import_reward, logged, stoppable, unfinished
 
 
 def test_two_runs_that_start_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
@@ -198,17 +198,34 @@ def test_what_nohup_ignores_stays_ignored():
         ("def compute_score(*args): ...\nraise ValueError('planted')", "ValueError: planted"),
         ("def other(*args): ...", "defines no compute_score()"),
         ("import os\nos._exit(7)", "ended with exit code 7"),
+        ("import os\nos._exit(0)", "ended with exit code 0"),
+        ("import atexit\natexit.register(print, '[]')\ndef compute_score(*args): ...", None),
     ],
 )
 def test_a_reward_is_imported_before_anything_starts(tmp_path, code, says):
     (tmp_path / "beside.py").write_text("def compute_score(*args): ...\n")
     file = tmp_path / "mine.py"
     file.write_text(code + "\n")
-    found = import_error(str(file), "compute_score")
+    found = import_reward(str(file), "compute_score").error
     assert found is None if says is None else says in (found or "") and "\n" not in (found or "")
 
 
 def test_rewards_that_are_shipped_are_not_imported_again():
-    assert import_error("pkg://justrl_recipe.reward_fns.justrl", "compute_score") is None
-    assert import_error(None, "compute_score") is None
-    assert "no_such_package" in (import_error("pkg://no_such_package.reward", "compute_score") or "")
+    assert import_reward("pkg://justrl_recipe.reward_fns.justrl", "compute_score") == Imported()
+    assert import_reward(None, "compute_score") == Imported()
+    assert "no_such_package" in (import_reward("pkg://no_such_package.reward", "compute_score").error or "")
+
+
+def test_the_code_of_a_reward_is_kept_with_the_run(tmp_path):
+    project = tmp_path / "project"
+    (project / "parts").mkdir(parents=True)
+    (project / "mine.py").write_text("import json, helper, parts.inner\ndef compute_score(*a): ...\n")
+    (project / "helper.py").write_text("X = 1\n")
+    (project / "unused.py").write_text("X = 1\n")
+    (project / "parts" / "inner.py").write_text("X = 1\n")
+    imported = import_reward(str(project / "mine.py"), "compute_score")
+    assert imported.error is None
+    copy_code(imported.files, RunFolder(tmp_path / "run"))
+    copied = [str(file.relative_to(tmp_path / "run" / "code")) for file in (tmp_path / "run").rglob("*.py")]
+    assert sorted(copied) == ["helper.py", "mine.py", "parts/inner.py"]
+    assert (tmp_path / "run" / "code" / "mine.py").read_bytes() == (project / "mine.py").read_bytes()

@@ -44,14 +44,10 @@ def of_files(config: Config, base: Config, folder: Path) -> list[Problem]:
     return [*data.problems(repaired), *files.problems(repaired, base, folder)]
 
 
-def reward_import(config: Config) -> list[Problem]:
-    """Whether the run's reward function can be imported. Runs the code of a user's file, in a process of its own."""
-    from justrl_recipe.run.start import import_error
-
-    reward = config.values["reward"]["custom_reward_function"]
-    why = import_error(reward["path"], reward["name"])
+def reward_import(error: str | None) -> list[Problem]:
+    """What importing the run's reward function showed (`run.start.import_reward`)."""
     fix = "fix the import, or set reward.custom_reward_function.path to another file"
-    return [Problem("reward-import", "reward.custom_reward_function", why, fix)] if why else []
+    return [Problem("reward-import", "reward.custom_reward_function", error, fix)] if error else []
 
 
 def kept(problems: Iterable[Problem], skip: Collection[str]) -> list[Problem]:

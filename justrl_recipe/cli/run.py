@@ -81,9 +81,12 @@ def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], 
     if "tiny_model" in composed.values:
         make_embedded(composed.values)
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)
-    found = checks.kept([*of_files, *checks.reward_import(composed)], about["skipped_checks"])
+    reward = composed.values["reward"]["custom_reward_function"]
+    imported = start.import_reward(reward["path"], reward["name"])
+    found = checks.kept([*of_files, *checks.reward_import(imported.error)], about["skipped_checks"])
     about["warnings"] += refuse(found)
     folder = new_run_folder(name, out)
+    start.copy_code(imported.files, folder)
     print(f"run folder: {folder.path}")
     try:
         start.run(placed(composed, folder.path), folder, about, verbose)

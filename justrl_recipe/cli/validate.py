@@ -54,7 +54,10 @@ def find(composed: Config, out: Path | None, import_reward: bool) -> list[Proble
     if "tiny_model" not in usable.values or embedded.is_made(usable.values):
         found += checks.of_files(composed, base, out or RUNS)
     if import_reward:
-        found += checks.reward_import(usable)
+        from justrl_recipe.run import start
+
+        reward = usable.values["reward"]["custom_reward_function"]
+        found += checks.reward_import(start.import_reward(reward["path"], reward["name"]).error)
     return found
 
 

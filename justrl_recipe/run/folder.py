@@ -41,6 +41,11 @@ class RunFolder:
         return self.path / "lost_responses.jsonl"
 
     @property
+    def code(self) -> Path:
+        """A copy of the user's own reward function, and of what it imports from its folder."""
+        return self.path / "code"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

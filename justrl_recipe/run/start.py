@@ -3,13 +3,15 @@
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +26,7 @@ from justrl_recipe.run.progress import REWARD, Progress
 from justrl_recipe.run.provenance import provenance
 
 GRACE = 5.0  # seconds for Ray and vLLM to end by themselves
+IMPORTED = "justrl: imported "  # of verl_hooks/reward.py, before the files as JSON
 IMPORT_LIMIT = 300.0  # seconds for a reward file's own imports
 LOOPBACK = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray 2.60's switch for a cluster of one machine, which uses 127.0.0.1
@@ -147,25 +150,52 @@ def _validated(metrics: Mapping[str, Any]) -> bool:
     return any(name.startswith("val-") for name in metrics)
 
 
-def import_error(path: str | None, name: str) -> str | None:
-    """Why a reward function of the user's own cannot be imported, tried in a process of its own; None where it can.
+@dataclass(frozen=True)
+class Imported:
+    """What importing a reward function showed: why it cannot be, and the user's files that it is made of."""
+
+    error: str | None = None
+    files: tuple[Path, ...] = ()
+
+
+def import_reward(path: str | None, name: str) -> Imported:
+    """Import a reward function of the user's own in a process of its own; one of this package is not tried.
 
     Args:
         path, name: `reward.custom_reward_function`'s.
     """
     if path is None or path.startswith("pkg://justrl_recipe."):
-        return None
+        return Imported()
     command = [sys.executable, "-m", "justrl_recipe.verl_hooks.reward", path, name]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, timeout=IMPORT_LIMIT
         )
     except subprocess.TimeoutExpired:
-        return f"{path} was still being imported after {IMPORT_LIMIT:.0f} seconds"
-    if done.returncode == 0:
-        return None
-    lines = done.stderr.strip().splitlines()
-    return lines[-1] if lines else f"importing {path} ended with exit code {done.returncode}"
+        return Imported(f"{path} was still being imported after {IMPORT_LIMIT:.0f} seconds")
+    for line in done.stdout.splitlines() if done.returncode == 0 else ():
+        if line.startswith(IMPORTED):
+            return Imported(files=tuple(map(Path, json.loads(line.removeprefix(IMPORTED)))))
+    said = done.stderr.strip().splitlines()
+    return Imported(said[-1] if said else f"importing {path} ended with exit code {done.returncode}")
+
+
+def copy_code(files: Sequence[Path], folder: RunFolder) -> None:
+    """Keep the reward function's files with the run, as they lie beside each other.
+
+    Raises:
+        UserError: the run folder cannot be written.
+    """
+    if not files:
+        return
+    beside = Path(os.path.commonpath([file.parent for file in files]))
+    try:
+        for file in files:
+            target = folder.code / file.relative_to(beside)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    except OSError as error:
+        raise UserError(f"cannot copy {error.filename or files[0]} to {folder.code}: {error.strerror}") from error
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import json
 import math
 import sys
 from collections.abc import Callable, Mapping
@@ -148,9 +149,24 @@ def _import_file(file: Path) -> ModuleType:
     return module
 
 
+OUR_MODULES = ("justrl_recipe", "__main__")
+
+
+def files(path: str) -> list[str]:
+    """The Python file at `path` and what it has imported from its folder; nothing for an installed module."""
+    if path.startswith(PACKAGE_PREFIX):
+        return []
+    folder = Path(path.removeprefix(FILE_PREFIX)).absolute().parent
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] not in OUR_MODULES]
+    origins = {Path(file).absolute() for module in modules if (file := getattr(module, "__file__", None))}
+    beside = (file for file in origins if file.is_relative_to(folder) and "site-packages" not in file.parts)
+    return sorted(map(str, beside))
+
+
 if __name__ == "__main__":
     try:
         load(sys.argv[1], sys.argv[2])
     except RewardError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
+    print(f"\njustrl: imported {json.dumps(files(sys.argv[1]))}")  # run/start.py looks for it
