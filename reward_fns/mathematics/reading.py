@@ -18,6 +18,9 @@ RESIDUE = re.compile(r"^(?:(.+?)\s*(?:\\equiv|=)\s*)?(.+?)\s*\\pmod\{?(\d+)\}?$"
 MATRIX = re.compile(
     r"^(.*?)[(\[]?\s*\\begin\{([pbBvV]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\2\}\s*[)\]]?$", re.S
 )
+CASES = re.compile(r"^([^=]*=)?\s*\\begin\{cases\}(.*)\\end\{cases\}$", re.S)
+LINE_BREAK = re.compile(r"\\\\(?:\s*\[[^\]]*\])?|\\cr(?![a-z])")
+POINT = re.compile(r"^([A-Z](?:_\w)?'?)\s*(\([^()]+,[^()]+\))$")
 BUILDER = re.compile(r"^\\\{\s*(\S+?)\s*(?:\\in\s*\\mathbb\{?\s*R\s*\}?)?\s*(?:\\mid|\||:)\s*(.+?)\\\}$")
 MEMBER = re.compile(r"^[A-Za-z](?:_\w|_\{\w+\})?\s*\\in(?![a-z])\s*(?=[(\[\\])(?!\\mathbb\{?[NZQ])(.+)$")
 LETTER = r"(?:[A-Za-z]|\\[a-z]+)"
@@ -90,7 +93,15 @@ class Matrix:
     rows: tuple[tuple[str, ...], ...]
 
 
-Answer = Value | Equation | Group | Condition | Sets | Residue | Ratio | Matrix
+@dataclass(frozen=True)
+class Pieces:
+    """A function by cases: values, and where each holds."""
+
+    values: tuple["Answer", ...]
+    conditions: tuple[str, ...]
+
+
+Answer = Value | Equation | Group | Condition | Sets | Residue | Ratio | Matrix | Pieces
 
 
 def read(text: str) -> Answer:
@@ -98,6 +109,10 @@ def read(text: str) -> Answer:
     text = _stripped(text)
     if matrix := _matrix(text):
         return matrix
+    if cases := CASES.match(text):
+        return _cases((cases[1] or "").strip(), cases[2])
+    if point := POINT.match(text):
+        return Equation(point[1], read(point[2]), point[2])
     if member := MEMBER.match(text):
         return read(member[1])
     for word, operation in ((r"\\lor(?![a-z])", "cup"), (r"\\land(?![a-z])", "cap")):
@@ -208,6 +223,10 @@ def _list(entries: Sequence[str]) -> Answer:
     for entry in entries:
         answer = read(entry)
         answers.extend(answer.entries if isinstance(answer, Group) and not answer.opens else [answer])
+    first, *rest = answers
+    if isinstance(first, Equation) and first.name and all(isinstance(answer, Value) for answer in rest):
+        named = [Equation(first.left, answer, answer.text) for answer in rest if isinstance(answer, Value)]
+        return Group((first, *named))  # x = 1, 2
     return Group(tuple(answers))
 
 
@@ -271,6 +290,19 @@ def _chain(text: str) -> Answer:
     return Condition((*sides, text[start:].strip()), tuple(relations))
 
 
+def _cases(named: str, body: str) -> Answer:
+    """A function by cases, or where each line says what a name is, their list."""
+    rows = [row.strip(" ,;.") for row in LINE_BREAK.split(body) if row.strip()]
+    if not named and not any("&" in row for row in rows):
+        return _list(rows)
+    pairs = [re.split(r"\s*,?\s*(?:&|(?<![A-Za-z])if(?![A-Za-z]))\s*", row, maxsplit=1) for row in rows]
+    pieces = Pieces(
+        tuple(read(pair[0]) for pair in pairs),
+        tuple(re.sub(r"^(?:if|when|for|where)\s+|[,.]$", "", pair[-1]) if len(pair) > 1 else "" for pair in pairs),
+    )
+    return Equation(named.rstrip("= "), pieces, body) if named else pieces
+
+
 def _condition(text: str, name: str) -> Answer:
     return read(text)
 
@@ -279,9 +311,5 @@ def _matrix(text: str) -> Matrix | None:
     found = MATRIX.match(text)
     if not found or found[2] in ("vmatrix", "Vmatrix") or "\\begin" in found[3]:
         return None
-    rows = [
-        row
-        for row in re.split(r"\\\\(?:\s*\[[^\]]*\])?|\\cr(?![a-z])", found[3])
-        if row.strip().replace("\\hline", "")
-    ]
+    rows = [row for row in LINE_BREAK.split(found[3]) if row.strip().replace("\\hline", "")]
     return Matrix(found[1].strip(), tuple(tuple(cell.strip() for cell in row.split("&")) for row in rows))

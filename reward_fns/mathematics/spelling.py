@@ -84,6 +84,7 @@ COMMANDS = {
     **dict.fromkeys(("Reals", "R", "reals"), r"\mathbb{R}"),
     **dict.fromkeys(("lbrack",), "["),
     **dict.fromkeys(("rbrack",), "]"),
+    **dict.fromkeys(listed("tiny small normalsize large Large LARGE huge Huge limits nolimits bf rm it"), ""),
     "neq": r"\ne ",
     "lbrace": r"\{",
     "rbrace": r"\}",
@@ -103,7 +104,7 @@ BASES = dict(
 
 FONT = r"\\(?:text(?:bf|it|rm|sf|normal)?|math(?:rm|bf|it|sf)|mbox|boldsymbol|bm|operatorname\*?)\s*"
 NESTED = r"\{((?:[^{}]|\{[^{}]*\})*)\}"  # braces with braces inside, once
-DEGREES = r"\s*\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?"
+DEGREES = r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))"
 SPACE = rf"[\s{OPEN}{CLOSE}]*"
 BASE = r"\(?\s*(?:base\s*)?\(?\s*(\d{1,2}|" + "|".join(BASES) + r")\s*\)?\s*\)?"
 
@@ -130,6 +131,11 @@ LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\pounds\s*(\d[\d,]*(?:\.\d+)?)", rf"\1{OPEN}gbp{CLOSE}"),
     (r"\\\$", ""),
     *[(FONT + NESTED, rf"{OPEN}\1{CLOSE}")] * 3,  # fonts are nested in fonts
+    (rf"\\frac\s*\{{\s*{OPEN}([^{{}}]*){CLOSE}\s*\}}\s*\{{\s*{OPEN}([^{{}}]*){CLOSE}\s*\}}", rf"{OPEN}\1/\2{CLOSE}"),
+    (rf"(?<=\d)\s*\^?\s*\{{?\s*{OPEN}\s*(?:st|nd|rd|th)\s*{CLOSE}\s*\}}?", ""),
+    (r"^(\d+)\s*\^\s*\{\s*(?:st|nd|rd|th)\s*\}$", r"\1"),
+    (r"(?<![\w}^])\{(\d+(?:\.\d+)?)\}(?=\s*\^)", r"\1"),
+    (r"\\log\s*_\s*\{?\s*e\s*\}?(?![A-Za-z])", r"\\ln "),
 ]
 SEPARATORS = [
     # two numbers, which a comma alone would make one with thousands
@@ -163,7 +169,9 @@ MATHEMATICS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"!=", r"\\ne "),
     (r"\bper ?cent\b", r"\\%"),
     (r"(?i)\ball (?:the )?real(?:s| numbers?)\b", r"\\mathbb{R}"),
-    (r"(?<![A-Za-z\\])[A-Za-z]+(?![}\]]*\s*\\unit)", lambda word: WORDS.get(word[0], word[0])),
+    (r"(?i)^(?:the )?(?:empty|null) set$", r"\\emptyset"),
+    (r"(\\unit\{[^{}]*\})\s*(?=\d)", r"\1,"),  # 5 feet 6 inches
+    (r"(?<![A-Za-z\\])(?<!unit\{)[A-Za-z]+(?![}\]]*\s*\\unit)", lambda word: WORDS.get(word[0], word[0])),
     (r"(?<=\d)[eE]([+-]?\d+)(?![\d.])", r"\\times 10^{\1}"),
     (r"(?<![\d.])\.(?=\d)", "0."),
     (r"(?<=\d)\.(?=\s*[/)},])", ""),
@@ -185,6 +193,14 @@ BOTH = re.compile(
 EITHER = re.compile(BOTH.pattern.replace("and", "or"))
 INTEGERS = re.compile(
     rf"{SPACE},?{SPACE}(?:(?:where|for|with)\s)?{SPACE}\(?[a-z]\s*\\in\s*\\mathbb\{{?\s*[ZN]\s*\}}?[\^_+]*\)?{SPACE}$"
+)
+EVERYWHERE = re.compile(
+    rf"(?<=\S){SPACE},?{SPACE}(?:for (?:all|every|each|any)|\\forall)(?![A-Za-z]){SPACE}"
+    rf"(?:(?:real|positive|integers?|numbers?)\s)*{SPACE}[a-z]{SPACE}(?:\\in.*)?$"
+)
+MULTIPLES = re.compile(  # n = 4k + 1, k an integer
+    rf"^([a-z])\s*=\s*(?:(\d+)\s*\+\s*)?(\d+)([a-z])(?:\s*([+-]\s*\d+))?{SPACE},?{SPACE}(?:(?:where|for|with)\s)?{SPACE}"
+    rf"\(?\4\s*\\in\s*\\mathbb\{{?\s*Z\s*\}}?\)?{SPACE}$"
 )
 
 
@@ -263,7 +279,7 @@ def spelled(answer: str) -> str:
     text = _value_of_sentence(LABEL.sub("", text.strip()).lstrip(" ,:"))
     if text.startswith(OPEN) and text.endswith(CLOSE) and text.count(OPEN) == 1:
         text = text[1:-1]
-    text = INTEGERS.sub("", digits_for_words(text))
+    text = EVERYWHERE.sub("", INTEGERS.sub("", MULTIPLES.sub(_residue, digits_for_words(text))))
     if INEQUALITY.search(text):
         text = EITHER.sub(r" \\lor ", BOTH.sub(r" \\land ", text))
     for pattern, replacement in SEPARATOR_RULES:
@@ -295,6 +311,11 @@ def _ascii(text: str) -> str:
     return text.replace("或者", "或").translate(UNICODE)
 
 
+def _residue(found: re.Match[str]) -> str:
+    name, before, modulus, _, after = found.groups()
+    return f"{name} \\equiv {int(before or 0) + int((after or '0').replace(' ', ''))} \\pmod{{{modulus}}}"
+
+
 def _vulgar(found: re.Match[str]) -> str:
     parts = unicodedata.normalize("NFKC", found[0]).split("⁄")
     return f"\\frac{{{parts[0]}}}{{{parts[1]}}}" if len(parts) == 2 and all(parts) else found[0]
@@ -320,8 +341,9 @@ def _value_of_sentence(text: str) -> str:
 def _turned(text: str) -> str:
     """x=2 for 2=x."""
     left, equals, right = text.partition("=")
-    if equals and LETTER.fullmatch(right.strip()) and not LETTER.fullmatch(left.strip()):
-        return f"{right.strip()}={left.strip()}"
+    left, right = left.strip(), right.strip()
+    if equals and LETTER.fullmatch(right) and not re.fullmatch(rf"(?:{LETTER.pattern})(?:\(.\))?", left):
+        return f"{right}={left}"
     return text
 
 

@@ -101,7 +101,7 @@ NO_NOUN = {"units", "unit"}
 WORDS = rf"(?:{OPEN}[^{OPEN}{CLOSE}]*{CLOSE}|[A-Za-z¢]+\.?)"
 POWER = r"(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
 NUMBER_END = rf"(?:(?<=[\d)}}%{CLOSE}])|(?<=\\pi)|(?<=\\pi ))"
-AT_THE_END = r"(?=[\s.]*(?:$|[,)\]=]|\\\}))"
+AT_THE_END = r"(?=[\s.]*(?:$|[,)\]=\d]|\\\}))"
 BEHIND_A_NUMBER = re.compile(rf"{NUMBER_END}\s*{WORDS}{POWER}(?:[\s/·-]*{WORDS}{POWER})*{AT_THE_END}")
 UNIT = re.compile(r" ?\\unit\{([^{}]*)\}")
 
