@@ -312,4 +312,5 @@ def _matrix(text: str) -> Matrix | None:
     if not found or found[2] in ("vmatrix", "Vmatrix") or "\\begin" in found[3]:
         return None
     rows = [row for row in LINE_BREAK.split(found[3]) if row.strip().replace("\\hline", "")]
-    return Matrix(found[1].strip(), tuple(tuple(cell.strip() for cell in row.split("&")) for row in rows))
+    factor = re.sub(r"^[A-Za-z]\s*=", "", found[1]).strip()  # A = ...
+    return Matrix(factor, tuple(tuple(cell.strip() for cell in row.split("&")) for row in rows))

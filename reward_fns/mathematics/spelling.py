@@ -279,7 +279,7 @@ def spelled(answer: str) -> str:
     text = _value_of_sentence(LABEL.sub("", text.strip()).lstrip(" ,:"))
     if text.startswith(OPEN) and text.endswith(CLOSE) and text.count(OPEN) == 1:
         text = text[1:-1]
-    text = EVERYWHERE.sub("", INTEGERS.sub("", MULTIPLES.sub(_residue, digits_for_words(text))))
+    text = INTEGERS.sub("", EVERYWHERE.sub("", MULTIPLES.sub(_residue, digits_for_words(text))))
     if INEQUALITY.search(text):
         text = EITHER.sub(r" \\lor ", BOTH.sub(r" \\land ", text))
     for pattern, replacement in SEPARATOR_RULES:
