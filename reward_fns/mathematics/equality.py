@@ -53,6 +53,8 @@ class Comparison:
         self.real = real
 
     def same(self, gold: Answer, pred: Answer) -> bool:
+        if gold == pred:
+            return True
         if isinstance(gold, Group) and isinstance(pred, Equation) and pred.name and _bracketed(pred.right):
             pred = pred.right
         if isinstance(pred, Group) and isinstance(gold, Equation) and gold.name and _bracketed(gold.right):
@@ -197,8 +199,6 @@ class Comparison:
         return True
 
     def same_or_unreadable(self, gold: Answer, pred: Answer) -> bool:
-        if gold == pred:
-            return True
         try:
             return self.same(gold, pred)
         except Unreadable:
@@ -233,9 +233,11 @@ class Comparison:
     def holds(self, left: str, right: str) -> bool:
         """Whether a side of a computation is its result, as far as it can be read: 3 = 4 says nothing of 4."""
         left = units.split(left.strip())[0]
-        if NAME.fullmatch(left.strip()) or _letters(left) or not left.strip():
+        if NAME.fullmatch(left.strip()) or not left.strip():
             return bool(left.strip())
         try:
+            if _letters(left):
+                return not _to_solve(self.read(left.strip()))
             return self.same_value(left.strip(), right) or self.same_value(right, left.strip())
         except Unreadable:
             return True
@@ -255,7 +257,9 @@ class Comparison:
             return False
         if _base(first) == _base(second) and ("_" in first) != ("_" in second):
             return True  # x_1 = 3 and x = 3
-        return first == second or (CALL.search(first + second) is not None and len(min(first, second, key=len)) == 1)
+        short, long = sorted((first, second), key=len)
+        call = CALL.search(long)  # y = 2x for f(x) = 2x
+        return first == second or (call is not None and len(short) == 1 and short not in call[0])
 
     def same_zeros(self, gold: Equation, pred: Equation) -> bool:
         """Left minus right, up to a factor that is a number and not zero."""
@@ -314,7 +318,7 @@ class Comparison:
     def same_residue(self, gold: Answer, pred: Answer) -> bool:
         if isinstance(gold, Value) and isinstance(pred, Residue):
             remainder = plain_number(gold.text)
-            if remainder is None or not 0 <= remainder.value < pred.modulus or (pred.name and _computed(pred.name)):
+            if remainder is None or not 0 <= remainder.value < pred.modulus or not NAME.fullmatch(pred.name or "n"):
                 return False
             return len(pred.values) == 1 and self.same_value(gold.text, pred.values[0])
         if not isinstance(gold, Residue) or not isinstance(pred, Residue) or gold.modulus != pred.modulus:
@@ -389,6 +393,11 @@ def _texts(answer: str) -> list[str]:
     return [entry.text for entry in entries if isinstance(entry, Value)]
 
 
+def _to_solve(left: Expr) -> bool:
+    """Whether the left side of an equation asks for its variable, as in 2x + 1 = 5: the right side is no answer."""
+    return len(left.free_symbols) == 1 and not left.is_Symbol and left.is_algebraic_expr()
+
+
 def _bracketed(answer: Answer) -> bool:
     return isinstance(answer, Group) and bool(answer.opens)
 
@@ -401,10 +410,6 @@ def _letters(text: str) -> bool:
 def _computes(answer: Equation) -> bool:
     """Whether an equation is a computation and no condition: 2 + 3 = 5."""
     return not answer.name and not _letters(answer.left + answer.right_text)
-
-
-def _computed(name: str) -> bool:
-    return plain_number(name) is not None
 
 
 def _base(name: str | None) -> str:
