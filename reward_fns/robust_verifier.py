@@ -18,9 +18,9 @@ from justrl_recipe.reward_fns.mathematics import units, workers
 from justrl_recipe.reward_fns.mathematics.cost import too_costly
 from justrl_recipe.reward_fns.mathematics.literals import plain_number, same_number
 from justrl_recipe.reward_fns.mathematics.spelling import key, last_box, spelled
-from justrl_recipe.reward_fns.mathematics.words import choice, is_text, wording
+from justrl_recipe.reward_fns.mathematics.words import choice, denies, is_text, wording
 
-MAX_CHARACTERS = 2_000  # of an answer that is spelled anew; a longer one is compared as it stands
+MAX_CHARACTERS = 1_000  # of an answer that is spelled anew; a longer one is compared as it stands
 
 
 def compute_score(
@@ -50,6 +50,8 @@ def _same_answer(gold: str, pred: str) -> bool:
         return gold == pred
     if gold == pred:
         return any(map(str.isdigit, gold)) or bool(spelled(gold))
+    if denies(gold, pred):
+        return False
     gold, pred = spelled(gold), spelled(pred)
     if not gold or not pred:
         return False

@@ -20,6 +20,7 @@ from justrl_recipe.reward_fns.mathematics.reading import (
     Equation,
     Group,
     Matrix,
+    Pieces,
     Ratio,
     Residue,
     Sets,
@@ -27,9 +28,12 @@ from justrl_recipe.reward_fns.mathematics.reading import (
     read,
 )
 from justrl_recipe.reward_fns.mathematics.real_sets import REALS, NotASet, as_set, same_sets, variable
+from justrl_recipe.reward_fns.mathematics.words import wording
 
 COMMAND = re.compile(r"\\(?!alpha|beta|gamma|theta|lambda|omega)[A-Za-z]+")
 DIGITS = 50  # of a value that a decimal is compared with
+APPLIED = re.compile(r"([A-Za-z])\(([a-z])\)")
+TIME = re.compile(r"\d{1,2}:[0-5]\d")
 CALL = re.compile(r"\([a-z](?:,[a-z])*\)$")
 LONG_DECIMAL = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?![\d.])")
 
@@ -49,6 +53,12 @@ class Comparison:
         self.real = real
 
     def same(self, gold: Answer, pred: Answer) -> bool:
+        if gold == pred:
+            return True
+        if isinstance(gold, Group) and isinstance(pred, Equation) and pred.name and _bracketed(pred.right):
+            pred = pred.right
+        if isinstance(pred, Group) and isinstance(gold, Equation) and gold.name and _bracketed(gold.right):
+            gold = gold.right
         if isinstance(gold, Group) or isinstance(pred, Group):
             verdict = self.same_group(gold, pred)
             if verdict is not None:
@@ -59,6 +69,8 @@ class Comparison:
             return self.same_set(gold, pred)
         if isinstance(gold, Residue) or isinstance(pred, Residue):
             return self.same_residue(gold, pred)
+        if isinstance(gold, Pieces) or isinstance(pred, Pieces):
+            return self.same_pieces(gold, pred)
         if isinstance(gold, Matrix) or isinstance(pred, Matrix):
             return self.same_matrix(gold, pred)
         if isinstance(gold, Ratio) or isinstance(pred, Ratio):
@@ -187,8 +199,6 @@ class Comparison:
         return True
 
     def same_or_unreadable(self, gold: Answer, pred: Answer) -> bool:
-        if gold == pred:
-            return True
         try:
             return self.same(gold, pred)
         except Unreadable:
@@ -207,6 +217,9 @@ class Comparison:
         if isinstance(gold, Equation) and isinstance(pred, Equation):
             if self.same_name(gold, pred) and self.same(gold.right, pred.right):
                 return True
+            one, other = (APPLIED.fullmatch(side.name or "") for side in (gold, pred))
+            if one and other:
+                return one[1] == other[1] and self.same_function(gold, one[2], pred, other[2])
             if not _computes(gold) and not _computes(pred):
                 return self.same_zeros(gold, pred)
             return _computes(gold) and _computes(pred) and self.same(gold.right, pred.right)
@@ -220,18 +233,33 @@ class Comparison:
     def holds(self, left: str, right: str) -> bool:
         """Whether a side of a computation is its result, as far as it can be read: 3 = 4 says nothing of 4."""
         left = units.split(left.strip())[0]
-        if NAME.fullmatch(left.strip()) or _letters(left) or not left.strip():
+        if NAME.fullmatch(left.strip()) or not left.strip():
             return bool(left.strip())
         try:
+            if _letters(left):
+                return not _to_solve(self.read(left.strip()))
             return self.same_value(left.strip(), right) or self.same_value(right, left.strip())
         except Unreadable:
             return True
+
+    def same_function(self, gold: Equation, variable: str, pred: Equation, other: str) -> bool:
+        """Whether f(x) and f(t) are one function."""
+        first, second = self.read(gold.right_text), self.read(pred.right_text)
+        names = {symbol.name: symbol for symbol in second.free_symbols}
+        if other not in names or variable in names:
+            return False
+        symbol = next((symbol for symbol in first.free_symbols if symbol.name == variable), None)
+        return symbol is not None and exact.equal(first, second.subs(names[other], symbol))
 
     def same_name(self, gold: Equation, pred: Equation) -> bool:
         first, second = gold.name, pred.name
         if not first or not second:
             return False
-        return first == second or (CALL.search(first + second) is not None and len(min(first, second, key=len)) == 1)
+        if _base(first) == _base(second) and ("_" in first) != ("_" in second):
+            return True  # x_1 = 3 and x = 3
+        short, long = sorted((first, second), key=len)
+        call = CALL.search(long)  # y = 2x for f(x) = 2x
+        return first == second or (call is not None and len(short) == 1 and short not in call[0])
 
     def same_zeros(self, gold: Equation, pred: Equation) -> bool:
         """Left minus right, up to a factor that is a number and not zero."""
@@ -290,7 +318,7 @@ class Comparison:
     def same_residue(self, gold: Answer, pred: Answer) -> bool:
         if isinstance(gold, Value) and isinstance(pred, Residue):
             remainder = plain_number(gold.text)
-            if remainder is None or not 0 <= remainder.value < pred.modulus or (pred.name and _computed(pred.name)):
+            if remainder is None or not 0 <= remainder.value < pred.modulus or not NAME.fullmatch(pred.name or "n"):
                 return False
             return len(pred.values) == 1 and self.same_value(gold.text, pred.values[0])
         if not isinstance(gold, Residue) or not isinstance(pred, Residue) or gold.modulus != pred.modulus:
@@ -306,9 +334,38 @@ class Comparison:
         return classes[0] == classes[1]
 
     def same_ratio(self, gold: Answer, pred: Answer) -> bool:
-        if not isinstance(gold, Ratio) or not isinstance(pred, Ratio) or len(gold.parts) != len(pred.parts):
+        sides = [side.parts if isinstance(side, Ratio) else self.quotient(side) for side in (gold, pred)]
+        if len(sides[0]) != len(sides[1]):
             return False
-        return all(self.same_value(a, b) for a, b in zip(gold.parts, pred.parts, strict=True))
+        if TIME.fullmatch(":".join(sides[0])):
+            return all(self.same_value(a, b) for a, b in zip(*sides, strict=True))
+        (first, *rest), (other, *others) = ([self.read(part) for part in side] for side in sides)
+        if exact.equal(first, S.Zero) or exact.equal(other, S.Zero):
+            return False
+        return all(exact.equal(one * other, two * first) for one, two in zip(rest, others, strict=True))
+
+    @staticmethod
+    def quotient(answer: Answer) -> tuple[str, ...]:
+        """3/5 as the ratio of two parts."""
+        written = isinstance(answer, Value) and ("frac" in answer.text or "/" in answer.text)
+        number = plain_number(answer.text) if isinstance(answer, Value) and written else None
+        return (str(number.value.numerator), str(number.value.denominator)) if number else ()
+
+    def same_pieces(self, gold: Answer, pred: Answer) -> bool:
+        if not isinstance(gold, Pieces) or not isinstance(pred, Pieces) or len(gold.values) != len(pred.values):
+            return False
+        left = list(zip(pred.values, pred.conditions, strict=True))
+        for value, condition in zip(gold.values, gold.conditions, strict=True):
+            match = next((piece for piece in left if self.same_piece((value, condition), piece)), None)
+            if match is None:
+                return False
+            left.remove(match)
+        return True
+
+    def same_piece(self, gold: tuple[Answer, str], pred: tuple[Answer, str]) -> bool:
+        words = [re.sub(r"(?<![A-Za-z])is(?![A-Za-z])", "", condition) for _, condition in (gold, pred)]
+        same = wording(words[0]) == wording(words[1]) or self.same_or_unreadable(read(words[0]), read(words[1]))
+        return same and self.same_or_unreadable(gold[0], pred[0])
 
     def same_matrix(self, gold: Answer, pred: Answer) -> bool:
         if not isinstance(gold, Matrix) or not isinstance(pred, Matrix):
@@ -336,6 +393,15 @@ def _texts(answer: str) -> list[str]:
     return [entry.text for entry in entries if isinstance(entry, Value)]
 
 
+def _to_solve(left: Expr) -> bool:
+    """Whether the left side of an equation asks for its variable, as in 2x + 1 = 5: the right side is no answer."""
+    return len(left.free_symbols) == 1 and not left.is_Symbol and left.is_algebraic_expr()
+
+
+def _bracketed(answer: Answer) -> bool:
+    return isinstance(answer, Group) and bool(answer.opens)
+
+
 def _letters(text: str) -> bool:
     """Whether an expression has variables."""
     return bool(re.search(r"[A-Za-df-hj-z]|\\(?:alpha|beta|gamma|theta|lambda|omega)", COMMAND.sub(" ", text)))
@@ -344,10 +410,6 @@ def _letters(text: str) -> bool:
 def _computes(answer: Equation) -> bool:
     """Whether an equation is a computation and no condition: 2 + 3 = 5."""
     return not answer.name and not _letters(answer.left + answer.right_text)
-
-
-def _computed(name: str) -> bool:
-    return plain_number(name) is not None
 
 
 def _base(name: str | None) -> str:

@@ -69,9 +69,10 @@ MAX_BITS = 40_000  # of an evaluation; what needs more is undecided, and so not 
 SPARE_BITS = 400
 SURE_BITS = 8  # of accuracy, which make a value certainly not zero
 POINTS = 8  # at which functions have to agree
-PIECES = 12  # at which they have to where they consist of pieces
+PIECES = 24  # at which they have to where they may consist of pieces
 PIECEWISE = (Abs, floor, ceiling, Max, Min, sign)
-WHOLE = (5, 200)
+MAGNITUDES = range(-3, 10)  # of points, as powers of ten, where functions may consist of pieces
+SMALL, WHOLE = range(9), (9, 400)
 FINEST = 1 << 21  # the largest denominator of a point
 FINEST_EXPONENT = 1 << 10  # where it becomes an exponent, of which sympy computes the numerator's power
 TRIES = 24  # to find them: a function may be real only on a part of the line
@@ -241,7 +242,7 @@ def vanishes(function: Expr) -> bool:
         if not symbols:
             return is_zero(numerator)
         return all(is_zero(coefficient) for coefficient in Poly(numerator, *symbols).coeffs())
-    found, enough = 0, POINTS if not function.has(*PIECEWISE) else PIECES
+    found, enough = 0, PIECES if _has_pieces(function) or function.has(factorial, binomial) else POINTS
     for values in points(function):
         if not _is_real(function, values):
             continue
@@ -259,18 +260,17 @@ def vanishes(function: Expr) -> bool:
 def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
     """Random exact values for the variables: in each combination of signs, then positive, then whole, even and odd.
 
-    Only whole ones where the function counts something: factorials and binomial coefficients. Where it has pieces, as
-    an absolute value does, first points in each of them, and points of every magnitude.
+    Only whole ones where the function counts something: factorials and binomial coefficients. Where it may have
+    pieces, as an absolute value or the root of a square does, first points in each of them and of every magnitude.
     """
     symbols = sorted(function.free_symbols, key=str)
     finest = FINEST_EXPONENT if any(power.exp.free_symbols for power in function.atoms(Pow, exp)) else FINEST
-    if function.has(*PIECEWISE):
+    if _has_pieces(function):
         yield from _in_each_piece(function, symbols)
-        for _ in range(PIECES):
-            yield {
-                symbol: _fraction(finest) * CHANCE.choice((-1, 1)) * Integer(10) ** CHANCE.randint(-3, 4)
-                for symbol in symbols
-            }
+        for magnitude in MAGNITUDES if finest == FINEST else range(-3, 5):
+            signs = [1, -1] if len(symbols) == 1 else [CHANCE.choice((1, -1)) for _ in range(2)]
+            for one in signs:
+                yield {symbol: one * _fraction(finest) * Integer(10) ** magnitude for symbol in symbols}
     if not function.has(factorial, binomial):
         signs = list(itertools.islice(itertools.product((-1, 1), repeat=len(symbols)), TRIES))
         CHANCE.shuffle(signs)
@@ -278,10 +278,17 @@ def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
             yield {symbol: one * _fraction(finest) for symbol, one in zip(symbols, chosen, strict=True)}
         for _ in range(TRIES // 2):
             yield {symbol: _fraction(finest) for symbol in symbols}
+    for small in SMALL if function.has(factorial, binomial) else ():
+        yield {symbol: Integer(small) for symbol in symbols}
     for _ in range(POINTS):
         whole = {symbol: Integer(CHANCE.randint(*WHOLE)) for symbol in symbols}
         for step in (0, 1):
             yield {symbol: value + step for symbol, value in whole.items()}
+
+
+def _has_pieces(function: Expr) -> bool:
+    roots = (power for power in function.atoms(Pow) if power.exp.is_Rational and not power.exp.is_Integer)
+    return function.has(*PIECEWISE) or any(power.base.free_symbols and power.base.is_Add for power in roots)
 
 
 def _in_each_piece(function: Expr, symbols: list[Symbol]) -> Iterator[dict[Symbol, Rational]]:

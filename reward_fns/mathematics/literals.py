@@ -89,7 +89,7 @@ def plain_number(text: str) -> PlainNumber | None:
     says_so, text, cut_off = marked != text, marked, bool(CUT_OFF.search(text))
     percent = text.endswith("%")
     body = text.removesuffix("%").removesuffix("\\").strip()
-    if body.startswith("(") and body.endswith(")"):
+    if body.startswith("(") and body.endswith(")") and "," not in body:
         body = body[1:-1].strip()
     sign = -1 if body.startswith("-") else 1
     body = body.removeprefix("-").removeprefix("+").strip()

@@ -17,7 +17,7 @@ from justrl_recipe.reward_fns.mathematics.words import is_word
 COMPLEX = re.compile(r"(?<![\\A-Za-z])i(?![A-Za-z])|(?<![\\A-Za-z])[a-z]?i(?=[\s^)}+\-/*]|$|\\)|\d\s*i|i\d")
 NAMES = r"[A-Za-z]|\\(?:pi|theta|alpha|beta|omega)"
 # A unit within, an index of a number, which the parser drops, and two numbers side by side.
-UNREADABLE = re.compile(r"\\unit|\\approx|[\d)}]\s*_|(?<![_^\d.])\d[\d.]*\s+\.?\d")
+UNREADABLE = re.compile(r"\\unit|\\approx|!\s*!|[\d)}]\s*_|(?<![_^\d.])\d[\d.]*\s+\.?\d")
 MIXED = re.compile(r"(?<![\d.^_])(\d+) ?\\frac ?\{(\d+)\} ?\{(\d+)\}")
 CASE_KEPT = latex2sympy2.ConversionConfig(lowercase_symbols=False)
 

@@ -18,7 +18,13 @@ RESIDUE = re.compile(r"^(?:(.+?)\s*(?:\\equiv|=)\s*)?(.+?)\s*\\pmod\{?(\d+)\}?$"
 MATRIX = re.compile(
     r"^(.*?)[(\[]?\s*\\begin\{([pbBvV]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\2\}\s*[)\]]?$", re.S
 )
-BUILDER = re.compile(r"^\\\{\s*(\S+?)\s*(?:\\in\s*\\mathbb\{?\s*R\s*\}?)?\s*(?:\\mid|\||:)\s*(.+?)\\\}$")
+CASES = re.compile(r"^([^=]*=)?\s*\\begin\{cases\}(.*)\\end\{cases\}$", re.S)
+LINE_BREAK = re.compile(r"\\\\(?:\s*\[[^\]]*\])?|\\cr(?![a-z])")
+POINT = re.compile(r"^([A-Z](?:_\w)?'?)\s*(\([^()]+,[^()]+\))$")
+BUILDER = re.compile(
+    r"^\\\{\s*([A-Za-z](?:_\w)?|\\(?:alpha|theta|lambda))\s*"
+    r"(?:\\in\s*\\mathbb\{?\s*R\s*\}?)?\s*(?:\\mid|\||:)\s*(.+?)\\\}$"
+)
 MEMBER = re.compile(r"^[A-Za-z](?:_\w|_\{\w+\})?\s*\\in(?![a-z])\s*(?=[(\[\\])(?!\\mathbb\{?[NZQ])(.+)$")
 LETTER = r"(?:[A-Za-z]|\\[a-z]+)"
 INDEX = r"(?:_(?:\w|\{[\w+\- ]+\}))?"
@@ -90,7 +96,15 @@ class Matrix:
     rows: tuple[tuple[str, ...], ...]
 
 
-Answer = Value | Equation | Group | Condition | Sets | Residue | Ratio | Matrix
+@dataclass(frozen=True)
+class Pieces:
+    """A function by cases: values, and where each holds."""
+
+    values: tuple["Answer", ...]
+    conditions: tuple[str, ...]
+
+
+Answer = Value | Equation | Group | Condition | Sets | Residue | Ratio | Matrix | Pieces
 
 
 def read(text: str) -> Answer:
@@ -98,13 +112,17 @@ def read(text: str) -> Answer:
     text = _stripped(text)
     if matrix := _matrix(text):
         return matrix
+    if cases := CASES.match(text):
+        return _cases((cases[1] or "").strip(), cases[2])
+    if point := POINT.match(text):
+        return Equation(point[1], read(point[2]), point[2])
     if member := MEMBER.match(text):
         return read(member[1])
     for word, operation in ((r"\\lor(?![a-z])", "cup"), (r"\\land(?![a-z])", "cap")):
         if joined := _top_level(re.compile(word), text):
             return Sets(operation, (read(text[: joined.start()]), read(text[joined.end() :])))
-    if builder := BUILDER.match(text):
-        return _condition(builder[2], builder[1])
+    if (builder := BUILDER.match(text)) and _top_level(RELATION, builder[2]):
+        return read(builder[2])
     if residue := RESIDUE.match(text):
         values = tuple(part.strip() for part in split(residue[2]))
         return Residue((residue[1] or "").strip(), values, int(residue[3]))
@@ -129,9 +147,9 @@ def read(text: str) -> Answer:
     return Value(text)
 
 
-def split(text: str, separator: str = ",") -> list[str]:
-    """The parts between separators outside of brackets; 1,234 stays a number."""
-    if re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?(\s*\\unit\{[^{}]*\})?", text):
+def split(text: str, separator: str = ",", thousands: bool = True) -> list[str]:
+    """The parts between separators outside of brackets; 1,234 stays a number, but not within brackets."""
+    if thousands and re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?(\s*\\unit\{[^{}]*\})?", text):
         return [text]
     parts, depth, start = [], 0, 0
     for place, character in enumerate(text):
@@ -144,10 +162,10 @@ def split(text: str, separator: str = ",") -> list[str]:
 
 def _stripped(text: str) -> str:
     """`text` without the parentheses or braces that hold all of it, where it has no comma in them."""
-    text = text.strip().rstrip(".,")
+    text = re.sub(r"(?<!\.)[.,]$", "", text.strip())
     while len(text) > 1 and text[0] in "({" and _closes(text) == len(text) - 1:
         inside = text[1:-1].strip()
-        if len(split(inside)) != 1:
+        if len(split(inside, thousands=False)) != 1:
             return f"\\{{{inside}\\}}" if text[0] == "{" else text
         text = inside
     return text
@@ -180,7 +198,7 @@ def _group(text: str) -> Group | None:
     if text in ("\\emptyset",):
         return Group((), "{", "}")
     if len(text) > 2 and text[0] in "([" and text[-1] in ")]" and _closes(text) == len(text) - 1:
-        inside = split(text[1:-1])
+        inside = split(text[1:-1], thousands=False)
         if len(inside) > 1 or text[0] == "[" or text[-1] == "]":
             combinations = _tuples(inside)
             groups = tuple(Group(tuple(map(read, entries)), text[0], text[-1]) for entries in combinations)
@@ -195,7 +213,7 @@ def _tuples(inside: list[str]) -> list[tuple[str, ...]]:
 
 def _entries(text: str) -> tuple[Answer, ...]:
     answers: list[Answer] = []
-    for entry in split(text):
+    for entry in split(text, thousands=False):
         answer = read(entry)
         answers.extend(answer.entries if isinstance(answer, Group) and not answer.opens else [answer])
     return tuple(answers)
@@ -208,6 +226,10 @@ def _list(entries: Sequence[str]) -> Answer:
     for entry in entries:
         answer = read(entry)
         answers.extend(answer.entries if isinstance(answer, Group) and not answer.opens else [answer])
+    first, *rest = answers
+    if isinstance(first, Equation) and first.name and all(isinstance(answer, Value) for answer in rest):
+        named = [Equation(first.left, answer, answer.text) for answer in rest if isinstance(answer, Value)]
+        return Group((first, *named))  # x = 1, 2
     return Group(tuple(answers))
 
 
@@ -271,17 +293,23 @@ def _chain(text: str) -> Answer:
     return Condition((*sides, text[start:].strip()), tuple(relations))
 
 
-def _condition(text: str, name: str) -> Answer:
-    return read(text)
+def _cases(named: str, body: str) -> Answer:
+    """A function by cases, or where each line says what a name is, their list."""
+    rows = [row.strip(" ,;.") for row in LINE_BREAK.split(body) if row.strip()]
+    if not named and not any("&" in row for row in rows):
+        return _list(rows)
+    pairs = [re.split(r"\s*,?\s*(?:&|(?<![A-Za-z])if(?![A-Za-z]))\s*", row, maxsplit=1) for row in rows]
+    pieces = Pieces(
+        tuple(read(pair[0]) for pair in pairs),
+        tuple(re.sub(r"^(?:if|when|for|where)\s+|[,.]$", "", pair[-1]) if len(pair) > 1 else "" for pair in pairs),
+    )
+    return Equation(named.rstrip("= "), pieces, body) if named else pieces
 
 
 def _matrix(text: str) -> Matrix | None:
     found = MATRIX.match(text)
     if not found or found[2] in ("vmatrix", "Vmatrix") or "\\begin" in found[3]:
         return None
-    rows = [
-        row
-        for row in re.split(r"\\\\(?:\s*\[[^\]]*\])?|\\cr(?![a-z])", found[3])
-        if row.strip().replace("\\hline", "")
-    ]
-    return Matrix(found[1].strip(), tuple(tuple(cell.strip() for cell in row.split("&")) for row in rows))
+    rows = [row for row in LINE_BREAK.split(found[3]) if row.strip().replace("\\hline", "")]
+    factor = re.sub(r"^[A-Za-z]\s*=", "", found[1]).strip()  # A = ...
+    return Matrix(factor, tuple(tuple(cell.strip() for cell in row.split("&")) for row in rows))

@@ -63,7 +63,7 @@ def _group(group: Group, read: Reader) -> Set:
     if len(texts) != 2:
         raise NotASet
     low, high = map(read, texts)
-    if not (high - low).is_positive:  # a point; and an interval that holds nothing would equal every other
+    if not (high - low).is_extended_positive:  # a point; and an interval that holds nothing would equal every other
         raise NotASet
     return Interval(low, high, group.opens == "(", group.closes == ")")
 

@@ -7,9 +7,11 @@ and labels, with `\unit{cm}` behind a number that has one.
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import lru_cache
 
 from justrl_recipe.reward_fns.mathematics import units
+from justrl_recipe.reward_fns.mathematics.literals import plain_number
 from justrl_recipe.reward_fns.mathematics.units import CLOSE, OPEN
 from justrl_recipe.reward_fns.mathematics.words import digits_for_words, is_text, listed, wording
 from justrl_recipe.reward_fns.rule_based import closing_brace
@@ -84,6 +86,7 @@ COMMANDS = {
     **dict.fromkeys(("Reals", "R", "reals"), r"\mathbb{R}"),
     **dict.fromkeys(("lbrack",), "["),
     **dict.fromkeys(("rbrack",), "]"),
+    **dict.fromkeys(listed("tiny small normalsize large Large LARGE huge Huge limits nolimits bf rm it"), ""),
     "neq": r"\ne ",
     "lbrace": r"\{",
     "rbrace": r"\}",
@@ -103,7 +106,7 @@ BASES = dict(
 
 FONT = r"\\(?:text(?:bf|it|rm|sf|normal)?|math(?:rm|bf|it|sf)|mbox|boldsymbol|bm|operatorname\*?)\s*"
 NESTED = r"\{((?:[^{}]|\{[^{}]*\})*)\}"  # braces with braces inside, once
-DEGREES = r"\s*\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?"
+DEGREES = r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))"
 SPACE = rf"[\s{OPEN}{CLOSE}]*"
 BASE = r"\(?\s*(?:base\s*)?\(?\s*(\d{1,2}|" + "|".join(BASES) + r")\s*\)?\s*\)?"
 
@@ -115,6 +118,11 @@ def _based(found: re.Match[str]) -> str:
 
 # In this order, each over the whole text.
 LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    (r"\s+", " "),
+    (r"\\(?:text)?color\s*\{\w+\}", ""),
+    (r"\\binom\s*(\d)\s*(\d)(?!\d)", r"\\binom{\1}{\2}"),
+    (r"\\sqrt\s*\[(\w)\]\s*(\w)", r"\\sqrt[\1]{\2}"),
+    (r"\\(max|min|gcd|lcm)\s*\\\{([^{}]*)\\\}", r"\\\1(\2)"),
     (r"√\s*(\d+(?:\.\d+)?|[A-Za-z])", r"\\sqrt{\1}"),
     (r"√", r"\\sqrt "),
     (r"^\$(?=\s*\d[\d,. ]*$)", r"\\$"),
@@ -130,6 +138,12 @@ LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\pounds\s*(\d[\d,]*(?:\.\d+)?)", rf"\1{OPEN}gbp{CLOSE}"),
     (r"\\\$", ""),
     *[(FONT + NESTED, rf"{OPEN}\1{CLOSE}")] * 3,  # fonts are nested in fonts
+    (rf"\\frac\s*\{{\s*{OPEN}([^{{}}]*){CLOSE}\s*\}}\s*\{{\s*{OPEN}([^{{}}]*){CLOSE}\s*\}}", rf"{OPEN}\1/\2{CLOSE}"),
+    (rf"(?<=\d)\s*\^?\s*\{{?\s*{OPEN}\s*(?:st|nd|rd|th)\s*{CLOSE}\s*\}}?", ""),
+    (r"^(\d+)\s*\^\s*\{\s*(?:st|nd|rd|th)\s*\}$", r"\1"),
+    (r"(?<![\w}^])\{(\d+(?:\.\d+)?)\}(?=\s*\^)", r"\1"),
+    (r"\\log\s*_\s*\{?\s*e\s*\}?(?![A-Za-z])", r"\\ln "),
+    (r"\s+", " "),
 ]
 SEPARATORS = [
     # two numbers, which a comma alone would make one with thousands
@@ -148,9 +162,9 @@ MATHEMATICS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     # modulus, base and ratio
     (r"\\p?mod\s*\{?\s*(\w+)\s*\}?|\(\s*\\?b?mod(?:ulo)?\s*\{?(\w+)\}?\s*\)", r"\\pmod{\1\2}"),
     (r"(?<![A-Za-z\\])mod(?:ulo)?\s+(\w+)", r"\\pmod{\1}"),
-    (r"\(?([0-9A-F]*\d[0-9A-F]*|[0-9A-F]+(?=\s*_))\)?\s*_\s*\{?\s*" + BASE + r"\s*\}?(?![A-Za-z])", _based),
+    (r"(?<![\w.])\(?([0-9A-F]+)\)?\s*_\s*\{?\s*" + BASE + r"\s*\}?(?![A-Za-z])", _based),
     (
-        r"(?i)^\(?([0-9A-F]*\d[0-9A-F]*)\)?,?\s*(?:\(\s*)?(?:in\s+)?base\s*[-_]?\s*\{?(\d{1,2}|"
+        r"(?i)^\(?(?=[A-F]*\d)([0-9A-F]+)\)?,?\s*(?:\(\s*)?(?:in\s+)?base\s*[-_]?\s*\{?(\d{1,2}|"
         + "|".join(BASES)
         + r")\}?\s*\)?$",
         _based,
@@ -163,7 +177,9 @@ MATHEMATICS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"!=", r"\\ne "),
     (r"\bper ?cent\b", r"\\%"),
     (r"(?i)\ball (?:the )?real(?:s| numbers?)\b", r"\\mathbb{R}"),
-    (r"(?<![A-Za-z\\])[A-Za-z]+(?![}\]]*\s*\\unit)", lambda word: WORDS.get(word[0], word[0])),
+    (r"(?i)^(?:the )?(?:empty|null) set$", r"\\emptyset"),
+    (r"(\\unit\{[^{}]*\})\s*(?=\d)", r"\1,"),  # 5 feet 6 inches
+    (r"(?<![A-Za-z\\])(?<!unit\{)[A-Za-z]+(?![}\]]*\s*\\unit)", lambda word: WORDS.get(word[0], word[0])),
     (r"(?<=\d)[eE]([+-]?\d+)(?![\d.])", r"\\times 10^{\1}"),
     (r"(?<![\d.])\.(?=\d)", "0."),
     (r"(?<=\d)\.(?=\s*[/)},])", ""),
@@ -184,7 +200,15 @@ BOTH = re.compile(
 )  # of two inequalities, where a comma may be either
 EITHER = re.compile(BOTH.pattern.replace("and", "or"))
 INTEGERS = re.compile(
-    rf"{SPACE},?{SPACE}(?:(?:where|for|with)\s)?{SPACE}\(?[a-z]\s*\\in\s*\\mathbb\{{?\s*[ZN]\s*\}}?[\^_+]*\)?{SPACE}$"
+    rf"(?<=\S){SPACE},?{SPACE}(?:(?:where|for|with)\s)?{SPACE}\(?[a-z]\s*\\in\s*\\mathbb\{{?\s*[ZN]\s*\}}?[\^_+]*\)?{SPACE}$"
+)
+EVERYWHERE = re.compile(
+    rf"(?<=\S){SPACE},?{SPACE}(?:for (?:all|every|each|any)|\\forall)(?![A-Za-z]){SPACE}"
+    rf"(?:(?:real|positive|integers?|numbers?)\s)*{SPACE}[a-z]{SPACE}(?:\\in\s*\\mathbb\{{?[NZQRC]\}}?[\^_+*]*)?{SPACE}$"
+)
+MULTIPLES = re.compile(  # n = 4k + 1, k an integer
+    rf"^([a-z])\s*=\s*(?:(\d+)\s*\+\s*)?(\d+)([a-z])(?:\s*([+-]\s*\d+))?{SPACE},?{SPACE}(?:(?:where|for|with)\s)?{SPACE}"
+    rf"\(?\4\s*\\in\s*\\mathbb\{{?\s*Z\s*\}}?\)?{SPACE}$"
 )
 
 
@@ -193,25 +217,29 @@ def _compiled(rules: Sequence[tuple]) -> list[tuple[re.Pattern[str], str | Calla
 
 
 LAYOUT_RULES, SEPARATOR_RULES, MATHEMATICS_RULES = _compiled(LAYOUT), _compiled(SEPARATORS), _compiled(MATHEMATICS)
-TRIGONOMETRIC_DEGREES = re.compile(r"(\\(?:sin|cos|tan|cot|sec|csc)\W{0,3})(\d+(?:\.\d+)?)" + DEGREES)
+TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
+IN_DEGREES = re.compile(r"(\d+(?:\.\d+)?)" + DEGREES)
 TEMPERATURE = re.compile(DEGREES + rf"{SPACE}([CF])(?![A-Za-z])")
 DEGREES_AT_THE_END = re.compile(DEGREES + rf"(?={SPACE}(?:$|[,)\].]))")
 BOX_OPENS = re.compile(r"\\\w*box(?:ed)?\s*\{")
 LABEL = re.compile(
-    rf"^(?:\W*(?:the|my|so|thus|hence|therefore)\b)*\W*(?:final\s+)?answer\b(?:\s+is\b)?[\s:={CLOSE}]*"
-    rf"|^\W*(?:so|thus|hence|therefore|then|we get|we have)\b[\s,:{CLOSE}]*",
+    rf"^(?:[\s,*{OPEN}{CLOSE}]*(?:the|my|so|thus|hence|therefore)\b)*[\s,*{OPEN}{CLOSE}]*(?:final\s+)?answer\b(?:\s+is\b)?[\s:={CLOSE}]*"
+    rf"|^[\s*{OPEN}{CLOSE}]*(?:so|thus|hence|therefore|then|we get|we have)\b[\s,:{CLOSE}]*",
     re.I,
 )
 VERB = re.compile(
     rf"(?<=[\s{CLOSE}])(?:is equal to|is|are|equals|equal to|was|be){SPACE}(?=\S)(?<=[\s{CLOSE}{OPEN}])"
 )
 SENTENCE = re.compile(rf"^{OPEN}?[A-Z]?[a-z]+[\s{CLOSE}{OPEN}]")
+SENTENCE_LINE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 HEDGE = re.compile(
     r"\b(?:not|no|never|cannot|if|when|unless|but|maybe|perhaps|either|neither|whereas|while|might|or)\b|n't"
 )
 IN_PARENTHESES = re.compile(r"(\\sqrt|\^)\s*\(")
+DECIMAL = re.compile(r"-?\d+(?:\.\d+)?")
 APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])|~=|≒")
 LETTER = re.compile(r"[A-Za-z]|\\[a-z]+")
+BRACE_OR_TYPED = re.compile(r"\\.|[{}]", re.S)
 BOX = re.compile(r"\\boxed")
 BARE_BOX = re.compile(r"\\boxed\s*(-?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])|\\[dt]?frac\s*(?:\d\d|\{[^{}]*\}\{[^{}]*\}))")
 
@@ -227,10 +255,20 @@ def last_box(text: str) -> str | None:
     after = re.compile(r"\s*").match(text, start + len("\\boxed"))
     opens = after.end() if after else start
     if text[opens : opens + 1] == "{":
-        end = closing_brace(text, opens)
+        end = _box_end(text, opens) or closing_brace(text, opens)
         return None if end is None else text[opens + 1 : end]
     bare = BARE_BOX.match(text, start)
     return bare[1] if bare else None
+
+
+def _box_end(text: str, opens: int) -> int | None:
+    """Where the brace at `opens` is closed: not by a brace that is typed, as in the braces of a set."""
+    depth = 0
+    for brace in BRACE_OR_TYPED.finditer(text, opens):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return brace.start()
+    return None
 
 
 def unboxed(text: str) -> str:
@@ -253,7 +291,7 @@ def spelled(answer: str) -> str:
         return text
     text = _ascii(text)
     if "\\begin" not in text:  # there, a double backslash and a line break mean something
-        text = (text.splitlines() or [""])[-1]
+        text = _last_line(text)
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
     text = unboxed(text.strip())
     if text.startswith("$") and re.match(r"\$\s*[\d.]", text) and len(re.findall(r"(?<!\\)\$", text)) % 2:
@@ -263,25 +301,24 @@ def spelled(answer: str) -> str:
     text = _value_of_sentence(LABEL.sub("", text.strip()).lstrip(" ,:"))
     if text.startswith(OPEN) and text.endswith(CLOSE) and text.count(OPEN) == 1:
         text = text[1:-1]
-    text = INTEGERS.sub("", digits_for_words(text))
-    if INEQUALITY.search(text):
+    text = EVERYWHERE.sub("", MULTIPLES.sub(_residue, digits_for_words(text)))
+    if not INEQUALITY.search(text):  # there, it says which of the numbers
+        text = INTEGERS.sub("", text)
+    else:
         text = EITHER.sub(r" \\lor ", BOTH.sub(r" \\land ", text))
     for pattern, replacement in SEPARATOR_RULES:
         text = pattern.sub(replacement, text)
-    text = TRIGONOMETRIC_DEGREES.sub(r"\1{\\frac{\2\\pi}{180}}", text)
+    if TRIGONOMETRIC.search(text):
+        text = IN_DEGREES.sub(r"{\\frac{\1\\pi}{180}}", text)
     text = TEMPERATURE.sub(lambda found: f"{OPEN}{ {'C': 'celsius', 'F': 'fahrenheit'}[found[1]] }{CLOSE}", text)
     text = re.sub(DEGREES, "", DEGREES_AT_THE_END.sub(f"{OPEN}degree{CLOSE}", text))
     text = units.with_units(text)
     for pattern, replacement in MATHEMATICS_RULES:
         text = pattern.sub(replacement, text)
-    text = _braced(text.strip().lstrip(" ,:").rstrip(" ,.:\\"))
+    text = _braced(re.sub(r"(?:(?<![.,])\.)?[ ,:\\]*$", "", text.strip().lstrip(" ,:")))
     exact, *rounded = APPROXIMATELY.split(text)
-    if rounded:
-        text = (
-            exact.strip()
-            if exact.strip() and not LETTER.fullmatch(exact.strip())
-            else f"\\approx {rounded[0].strip()}"
-        )
+    if len(rounded) == 1 and DECIMAL.fullmatch(rounded[0].strip()):
+        text = _exact_part(exact.strip(), rounded[0].strip())
     return _turned(re.sub(r"^\(([A-Z])\)$", r"\1", text.strip()))
 
 
@@ -293,6 +330,17 @@ def _ascii(text: str) -> str:
     text = re.sub(f"[{''.join(LOWERED)}]+", lambda run: "_{" + "".join(LOWERED[one] for one in run[0]) + "}", text)
     text = re.sub(r"[¼-¾⅐-⅞]", _vulgar, text)
     return text.replace("或者", "或").translate(UNICODE)
+
+
+def _last_line(text: str) -> str:
+    """The last line below lines of words; where a line above it may be an answer, all of them as one."""
+    *above, last = [line for line in text.splitlines() if line.strip()] or [""]
+    return last if all(SENTENCE_LINE.search(line) for line in above) else " ".join([*above, last])
+
+
+def _residue(found: re.Match[str]) -> str:
+    name, before, modulus, _, after = found.groups()
+    return f"{name} \\equiv {int(before or 0) + int(''.join((after or '0').split()))} \\pmod{{{modulus}}}"
 
 
 def _vulgar(found: re.Match[str]) -> str:
@@ -317,11 +365,22 @@ def _value_of_sentence(text: str) -> str:
     return value.strip(" :") or text
 
 
+def _exact_part(exact: str, rounded: str) -> str:
+    """What stands before an approximation, unless it is only a name, or a number that is not near."""
+    if not exact or LETTER.fullmatch(exact):
+        return f"\\approx {rounded}"
+    value = plain_number(exact)
+    if value and abs(value.value - Fraction(rounded)) >= Fraction(10) ** -len(rounded.partition(".")[2]):
+        return f"{exact} \\approx {rounded}"
+    return exact
+
+
 def _turned(text: str) -> str:
     """x=2 for 2=x."""
     left, equals, right = text.partition("=")
-    if equals and LETTER.fullmatch(right.strip()) and not LETTER.fullmatch(left.strip()):
-        return f"{right.strip()}={left.strip()}"
+    left, right = left.strip(), right.strip()
+    if equals and LETTER.fullmatch(right) and not re.fullmatch(rf"(?:{LETTER.pattern})(?:\(.\))?", left):
+        return f"{right}={left}"
     return text
 
 

@@ -96,22 +96,26 @@ NO_UNIT = set(
         "eleven twelve lakh crore grand fold googol thou mil bn mn permille"
     )
 )
+# Words for numbers that are not in SCALES.
+NUMERAL = re.compile(
+    r"(?i)\w*illi(?:on|ard)(?:th)?s?|\w+(?:teen|ty|en|el|n|r|f|x|v)ths?|(?:tens?|ones?|scores?|lakhs?|crores?|milles?|ppm|ppb|ppt)"
+)
 NO_NOUN = {"units", "unit"}
 
-WORDS = rf"(?:{OPEN}[^{OPEN}{CLOSE}]*{CLOSE}|[A-Za-z¢]+\.?)"
+WORDS = rf"(?:{OPEN}[^{OPEN}{CLOSE}]*{CLOSE}|[A-Za-z¢]+(?![A-Za-z¢])\.?)"
 POWER = r"(?:\s*\^\s*\{?\s*-?\d\s*\}?)?"
 NUMBER_END = rf"(?:(?<=[\d)}}%{CLOSE}])|(?<=\\pi)|(?<=\\pi ))"
-AT_THE_END = r"(?=[\s.]*(?:$|[,)\]=]|\\\}))"
+AT_THE_END = r"(?=[\s.]*(?:$|[,)\]=\d]|\\\}))"
 BEHIND_A_NUMBER = re.compile(rf"{NUMBER_END}\s*{WORDS}{POWER}(?:[\s/·-]*{WORDS}{POWER})*{AT_THE_END}")
 UNIT = re.compile(r" ?\\unit\{([^{}]*)\}")
 
 
 def with_units(text: str) -> str:
     r"""`text` with `\unit{...}` for each unit or noun behind a number, and the product for a word such as million."""
-    return BEHIND_A_NUMBER.sub(lambda found: _marked(found[0]), text)
+    return BEHIND_A_NUMBER.sub(lambda found: _marked(found[0], text[found.end() :].lstrip()[:1].isdigit()), text)
 
 
-def _marked(found: str) -> str:
+def _marked(found: str, number_follows: bool) -> str:
     typed_as_text = OPEN in found
     words = re.sub(rf"[{OPEN}{CLOSE}{{}}]", " ", found)
     words = re.sub(r"\s*\^\s*", "^", words).strip()
@@ -126,7 +130,12 @@ def _marked(found: str) -> str:
         tokens = tokens[1:]
         if tokens[:1] == ["of"]:
             tokens = tokens[1:]
-    if any(token.lower() in NO_UNIT or token.lower() in SCALES for token in tokens):
+    words = [_singular(token.lower()) for token in tokens]
+    if any(word in NO_UNIT or word in SCALES for word in (*words, *map(str.lower, tokens))):
+        return found
+    if any(map(NUMERAL.fullmatch, tokens)):
+        return found
+    if number_follows and not all(word in NAMES or token in NAMES for word, token in zip(words, tokens, strict=True)):
         return found
     if any(re.fullmatch(r"\w+(?:ieth|[^n]th)s?", token) for token in tokens):
         return found  # twentieths
@@ -194,4 +203,4 @@ def compatible(one: str, other: str) -> bool:
     if not one or not other or one == other:
         return True
     first, second = set(one.split()), set(other.split())
-    return first <= second or second <= first
+    return (first <= second or second <= first) and not (first ^ second) & set(ALIASES)

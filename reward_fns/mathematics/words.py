@@ -2,6 +2,20 @@
 
 import re
 
+# What turns an answer into another one, or takes it back.
+DENIAL = re.compile(
+    r"\\(?:not|neg|lnot|Rightarrow|Longrightarrow|implies|nRightarrow)(?![A-Za-z])|(?<![A-Za-z])(?:not|no|never|none|nothing"
+    r"|neither|nor|cannot|without|excep\w*|exclud\w*|unless|wrong|incorrect|false|untrue|invalid|maybe|perhaps|possibly"
+    r"|instead|rather|otherwise|anything|something|twice|thrice|doubled?|doubles|tripled?|triples|halved|negat\w*"
+    r"|opposite|reciprocals?|inverse|below zero|unlike)(?![A-Za-z])|n't(?![A-Za-z])",
+    re.I,
+)
+
+
+def denies(gold: str, pred: str) -> bool:
+    """Whether an answer has words that deny or change what it says, which the ground truth has not."""
+    return not set(map(str.casefold, DENIAL.findall(pred))) <= set(map(str.casefold, DENIAL.findall(gold)))
+
 
 def listed(names: str) -> list[str]:
     return names.split()
@@ -27,6 +41,7 @@ FRACTION_WORD = re.compile(
 )
 ORDINAL = re.compile(r"\b(\d+)(?:st|nd|rd|th)\b")
 ARTICLE = re.compile(r"\b(?:an?|the)\s+(?=\S\S)")
+NOWHERE = re.compile(r"(?:there (?:is|are) )?no (?:real )?solutions?(?: exists?)?$")
 TEXT = re.compile(r"[A-Za-z][A-Za-z0-9 ,.'\"-]*[A-Za-z0-9]")
 CHOICE = re.compile(r"^(?:\(([A-J])\)|([A-J])[.):])\s*(?=\S)(?!\(?[A-J][.):])(.*)$")
 ANOTHER = re.compile(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])|\bor\b|,")  # of two choices none is made
@@ -64,7 +79,7 @@ def _value(words: list[str]) -> int | None:
 
 def wording(text: str) -> str:
     """A text as it is compared: without case, articles, quotes, and the endings of ordinals."""
-    text = ORDINAL.sub(r"\1", text.casefold())
+    text = NOWHERE.sub("no solution", ORDINAL.sub(r"\1", text.casefold()))
     text = ARTICLE.sub("", re.sub(r"^(?:on|in|at) (?=[a-z]{3})", "", text))
     return re.sub(r"[\s,.'\"]+|(?<=[a-z])-(?=[a-z])", " ", text).strip()
 
