@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -155,6 +156,66 @@ def test_models_that_it_runs(tmp_path, change, overrides):
     assert of_model(tmp_path, QWEN | change, *overrides) == []
 
 
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    ("auto_map", "ran"),
+    [
+        ({"AutoConfig": "mine.Config"}, True),
+        ({"AutoTokenizer": ["mine.Slow", None]}, True),
+        ({"AutoModel": "m.M", "AutoTokenizer": "mine.Fast"}, True),
+        (["mine.Slow", None], True),
+        ({"AutoModelForCausalLM": "mine.Model"}, False),
+        ({}, False),
+        ("", False),
+    ],
+)
+def test_code_that_verls_reward_workers_would_run_without_trust(tmp_path, file, auto_map, ran):
+    """They load the tokenizer with trust_remote_code=True (verl/experimental/reward_loop/reward_loop.py)."""
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    for folder in (mine, other):
+        folder.mkdir()
+    (mine / file).write_text(json.dumps((QWEN if file == "config.json" else {}) | {"auto_map": auto_map}))
+    config = json.loads((mine / file).read_text()) if file == "config.json" else QWEN
+    trust = f"{MODEL}.trust_remote_code"
+    assert [problem.key for problem in of_model(mine, config)] == [trust] * ran
+    assert of_model(mine, config, f"{trust}=true") == []
+    assert [problem.key for problem in of_model(other, QWEN, f"{MODEL}.tokenizer_path={mine}")] == [trust] * ran
+    assert of_model(mine, config, f"{MODEL}.tokenizer_path={other}") == []
+
+
+def test_verls_reward_workers_still_trust_every_tokenizer():
+    """Else `_code_of_the_tokenizer` in checks/model.py is no longer needed."""
+    from pathlib import Path
+
+    spec = find_spec("verl")
+    assert spec is not None and spec.submodule_search_locations
+    source = Path(spec.submodule_search_locations[0], "experimental/reward_loop/reward_loop.py").read_text()
+    assert "self.input_tokenizer = hf_tokenizer(input_tokenizer_local_path, trust_remote_code=True)" in source
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ((), None),
+        ((f"{MODEL}.trust_remote_code=true", f"{MODEL}.path=theirs"), "Python files of theirs"),
+        (
+            ("trainer.resume_mode=resume_path", "trainer.resume_from_path=theirs/global_step_3"),
+            "theirs/global_step_3",
+        ),
+        (("trainer.resume_mode=resume_path", "trainer.resume_from_path=null"), None),
+        (("trainer.resume_mode=auto", "trainer.default_local_dir=saved"), "checkpoints in saved"),
+        (("trainer.resume_mode=auto", "trainer.default_local_dir=new"), None),
+        (("skip.rollout_tq.enable=true", "skip.rollout_tq.dump_dir=dumps"), "skip.rollout_tq.dump_dir=dumps"),
+    ],
+)
+def test_what_runs_code_without_looking_like_it_is_named_before_a_run(tmp_path, monkeypatch, overrides, named):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "latest_checkpointed_iteration.txt").write_text("3")
+    found = list(code.unseen(composed(*overrides)))
+    assert (len(found) == 1 and named in found[0]) if named else not found
+
+
 def test_heads_that_vllm_takes_on_a_gpu_alone(tmp_path):
     [problem] = of_model(tmp_path, QWEN | {"head_dim": 48}, recipe="justrl_tiny")
     assert "heads of 48" in problem.why
@@ -163,7 +224,6 @@ def test_heads_that_vllm_takes_on_a_gpu_alone(tmp_path):
 
 def test_the_head_sizes_are_vllms():
     import ast
-    from importlib.util import find_spec
     from pathlib import Path
 
     spec = find_spec("vllm")

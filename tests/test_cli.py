@@ -71,6 +71,14 @@ def test_a_mistake_is_a_line_and_exit_code_2(arguments, says, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_says_what_would_run_code(tmp_path):
+    result = verl(
+        "run", "justrl_deepseek", "--dry-run", "actor_rollout_ref.model.trust_remote_code=true", cwd=tmp_path
+    )
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("runs code: ")]
+    assert result.returncode == 0 and "trust_remote_code=true" in line
+
+
 def test_ls_names_everything_and_cat_shows_it(tmp_path):
     listed = verl("ls", cwd=tmp_path).stdout
     for name in ("justrl_deepseek", "justrl_nemotron", "justrl_tiny", "overlong_penalty", "h200x1"):

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,33 @@ def test_ctrl_c_ends_the_engine_and_says_how_to_go_on(folder):
     assert process.returncode == 130
     assert not psutil.wait_procs(engines, timeout=5)[1]
     assert samples(folder, "stopped")
+
+
+def test_what_runs_code_in_a_model_folder_is_left_alone(folder, tmp_path):
+    model, marker = shutil.copytree(folder / "model", tmp_path / "model"), tmp_path / "code-has-run"
+    code = f"open({str(marker)!r}, 'w')"
+    for name in (
+        "pytorch_model.bin",
+        "adapter_model.bin",
+        "training_args.bin",
+        "optimizer.pt",
+        "consolidated.00.pth",
+    ):
+        (model / name).write_bytes(b"cbuiltins\neval\n(V" + code.encode() + b"\ntR.")
+    for file, kinds in (
+        ("config.json", ("AutoConfig", "AutoModelForCausalLM")),
+        ("tokenizer_config.json", ("AutoTokenizer",)),
+    ):
+        content = json.loads((model / file).read_text()) | {"auto_map": dict.fromkeys(kinds, "mine.Mine")}
+        (model / file).write_text(json.dumps(content))
+    (model / "mine.py").write_text(code)
+    if sys.version_info >= (3, 11):  # PYTHONSAFEPATH
+        for module in ("torch", "transformers", "vllm", "numpy", "json", "mine"):
+            (tmp_path / f"{module}.py").write_text(code)
+    shutil.copy(folder / "arithmetic.parquet", tmp_path)
+    done = verl_eval(tmp_path, "model", *TASK, "--n", "1", "--limit", "4", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert not marker.exists() and len(samples(tmp_path, "out")) == 4
 
 
 def test_a_lora_run_is_evaluated_with_what_it_learned(folder):

@@ -22,6 +22,8 @@ MODULES_OR_FILES = {
     f"{AGENT}.custom_async_server.path": f"{AGENT}.custom_async_server.name",
 }
 MANAGER = "reward.reward_manager"
+MODEL = "actor_rollout_ref.model"
+PICKLES = "veRL loads these files as pickles, which run whatever code they hold"
 # Keys of one module or several, by dotted names.
 MODULES = (
     "actor_rollout_ref.model.external_lib",
@@ -56,6 +58,21 @@ def problems(config: Config, base: Config) -> Iterator[Problem]:
     for key in FILES:
         if isinstance(values.get(key), str) and values[key] and not os.path.isfile(values[key]):
             yield _problem(key, f"no file {values[key]}", "give a file, or remove the override")
+
+
+def unseen(config: Config) -> Iterator[str]:
+    """What a run executes that does not look like code: Python files of a model, and pickles."""
+    values = config.flat
+    if values.get(f"{MODEL}.trust_remote_code"):
+        yield f"{MODEL}.trust_remote_code=true: the Python files of {values[f'{MODEL}.path']} are run"
+    mode, local = values.get("trainer.resume_mode"), values.get("trainer.default_local_dir")
+    if mode == "resume_path" and values.get("trainer.resume_from_path"):
+        yield f"trainer.resume_from_path={values['trainer.resume_from_path']}: {PICKLES}"
+    elif mode == "auto" and os.path.isfile(Path(str(local), "latest_checkpointed_iteration.txt")):
+        yield f"trainer.resume_mode=auto, checkpoints in {local}: {PICKLES}"
+    for name in ("rollout", "rollout_tq", "async_rollout"):  # dumps of responses, loaded in place of generating them
+        if values.get(f"skip.{name}.enable"):
+            yield f"skip.{name}.dump_dir={values.get(f'skip.{name}.dump_dir')}: {PICKLES}"
 
 
 def _problem(key: str, why: str, fix: str) -> Problem:

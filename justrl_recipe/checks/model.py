@@ -11,6 +11,7 @@ from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 
 MODEL = "actor_rollout_ref.model.path"
+TRUST = "actor_rollout_ref.model.trust_remote_code"
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
 
 
@@ -24,6 +25,7 @@ AFTER_THE_LOGITS = {"final_logit_softcapping": None, "logits_scaling": 1, "logit
 
 def problems(config: Config, model: str) -> Iterator[Problem]:
     """What of a model would stop a run, or be left out of it without a word."""
+    yield from _code_of_the_tokenizer(config, model)
     found = read(model)
     if found is None:
         return
@@ -55,13 +57,27 @@ def _beyond_verl(config: Config, model: str, found: Mapping[str, Any]) -> Iterat
     if not _in_transformers(kind):
         if "auto_map" not in found:
             yield f"transformers knows no model_type {kind!r}", "give another model"
-        elif not config.flat["actor_rollout_ref.model.trust_remote_code"]:
-            fix = "set actor_rollout_ref.model.trust_remote_code=true if you trust it"
+        elif not config.flat[TRUST]:
+            fix = f"set {TRUST}=true if you trust it"
             yield f"{model} brings code of its own, which is not run", fix
     size = _head_size(found)
     if config.values["trainer"]["device"] == "cpu" and size and size not in CPU_HEAD_SIZES:
         why = f"{model} has heads of {size} features, and vLLM on a CPU takes {', '.join(map(str, CPU_HEAD_SIZES))}"
         yield why, "give another model, or run it on a GPU"
+
+
+def _code_of_the_tokenizer(config: Config, model: str) -> Iterator[Problem]:
+    """Code that runs without trust: veRL 0.9.1's reward workers load the tokenizer, and the model's config with it,
+    with `trust_remote_code=True`, whatever the config says (verl/experimental/reward_loop/reward_loop.py)."""
+    if config.flat[TRUST]:
+        return
+    folder = str(config.flat.get("actor_rollout_ref.model.tokenizer_path") or model)
+    for file in ("config.json", "tokenizer_config.json"):
+        code = (read(folder, file) or {}).get("auto_map")
+        if isinstance(code, list) or (isinstance(code, dict) and code.keys() & {"AutoConfig", "AutoTokenizer"}):
+            why = f"veRL's reward workers would run the code that auto_map in {folder}/{file} names"
+            yield Problem("architecture", TRUST, why, "set it to true if you trust that code, or remove auto_map")
+            return
 
 
 def _head_size(found: Mapping[str, Any]) -> int | None:
@@ -95,15 +111,15 @@ def _beyond_packed(found: Mapping[str, Any]) -> str | None:
     return None
 
 
-def read(model: str) -> dict[str, Any] | None:
-    """The config.json of a folder, or of a model that the hub's cache holds; None where there is none to read."""
-    file: Any = Path(model) / "config.json"
+def read(model: str, name: str = "config.json") -> dict[str, Any] | None:
+    """A JSON file of a folder, or of a model that the hub's cache holds; None where there is none to read."""
+    file: Any = Path(model) / name
     if not os.path.isdir(model):
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
 
         try:
-            file = try_to_load_from_cache(model, "config.json")
+            file = try_to_load_from_cache(model, name)
         except HFValidationError:
             return None
     try:

@@ -1,5 +1,6 @@
 """The command line: one file per verb. `verl` and `justrl` are the same program."""
 
+import os
 import sys
 
 import typer
@@ -30,6 +31,8 @@ app.add_typer(data.app, name="data", epilog=data.EXAMPLE)
 def main() -> None:
     """Run a verb; a user's mistake is one line on standard error and exit code 2. No secret of a config is shown."""
     sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)  # type: ignore[assignment]
+    if sys.argv[1:2] != ["run"]:  # whose modules may stand in the working folder; another verb's may not
+        os.environ["PYTHONSAFEPATH"] = "1"  # for its subprocesses; from Python 3.11
     try:
         app()
     except UserError as error:

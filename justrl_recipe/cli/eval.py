@@ -56,6 +56,9 @@ def evaluate(
     grade_only: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Grade these samples; may be given several times.")
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run code that MODEL or the judge brings: Python files, pickled weights.")
+    ] = False,
     list_published: Annotated[bool, typer.Option("--list-published", help="Print the paper's table.")] = False,
 ) -> None:
     """Evaluate a model on the nine benchmarks."""
@@ -77,13 +80,13 @@ def evaluate(
         against = Path(model).resolve().name
     row = compare.find(against) if against else None
     try:
-        judging = checkpoint.find(judge) if judge else None
+        judging = checkpoint.find(judge, trust) if judge else None
         resources = Resources(tensor_parallel, max_num_seqs)
         if grade_only:
             refuse_generation_options(context)
             source = sources.from_files(grade_only)
         else:
-            found = checkpoint.find(str(model))
+            found = checkpoint.find(str(model), trust)
             wanted = tasks.load(benchmark or [], data, n, limit)
             source = sources.from_model(found, wanted, Sampling(temperature, top_p, max_tokens), seed, resources)
         if row and golden:

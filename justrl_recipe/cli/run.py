@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from justrl_recipe import checks, config
-from justrl_recipe.checks import Problem
+from justrl_recipe.checks import Problem, code
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
@@ -41,7 +41,7 @@ def run(
     skip = skip_check or []
     warnings = refuse(checks.kept(checks.of_config(composed, config.load_base()), skip))
     about = {**describe(request, composed), "skipped_checks": skip, "warnings": warnings}
-    notice(about)
+    notice(about, checks.usable(composed, config.load_base()))
     name = config.find_recipe(recipe).stem
     if dry_run:
         shown, _ = masked_config(placed(composed, out or RUNS / f"{name}-TIME"))
@@ -106,8 +106,8 @@ def refuse(found: list[Problem]) -> list[str]:
     return [str(problem) for problem in found]
 
 
-def notice(about: dict[str, Any]) -> None:
-    """Say on standard error what differs from the recipe."""
+def notice(about: dict[str, Any], composed: Config) -> None:
+    """Say on standard error what differs from the recipe, and what runs code without looking like it."""
     if about["scaled"]:
         print(
             f"{about['origin']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['origin']})",
@@ -116,6 +116,8 @@ def notice(about: dict[str, Any]) -> None:
     for deviation in about["deviations"]:
         values = f"recipe {json.dumps(deviation['recipe'])}, yours {json.dumps(deviation['yours'])}"
         print(f"deviation: {deviation['key']}: {values}", file=sys.stderr)
+    for line in code.unseen(composed):
+        print(f"runs code: {line}", file=sys.stderr)
 
 
 def make_embedded(resolved: dict[str, Any]) -> None:

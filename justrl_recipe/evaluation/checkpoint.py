@@ -13,11 +13,12 @@ from typing import Any
 
 from justrl_recipe.data import hub, schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import lora, trained
+from justrl_recipe.evaluation import lora, trained, untrusted
 from justrl_recipe.evaluation.trained import Template
 from justrl_recipe.run.log import errors
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
 MERGED = "merged"
 LORA_META = "lora_train_meta.json"  # which veRL saves beside the shards of a model with an adapter
 HUGGINGFACE = "huggingface"  # where veRL's trainers save a model for others, in the folder of its step
@@ -34,33 +35,38 @@ class Checkpoint:
         name: what it is called in results and paths.
         template: how its prompts were made in training, where a run says it.
         run: what its run says of it, for the results.
+        trust: run the Python code that it brings.
     """
 
     folder: Path
     name: str
     template: Template = field(default_factory=Template)
     run: Mapping[str, Any] | None = None
+    trust: bool = False
 
     def fingerprint(self) -> str:
         """A hash of the weights and the tokenizer: whether two evaluations are of the same model."""
         digest = hashlib.sha256()
         for file in sorted(self.folder.iterdir()):
-            if file.suffix in (".safetensors", ".bin", ".json", ".model", ".jinja", ".txt"):
+            if file.suffix in (".safetensors", ".bin", ".json", ".model", ".jinja", ".txt", ".py"):
                 digest.update(f"{file.name} {schema.sha256(file)}\n".encode())
         return digest.hexdigest()
 
 
-def find(model: str) -> Checkpoint:
+def find(model: str, trust: bool = False) -> Checkpoint:
     """The checkpoint that `model` names: a path where there is one, else a model on the Hugging Face hub.
 
     A run folder stands for its last checkpoint. A veRL checkpoint is merged first, beside its shards.
 
+    Args:
+        trust: run the code that its pickles and its Python files hold.
+
     Raises:
-        UserError: there is no such model, or something of it is missing.
+        UserError: there is no such model, something of it is missing, or it needs trust.
     """
     path = Path(model)
     if not path.exists():
-        return _from_hub(model)
+        return _from_hub(model, trust)
     if not path.is_dir():
         raise UserError(f"{model} is a file: give the model's folder")
     path = path.resolve()
@@ -68,16 +74,16 @@ def find(model: str) -> Checkpoint:
         if path.match(f"global_step_*/{inner}"):
             path = path.parents[inner.count("/")]
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
-        return _whole(Checkpoint(path, path.parent.name if path.name == HUGGINGFACE else path.name))
+        return _whole(Checkpoint(path, path.parent.name if path.name == HUGGINGFACE else path.name, trust=trust))
     run = path.parent.parent
     if not _is_checkpoint(path) and (folder := trained.checkpoints(path)):
         path, run = _last_step(folder), path
     if _is_checkpoint(path):
-        return _of_run(path, run)
+        return _of_run(path, run, trust)
     raise UserError(f"{model} is no model folder (no config.json), no run folder and no veRL checkpoint (no actor/)")
 
 
-def _of_run(checkpoint: Path, run: Path) -> Checkpoint:
+def _of_run(checkpoint: Path, run: Path, trust: bool) -> Checkpoint:
     """A veRL checkpoint, with what its run's folder says of it."""
     name = f"{run.name}-{checkpoint.name}" if run.name else checkpoint.name
     about, template = None, trained.template(run)  # before the merger, which takes long
@@ -86,13 +92,13 @@ def _of_run(checkpoint: Path, run: Path) -> Checkpoint:
         if steps and step < steps:
             print(f"{run} was to train {steps:,} steps: step {step:,} is evaluated", file=sys.stderr)
         about = trained.about(run, step)
-    folder = merged(checkpoint, trained.require_plain_lora(run))
+    folder = merged(checkpoint, trained.require_plain_lora(run), trust)
     if adapter := lora.record(folder):
         if adapter["kept_in_bfloat16"] < KEPT:
             share = f"{adapter['kept_in_bfloat16']:.0%} of what the LoRA adapter of {checkpoint.name} changes"
             print(f"bfloat16, which vLLM uses on a GPU, keeps {share}", file=sys.stderr)
         about = {**about, "lora": adapter} if about else about
-    return _whole(Checkpoint(folder, name, template, about))
+    return _whole(Checkpoint(folder, name, template, about, trust))
 
 
 def _is_checkpoint(folder: Path) -> bool:
@@ -118,6 +124,7 @@ def _whole(checkpoint: Checkpoint) -> Checkpoint:
         raise UserError(f"{folder}: {missing} is missing, which its index names: copy the folder again")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(f"{folder}: no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
+    untrusted.require_tensors(folder)
     return checkpoint
 
 
@@ -133,7 +140,7 @@ def _missing_weights(folder: Path) -> str | None:
     return None
 
 
-def merged(checkpoint: Path, with_adapter: bool) -> Path:
+def merged(checkpoint: Path, with_adapter: bool, trust: bool) -> Path:
     """The Hugging Face folder of a veRL checkpoint (global_step_N), made by veRL's merger where it is not there yet.
 
     It is there where the run's `checkpoint.save_contents` has `hf_model`, but for a run with LoRA, whose saved model
@@ -141,6 +148,7 @@ def merged(checkpoint: Path, with_adapter: bool) -> Path:
 
     Args:
         with_adapter: the run's config says that it trained a LoRA adapter.
+        trust: run the code that its shards and its model hold.
 
     Raises:
         UserError: shards are missing, or the merger failed; with its error.
@@ -156,8 +164,7 @@ def merged(checkpoint: Path, with_adapter: bool) -> Path:
     print(f"merging {checkpoint.name} into {target} (first use)", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix=".merged-", dir=checkpoint) as scratch:
         made = Path(scratch, MERGED)
-        folders = ["--local_dir", str(actor), "--target_dir", str(made)]
-        _run(checkpoint, Path(scratch, "log"), "verl.model_merger", "merge", "--backend", "fsdp", *folders)
+        _merge(checkpoint, made, Path(scratch, "log"), trust)
         if (made / lora.ADAPTER).is_dir():
             lora.fold(made, checkpoint)
         elif with_adapter:
@@ -203,24 +210,29 @@ def _require_shards(checkpoint: Path, shards: Sequence[Path]) -> None:
         raise UserError(f"{checkpoint} is of a quantised model, which veRL's merger cannot write")
 
 
-def _run(checkpoint: Path, log: Path, *module: str) -> None:
-    """Run a module in a process of its own.
+def _merge(checkpoint: Path, target: Path, log: Path, trust: bool) -> None:
+    """Run veRL's merger in a process of its own.
 
     Raises:
-        UserError: it failed; with its error.
+        UserError: it failed, with its error; or the checkpoint holds code that is not trusted.
     """
+    folders = ["--local_dir", str(checkpoint / "actor"), "--target_dir", str(target)]
+    command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", *folders]
+    env = None if trust else untrusted.environment()
     with log.open("wb") as output:
-        command = [sys.executable, "-m", *module]
-        done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        streams: Any = {"stdout": output, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        done = subprocess.run([*command, *["--trust-remote-code"] * trust], env=env, **streams)
     if done.returncode != 0:
         found = errors(log) or [f"exit code {done.returncode}"]
+        if not trust and (code := untrusted.refused(log)):
+            raise UserError(f"{checkpoint} brings {code}: {untrusted.FIX}")
         raise UserError(f"cannot merge {checkpoint}: {found[-1]}")
 
 
-def _from_hub(name: str) -> Checkpoint:
+def _from_hub(name: str, trust: bool) -> Checkpoint:
     hub.require_name(name)
     from huggingface_hub import snapshot_download
 
     with hub.reaching(name, "give a local folder, or mend the name"):
-        folder = snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"])
-    return _whole(Checkpoint(Path(folder), name.rpartition("/")[2]))
+        folder = snapshot_download(name, allow_patterns=HUB_FILES + ["*.py"] * trust)
+    return _whole(Checkpoint(Path(folder), name.rpartition("/")[2], trust=trust))

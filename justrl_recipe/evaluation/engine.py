@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from justrl_recipe.data.columns import first_line
+from justrl_recipe.evaluation import untrusted
 from justrl_recipe.evaluation.job import Generated, Job, Refused
 from justrl_recipe.processes import end_with_parent
 
@@ -28,14 +29,18 @@ def prompt_ids(job: Job) -> tuple[list[list[int]], int]:
     """Each prompt in the model's chat template, as token ids, and the context that the longest needs.
 
     Raises:
-        NotPossible: no tokenizer, no chat template, or more tokens than the model's context holds.
+        NotPossible: no tokenizer, no chat template or a broken one, code of the model's own that is not trusted, or
+            more tokens than the model's context holds.
     """
+    from jinja2 import TemplateError
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        context = AutoConfig.from_pretrained(job.model).max_position_embeddings
-        tokenizer = AutoTokenizer.from_pretrained(job.model)
+        context = AutoConfig.from_pretrained(job.model, trust_remote_code=job.trust).max_position_embeddings
+        tokenizer = AutoTokenizer.from_pretrained(job.model, trust_remote_code=job.trust)
     except (OSError, ValueError, AttributeError) as error:
+        if untrusted.CUSTOM_CODE in str(error):
+            raise NotPossible(f"{job.model} brings {untrusted.OWN_CODE}: {untrusted.FIX}") from error
         raise NotPossible(f"cannot read the model {job.model}: {first_line(error)}") from error
     if job.template.custom:
         tokenizer.chat_template = job.template.custom
@@ -44,7 +49,10 @@ def prompt_ids(job: Job) -> tuple[list[list[int]], int]:
     ids = []
     for prompt in job.prompts:
         options = {**job.template.arguments, "add_generation_prompt": True, "return_dict": False}
-        ids.append(tokenizer.apply_chat_template(job.template.messages(prompt.text), **options))
+        try:  # transformers renders it in jinja2's sandbox
+            ids.append(tokenizer.apply_chat_template(job.template.messages(prompt.text), **options))
+        except TemplateError as error:
+            raise NotPossible(f"the chat template of {job.model} fails: {first_line(error)}") from error
         if len(ids[-1]) + job.sampling.max_tokens > context:
             raise NotPossible(_too_long(prompt.name, len(ids[-1]), job, context))
     return ids, max(map(len, ids)) + job.sampling.max_tokens
@@ -67,6 +75,7 @@ def start(job: Job, context: int) -> Any:
     return LLM(
         job.model,
         max_model_len=context,
+        trust_remote_code=job.trust,
         tensor_parallel_size=job.resources.tensor_parallel,
         dtype="float32" if on_cpu else "auto",
         enforce_eager=on_cpu,

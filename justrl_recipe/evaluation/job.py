@@ -46,6 +46,7 @@ class Job:
         model: a Hugging Face folder.
         prompts: also those that no request asks for: the engine's context is made for the longest.
         template: how they become tokens.
+        trust: run the Python code that the model brings.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Job:
     sampling: Sampling
     resources: Resources
     template: Template = field(default_factory=Template)
+    trust: bool = False
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def ask(
     replies = {line.get("asked"): line.get("reply") for line in lines}
     missing = [number for number, digest in enumerate(digests) if digest not in replies]
     requests = [Request(number, 0) for number in missing]
-    job = Job(str(checkpoint.folder), prompts, requests, SAMPLING, resources, checkpoint.template)
+    job = Job(str(checkpoint.folder), prompts, requests, SAMPLING, resources, checkpoint.template, checkpoint.trust)
     with appending(folder.verdicts) as append, closing(generate(job, "judging", folder.path)) as finished:
         for response in finished:
             number = missing[response.index]

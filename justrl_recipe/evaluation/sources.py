@@ -114,7 +114,7 @@ def _sample(
     wanted = [key for task in tasks for key in task.sample_keys()]
     missing = [key for key in wanted if key not in known]
     requests = [Request(places[key[:2]], seed_of(key, seed)) for key in missing]
-    job = Job(str(checkpoint.folder), prompts, requests, sampling, resources, checkpoint.template)
+    job = Job(str(checkpoint.folder), prompts, requests, sampling, resources, checkpoint.template, checkpoint.trust)
     with appending(folder.samples) as append, closing(generate(job, "generating", folder.path)) as finished:
         for response in finished:
             key = missing[response.index]
