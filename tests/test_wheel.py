@@ -1,5 +1,6 @@
 """The package as it is installed: wheel and editable."""
 
+import hashlib
 import os
 import platform
 import shutil
@@ -21,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("dist")
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT], check=True, capture_output=True)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, ROOT]
+    subprocess.run(command, check=True, capture_output=True)
     return next(out.glob("*.whl"))
 
 
@@ -43,11 +45,14 @@ def test_the_wheel_puts_one_name_into_site_packages_and_holds_every_file(wheel):
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory, wheel) -> Path:
-    """What `requirements/offline pack` makes, with the package's own wheel alone."""
+    """What `requirements/offline pack` makes, with the package's own wheel alone, and a file that is not listed."""
     folder = tmp_path_factory.mktemp("packed")
     (folder / "wheels").mkdir()
     shutil.copy(wheel, folder / "wheels")
+    (folder / "wheels/unlisted-1-py3-none-any.whl").touch()
     (folder / "python").write_text(f"Python {platform.python_version()}\n")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (folder / "requirements.txt").write_text(f"./wheels/{wheel.name} --hash=sha256:{digest}\n")
     return folder
 
 
@@ -75,6 +80,35 @@ def test_wheels_of_another_python_are_not_installed(packed, tmp_path):
     assert refused.returncode == 2 and "packed with Python 3.9" in refused.stderr
     assert not (tmp_path / "venv").exists()
     assert offline("install", other).returncode == 2
+
+
+def altered(folder: Path, wheel: str) -> None:
+    with zipfile.ZipFile(folder / "wheels" / wheel, "a") as archive:
+        archive.writestr("justrl_recipe/more.py", "")
+
+
+def unhashed(folder: Path, wheel: str) -> None:
+    (folder / "requirements.txt").write_text(f"./wheels/{wheel}\n")
+
+
+def missing(folder: Path, wheel: str) -> None:
+    (folder / "wheels" / wheel).unlink()
+
+
+@pytest.mark.parametrize(
+    ("tamper", "said"), [(altered, "Expected sha256"), (unhashed, "Hashes are required"), (missing, "No such file")]
+)
+def test_wheels_that_are_not_as_packed_are_not_installed(packed, wheel, tamper, said, tmp_path):
+    folder = shutil.copytree(packed, tmp_path / "folder")
+    tamper(folder, wheel.name)
+    refused = offline("install", folder, tmp_path / "venv")
+    assert refused.returncode and said in refused.stderr and wheel.name in refused.stderr
+    assert not (tmp_path / "venv/bin/verl").exists()
+
+
+def test_nothing_is_packed_into_a_folder_that_exists(packed):
+    refused = offline("pack", packed)
+    assert refused.returncode == 2 and "exists: remove it" in refused.stderr
 
 
 @pytest.mark.parametrize("command", ["verl", "justrl"])
