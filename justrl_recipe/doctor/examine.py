@@ -4,6 +4,7 @@ import os
 import platform
 import resource
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -56,6 +57,7 @@ def examine(progress: Callable[[Sequence[str]], None]) -> list[Check]:
         judge.shared_memory(free_bytes("/dev/shm"), needed_shared_memory(on_gpu)),
         judge.memory(free),
         judge.disk(free_bytes("."), on_gpu),
+        judge.network(os.environ.get("RAY_ADDRESS"), os.environ.get("RAY_AUTH_MODE"), ip_addresses()),
         judge.open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
     ]
 
@@ -86,6 +88,12 @@ def visible_gpus() -> int:
     there = sum(line.startswith("GPU ") for line in listed.splitlines())
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     return there if chosen is None else min(there, sum(one.strip() not in ("", "-1") for one in chosen.split(",")))
+
+
+def ip_addresses() -> list[str]:
+    """This machine's addresses."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    return [a.address for found in psutil.net_if_addrs().values() for a in found if a.family in families]
 
 
 def free_bytes(folder: str) -> int:

@@ -1,9 +1,10 @@
 """Turns what was found into answers, each with the command that mends it; touches nothing."""
 
+import ipaddress
 import math
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
@@ -111,6 +112,31 @@ def disk(free: int, on_gpu: bool) -> Check:
     need = 20 * 10**9 if on_gpu else GIB
     what = "one checkpoint of 1.5 B parameters; the whole recipe keeps 88" if on_gpu else "log, data and a checkpoint"
     return room("disk", free, need, what, "verl run RECIPE --out FOLDER   (on a larger disk)")
+
+
+def network(cluster: str | None, auth_mode: str | None, addresses: Iterable[str]) -> Check:
+    """Would a run listen where strangers reach it?
+
+    Args:
+        cluster: `RAY_ADDRESS`, the Ray cluster that a run would join.
+        auth_mode: `RAY_AUTH_MODE`, Ray's own check of who connects.
+        addresses: this machine's.
+    """
+    if not cluster:
+        return Check("network", "ok", "a run listens on loopback alone")
+    public = sorted(address for address in addresses if _is_public(address))
+    if not public:
+        return Check(
+            "network", "ok", f"a run in the cluster {cluster} listens on private addresses (docs/security.md)"
+        )
+    says = f"a run in the cluster {cluster} listens on {', '.join(public)}, where TransferQueue runs what it is sent"
+    if auth_mode != "token":
+        says += "; Ray asks no one for a token"
+    return Check("network", "problem", says, "let only the job's own nodes in: docs/security.md, Several nodes")
+
+
+def _is_public(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_global
 
 
 def room(name: str, free: int, need: int, what: str, mend: str) -> Check:
