@@ -98,7 +98,8 @@ NO_UNIT = set(
 )
 # Words for numbers that are not in SCALES.
 NUMERAL = re.compile(
-    r"(?i)\w*illi(?:on|ard)(?:th)?s?|\w+(?:teen|ty|en|el|n|r|f|x|v)ths?|(?:tens?|ones?|scores?|lakhs?|crores?|milles?|ppm|ppb|ppt)"
+    r"(?i)\w*illi(?:on|ard)(?:th)?s?|\w*(?:teen|hundred|thousand|\bfif|six|seven|eigh|nin|\bten|eleven|twelf)ths?"
+    r"|\w+tieths?|(?:tens?|ones?|scores?|lakhs?|crores?|milles?|ppm|ppb|ppt)"
 )
 NO_NOUN = {"units", "unit"}
 
@@ -130,15 +131,13 @@ def _marked(found: str, number_follows: bool) -> str:
         tokens = tokens[1:]
         if tokens[:1] == ["of"]:
             tokens = tokens[1:]
-    words = [_singular(token.lower()) for token in tokens]
-    if any(word in NO_UNIT or word in SCALES for word in (*words, *map(str.lower, tokens))):
+    singulars = [_singular(token.lower()) for token in tokens]
+    if any(word in NO_UNIT or word in SCALES for word in (*singulars, *map(str.lower, tokens))):
         return found
     if any(map(NUMERAL.fullmatch, tokens)):
         return found
-    if number_follows and not all(word in NAMES or token in NAMES for word, token in zip(words, tokens, strict=True)):
+    if number_follows and not all(map(NAMES.__contains__, singulars)):
         return found
-    if any(re.fullmatch(r"\w+(?:ieth|[^n]th)s?", token) for token in tokens):
-        return found  # twentieths
     if any(len(token.split("^")[0]) == 1 and token != "/" and token.split("^")[0] not in NAMES for token in tokens):
         return found  # a variable in upright letters
     unit = canonical(tokens)
