@@ -1,6 +1,7 @@
 """The product: `verl run` trains, on real veRL, Ray, FSDP, TransferQueue and vLLM; and ends whole."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -118,10 +119,12 @@ class Listeners(threading.Thread):
             time.sleep(0.5)
 
     def look(self, child: psutil.Process) -> None:
+        name = " ".join(child.cmdline())[:60]
         for connection in child.net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN:
-                self.addresses.setdefault(connection.laddr.ip, set()).add(" ".join(child.cmdline())[:60])
-                if "vLLMHttpServer" in child.cmdline()[0] and 401 not in self.answers:
+                address = connection.laddr.ip.removeprefix("::ffff:")  # IPv4's addresses in IPv6
+                self.addresses.setdefault(address, set()).add(name)
+                if "vLLMHttpServer" in name and 401 not in self.answers:
                     self.answers.add(status(f"http://127.0.0.1:{connection.laddr.port}/v1/models"))
 
 
@@ -130,7 +133,7 @@ def status(url: str) -> int:
         return urllib.request.urlopen(url, timeout=2).status
     except urllib.error.HTTPError as error:
         return error.code
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return 0  # no HTTP, or not yet
 
 
@@ -157,7 +160,8 @@ MY_REWARD = """\
 import os
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, api_key=None, **kwargs):
-    assert os.environ["WANDB_API_KEY"] == "planted-wandb" and api_key == "planted-reward", "the true values"
+    planted = "-detnalp"[::-1]  # this file is copied as it is
+    assert os.environ["WANDB_API_KEY"] == planted + "wandb" and api_key == planted + "reward", "the true values"
     print("used", api_key, repr(api_key), os.environ["WANDB_API_KEY"])
     right = ground_truth in solution_str
     return {"score": 1.0 if right else 0.0, "acc": right, "pred": None}

@@ -268,14 +268,14 @@ def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
     if _has_pieces(function):
         yield from _in_each_piece(function, symbols)
         for magnitude in MAGNITUDES if finest == FINEST else range(-3, 5):
-            chosen = [CHANCE.choice((1, -1)) for _ in symbols]
+            sides = [CHANCE.choice((1, -1)) for _ in symbols]
             for side in (1, -1):
                 yield {
                     symbol: side * one * _fraction(finest) * Integer(10) ** magnitude
-                    for symbol, one in zip(symbols, chosen, strict=True)
+                    for symbol, one in zip(symbols, sides, strict=True)
                 }
     if not function.has(factorial, binomial):
-        signs: list[tuple[int, ...]] = list(itertools.islice(itertools.product((-1, 1), repeat=len(symbols)), TRIES))
+        signs = list(itertools.islice(itertools.product((-1, 1), repeat=len(symbols)), TRIES))
         CHANCE.shuffle(signs)
         for chosen in itertools.islice(itertools.cycle(signs), max(TRIES // 2, len(signs))):
             yield {symbol: one * _fraction(finest) for symbol, one in zip(symbols, chosen, strict=True)}
