@@ -1,5 +1,6 @@
 """Code and models that a config names: found by their files, with nothing imported."""
 
+import hashlib
 import json
 import sys
 from importlib.util import find_spec
@@ -193,6 +194,9 @@ def test_verls_reward_workers_still_trust_every_tokenizer():
     assert "self.input_tokenizer = hf_tokenizer(input_tokenizer_local_path, trust_remote_code=True)" in source
 
 
+MINE = hashlib.sha256(b"def compute_score(): ...\n").hexdigest()
+
+
 @pytest.mark.parametrize(
     ("overrides", "named"),
     [
@@ -206,13 +210,24 @@ def test_verls_reward_workers_still_trust_every_tokenizer():
         (("trainer.resume_mode=auto", "trainer.default_local_dir=saved"), "checkpoints in saved"),
         (("trainer.resume_mode=auto", "trainer.default_local_dir=new"), None),
         (("skip.rollout_tq.enable=true", "skip.rollout_tq.dump_dir=dumps"), "skip.rollout_tq.dump_dir=dumps"),
+        (("reward.custom_reward_function.path=mine.py",), f"path=mine.py (SHA-256 {MINE})"),
+        (("reward.custom_reward_function.path=file://mine.py",), f"path=file://mine.py (SHA-256 {MINE})"),
+        (("data.custom_cls.path=mine.py", "data.custom_cls.name=compute_score"), f"(SHA-256 {MINE})"),
+        (
+            ("actor_rollout_ref.model.external_lib=[justrl_recipe.verl_hooks.extensions,yaml]",),
+            "external_lib=yaml (SHA",
+        ),
+        (("trainer.checkpoint_callback_class=json.decoder.JSONDecoder",), "=json.decoder.JSONDecoder (SHA-256"),
+        (("actor_rollout_ref.actor.optim._target_=json.JSONDecoder",), "_target_=json.JSONDecoder (SHA-256"),
+        (("reward.custom_reward_function.path=pkg://not_there.reward",), "path=pkg://not_there.reward"),
     ],
 )
-def test_what_runs_code_without_looking_like_it_is_named_before_a_run(tmp_path, monkeypatch, overrides, named):
+def test_what_runs_code_of_others_is_named_before_a_run(tmp_path, monkeypatch, overrides, named):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "latest_checkpointed_iteration.txt").write_text("3")
-    found = list(code.unseen(composed(*overrides)))
+    (tmp_path / "mine.py").write_text("def compute_score(): ...\n")
+    found = list(code.executed(composed(*overrides), load_base()))
     assert (len(found) == 1 and named in found[0]) if named else not found
 
 

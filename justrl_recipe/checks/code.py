@@ -1,10 +1,11 @@
 """Modules, classes and files of code that a config names: looked up by their files, nothing is imported."""
 
 import ast
+import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
@@ -35,24 +36,20 @@ CLASSES = (
     f"{AGENT}.agent_loop_manager_class",
     "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls",
 )
+INSTALLED = ("justrl_recipe", "verl", "vllm", "torch", "transformers", "ray")  # what every run executes
 FILES = (f"{AGENT}.agent_loop_config_path", f"{MULTI_TURN}.tool_config_path", f"{MULTI_TURN}.function_tool_path")
 
 
 def problems(config: Config, base: Config) -> Iterator[Problem]:
     """Code that is not there, or lacks the name that is looked for in it."""
     values = config.flat
-    named = dict(MODULES_OR_FILES)
-    if values.get(f"{MANAGER}.source") == "importlib":
-        named[f"{MANAGER}.module.path"] = f"{MANAGER}.name"
-    for key, name_key in named.items():
+    for key, name_key in _modules_or_files(values).items():
         if why := _missing(values.get(key), values.get(name_key)):
             yield _problem(key, *why)
-    for key in MODULES:
-        for module in values[key] if isinstance(values.get(key), list) else [values.get(key)]:
-            if module and (why := missing_module(str(module))):
-                yield _problem(key, *why)
-    targets = (key for key in values if key.endswith("._target_") and values[key] != base.flat.get(key))
-    for key in (*CLASSES, *targets):
+    for key, module in _modules(values):
+        if why := missing_module(module):
+            yield _problem(key, *why)
+    for key in _classes(values, base):
         if values.get(key) and (why := missing_class(str(values[key]))):
             yield _problem(key, *why)
     for key in FILES:
@@ -60,9 +57,17 @@ def problems(config: Config, base: Config) -> Iterator[Problem]:
             yield _problem(key, f"no file {values[key]}", "give a file, or remove the override")
 
 
-def unseen(config: Config) -> Iterator[str]:
-    """What a run executes that does not look like code: Python files of a model, and pickles."""
+def executed(config: Config, base: Config) -> Iterator[str]:
+    """What a run executes beyond the installed stack: files and modules that the config names, with a file's hash, the
+    Python files of a model, and pickles."""
     values = config.flat
+    named = [(key, str(values[key])) for key in _modules_or_files(values) if values.get(key)]
+    named += _modules(values)
+    named += [(key, str(values[key])) for key in _classes(values, base) if values.get(key)]
+    named += [(key, str(values[key])) for key in FILES if values.get(key)]
+    for key, value in named:
+        if value.removeprefix("pkg://").replace("/", ".").split(".")[0] not in INSTALLED:
+            yield f"{key}={value}{_with_hash(value)}"
     if values.get(f"{MODEL}.trust_remote_code"):
         yield f"{MODEL}.trust_remote_code=true: the Python files of {values[f'{MODEL}.path']} are run"
     mode, local = values.get("trainer.resume_mode"), values.get("trainer.default_local_dir")
@@ -73,6 +78,30 @@ def unseen(config: Config) -> Iterator[str]:
     for name in ("rollout", "rollout_tq", "async_rollout"):  # dumps of responses, loaded in place of generating them
         if values.get(f"skip.{name}.enable"):
             yield f"skip.{name}.dump_dir={values.get(f'skip.{name}.dump_dir')}: {PICKLES}"
+
+
+def _modules_or_files(values: Mapping[str, Any]) -> dict[str, str]:
+    if values.get(f"{MANAGER}.source") == "importlib":
+        return {**MODULES_OR_FILES, f"{MANAGER}.module.path": f"{MANAGER}.name"}
+    return MODULES_OR_FILES
+
+
+def _modules(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    lists = (
+        (key, values[key] if isinstance(values[key], list) else [values[key]]) for key in MODULES if key in values
+    )
+    return [(key, str(module)) for key, modules in lists for module in modules if module]
+
+
+def _classes(values: Mapping[str, Any], base: Config) -> list[str]:
+    return [*CLASSES, *(key for key in values if key.endswith("._target_") and values[key] != base.flat.get(key))]
+
+
+def _with_hash(value: str) -> str:
+    """` (SHA-256 ...)` of the Python file that a path or a dotted name leads to."""
+    path = Path(value.removeprefix("file://"))
+    file = path if path.is_file() else find(value.removeprefix("pkg://").replace("/", "."))[0]
+    return f" (SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()})" if file else ""
 
 
 def _problem(key: str, why: str, fix: str) -> Problem:

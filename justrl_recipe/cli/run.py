@@ -40,8 +40,9 @@ def run(
     composed = config.load(request)
     skip = skip_check or []
     warnings = refuse(checks.kept(checks.of_config(composed, config.load_base()), skip))
-    about = {**describe(request, composed), "skipped_checks": skip, "warnings": warnings}
-    notice(about, checks.usable(composed, config.load_base()))
+    executed = list(code.executed(checks.usable(composed, config.load_base()), config.load_base()))
+    about = {**describe(request, composed), "code": executed, "skipped_checks": skip, "warnings": warnings}
+    notice(about)
     name = config.find_recipe(recipe).stem
     if dry_run:
         shown, _ = masked_config(placed(composed, out or RUNS / f"{name}-TIME"))
@@ -106,8 +107,8 @@ def refuse(found: list[Problem]) -> list[str]:
     return [str(problem) for problem in found]
 
 
-def notice(about: dict[str, Any], composed: Config) -> None:
-    """Say on standard error what differs from the recipe, and what runs code without looking like it."""
+def notice(about: dict[str, Any]) -> None:
+    """Say on standard error what differs from the recipe, and what code of others is run."""
     if about["scaled"]:
         print(
             f"{about['origin']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['origin']})",
@@ -116,7 +117,7 @@ def notice(about: dict[str, Any], composed: Config) -> None:
     for deviation in about["deviations"]:
         values = f"recipe {json.dumps(deviation['recipe'])}, yours {json.dumps(deviation['yours'])}"
         print(f"deviation: {deviation['key']}: {values}", file=sys.stderr)
-    for line in code.unseen(composed):
+    for line in about["code"]:
         print(f"runs code: {line}", file=sys.stderr)
 
 

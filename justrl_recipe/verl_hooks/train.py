@@ -57,7 +57,7 @@ def task_runner(shown: Shown) -> Any:
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1
 
-    class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
+    class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class.__ray_actor_class__):
         def run(self, config: DictConfig) -> None:
             patches.track_masked_config(shown)
             super().run(config)
