@@ -9,6 +9,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
+from justrl_recipe import files
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 
@@ -152,15 +153,21 @@ def _python(origin: str | Path | None) -> Path | None:
     return Path(origin) if origin is not None and Path(origin).suffix == ".py" else None
 
 
-def defines(file: Path, name: str) -> bool:
-    """Whether a Python file gives a name a meaning at its top level, as far as can be told without running it."""
+def defines(file: Path, name: str, seen: frozenset[Path] = frozenset()) -> bool:
+    """Whether a Python file gives a name a meaning at its top level, as far as can be told without running it.
+
+    Args:
+        seen: files that have been looked at, which may import each other.
+    """
     try:
-        body = ast.parse(file.read_bytes()).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
+        body = ast.parse(files.read_bytes(file)).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError, files.Unreadable):
         return False
     names = set(_names(body))
     stars = [file.parent / f"{module[1:]}.py" for module in names if module.startswith(".")]
-    return bool(names & {name, "*", "__getattr__"}) or any(defines(star, name) for star in stars if star != file)
+    return bool(names & {name, "*", "__getattr__"}) or any(
+        defines(star, name, seen | {file}) for star in stars if star not in seen | {file}
+    )
 
 
 def _names(body: list[ast.stmt]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import typer
 from justrl_recipe.cli import cat, cp, data, doctor, eval, ls, plan, report, run, validate
 from justrl_recipe.errors import UserError
 from justrl_recipe.masking import MaskedStream
+from justrl_recipe.terminal import warn
 
 app = typer.Typer(
     help="JustRL on veRL: one stage of GRPO, fixed hyperparameters, a rule-based reward.",
@@ -36,5 +37,5 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        warn(f"error: {error}")
         sys.exit(2)

@@ -8,7 +8,9 @@ gigabytes is refused before it is unpacked.
 
 import contextlib
 import json
+import os
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from justrl_recipe import files
 from justrl_recipe.errors import UserError
 
 SUFFIXES = (".parquet", ".json", ".jsonl")  # that veRL reads
@@ -27,7 +30,12 @@ BUFFER = 1 << 20  # bytes of a column that are read at once
 ROW_BYTES = 16 << 20  # of one row's text
 BATCH_BYTES = 64 << 20
 CHUNK_BYTES, CHUNK_RATIO = 256 << 20, 1000  # a column chunk that is larger and compresses better is no text
+MOST_ROWS, ROWS_PER_BYTE = 10_000_000, 10  # a larger file with more rows to a byte holds nothing
 VALUES_PER_ROW = 100  # of a list column, on average over a row group
+OUTSIDE = numpy.ones(256, bool)  # bytes that no JSON has outside of objects and lists
+OUTSIDE[list(b" \t\r\n[]{}")] = False
+LEVELS = numpy.zeros(256, numpy.int8)
+LEVELS[list(b"[{")], LEVELS[list(b"]}")] = 1, -1
 HOW = "`verl data train` and `verl data benchmarks` prepare files"
 
 
@@ -110,12 +118,13 @@ def _content_text(content: Any) -> str:
 
 
 def require_file(file: Path) -> None:
-    if file.is_dir():
+    if os.path.isdir(file):  # Path.is_dir raises at a name that no file can have
         raise UserError(f"{file} is a folder: give a file")
-    if not file.is_file():
+    if not os.path.lexists(file):
         raise UserError(f"no file {file}")
-    if file.stat().st_size == 0:
-        raise UserError(f"{file} is empty")
+    with files.open_bytes(file) as opened:
+        if not os.fstat(opened.fileno()).st_size:
+            raise UserError(f"{file} is empty")
 
 
 @contextlib.contextmanager
@@ -155,6 +164,9 @@ def parquet_batches(file: Path, columns: list[str], rows: int = BATCH_ROWS) -> I
             for number, leaf in enumerate(leaves)
             if any(leaf.path == column or leaf.path.startswith(f"{column}.") for column in columns)
         }
+        rows_in_all, size = plain.metadata.num_rows, os.path.getsize(file)
+        if rows_in_all > MOST_ROWS and rows_in_all > ROWS_PER_BYTE * size:
+            raise UserError(f"{file}: {rows_in_all:,} rows in {size:,} bytes")
         for group in range(plain.metadata.num_row_groups):
             _require_bounded(file, plain.metadata.row_group(group), needed)
         texts = [leaves[number].path for number in needed if leaves[number].physical_type == "BYTE_ARRAY"]
@@ -338,6 +350,7 @@ def _of_json(file: Path, prompt_key: str) -> Iterator[Batch]:
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     datasets.disable_progress_bars()
+    _require_safe(file)
     done = 0
     with tempfile.TemporaryDirectory() as cache, reading(file, "JSON that veRL reads"):
         try:
@@ -356,6 +369,30 @@ def _of_json(file: Path, prompt_key: str) -> Iterator[Batch]:
             done += len(rows["data_source"])
     if not done:
         raise UserError(f"{file} has no rows")
+
+
+def _require_safe(file: Path) -> None:
+    """Check a JSON file for what ends this process, as Arrow 26 reads it: deep nesting, and a row that is null.
+
+    Raises:
+        UserError: it is nested too deep, or holds something outside of objects and lists.
+    """
+    depth, quotes, rest = 0, 0, b""
+    with reading(file, "JSON that veRL reads"), files.open_bytes(file) as opened:
+        if opened.read(len(BOM_UTF8)) != BOM_UTF8:
+            opened.seek(0)
+        while piece := opened.read(BUFFER):
+            whole = (rest + piece).rstrip(b"\\")  # what a backslash escapes may be in the next piece
+            rest = (rest + piece)[len(whole) :]
+            found = numpy.frombuffer(whole.replace(b"\\\\", b"").replace(b'\\"', b""), numpy.uint8)
+            counted = quotes + numpy.cumsum(found == ord('"'))
+            depths = depth + numpy.cumsum(numpy.where(counted % 2, 0, LEVELS[found]))
+            if depths.max(initial=0) > files.MOST_DEEP:
+                raise UserError(f"{file}: nested deeper than {files.MOST_DEEP} levels")
+            if ((depths <= 0) & OUTSIDE[found]).any():
+                raise UserError(f"{file} is no JSON that veRL reads: it has a row that is no object")
+            if len(found):
+                depth, quotes = int(depths[-1]), int(counted[-1])
 
 
 def _require_row(file: Path, row: int, column: str, prompt: Any, reward_model: Any) -> None:
