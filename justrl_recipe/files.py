@@ -3,6 +3,7 @@
 Every function here reads a regular file in bounded time and memory, or raises `Unreadable`.
 """
 
+import io
 import json
 import os
 import re
@@ -19,6 +20,8 @@ MEGABYTE = 1 << 20
 TEXT_BYTES = 8 * MEGABYTE  # of a file that is read at once; as JSON it may take 30 times its size in memory
 YAML_BYTES = MEGABYTE
 LINE_BYTES = 16 * MEGABYTE  # of a line of a file that is read line by line
+PIECE = 1 << 16  # characters of a JSON array that are read at once
+SPACE = re.compile(r"\s*")
 YAML_NODES = 100_000  # with every alias in place
 MOST_DEEP = 100  # levels, so that what is read can also be written
 # An integer that takes long to read, cannot be printed, or overflows.
@@ -173,6 +176,54 @@ def lines(file: Path, limit: int = LINE_BYTES) -> Iterator[bytes]:
                 yield line
     except OSError as error:
         raise Unreadable(f"cannot read {file}: {error.strerror}") from error
+
+
+def json_rows(file: Path) -> Iterator[Any]:
+    """What stands in each line of a file, or the elements of its one array.
+
+    Raises:
+        Unreadable: it cannot be read, or a line has more than `LINE_BYTES`.
+        ValueError: it is no JSON, or an element has more than `LINE_BYTES`.
+        RecursionError: an element is nested too deep.
+    """
+    if starts_array(file):
+        yield from _elements(file)
+    else:
+        yield from (parse_json(line.decode()) for line in lines(file) if line.strip())
+
+
+def starts_array(file: Path) -> bool:
+    with open_bytes(file) as start:
+        return start.read(1) == b"["
+
+
+def _elements(file: Path) -> Iterator[Any]:
+    """The elements of a JSON array; read in pieces, they take little memory. Ends at the first that is no object."""
+    decoder, at, after_comma = json.JSONDecoder(), 1, False
+    with io.TextIOWrapper(open_bytes(file), encoding="utf-8") as text:
+        buffer = text.read(PIECE)
+        while after_comma or not buffer.startswith("]", at := _skip_space(buffer, at)):
+            try:
+                element, end = decoder.raw_decode(buffer, _skip_space(buffer, at))
+                end = _skip_space(buffer, end)
+                if isinstance(element, dict) and buffer[end : end + 1] not in (",", "]"):
+                    raise json.JSONDecodeError("Expecting , or ]", buffer, end)
+            except json.JSONDecodeError:  # also where the element goes on behind the buffer
+                if len(buffer) - at > LINE_BYTES:
+                    raise ValueError(f"a row has more than {LINE_BYTES // MEGABYTE} MB") from None
+                if not (more := text.read(max(PIECE, len(buffer) - at))):
+                    raise
+                buffer, at = buffer[at:] + more, 0
+                continue
+            yield element
+            after_comma = buffer[end : end + 1] == ","
+            at = end + after_comma
+        if (buffer[at + 1 :] + text.read(PIECE)).strip():
+            raise ValueError("there is something behind the array")
+
+
+def _skip_space(text: str, start: int) -> int:
+    return SPACE.match(text, start).end()  # type: ignore[union-attr]
 
 
 def require_regular(folder: Path) -> None:

@@ -1,6 +1,8 @@
 """The command line: one file per verb. `verl` and `justrl` are the same program."""
 
+import errno
 import os
+import sys
 import sys
 
 import typer
@@ -38,4 +40,9 @@ def main() -> None:
         app()
     except UserError as error:
         warn(f"error: {error}")
+        sys.exit(2)
+    except OSError as error:  # pathlib raises it, which takes other names that lead nowhere
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        warn(f"error: a name of {len(str(error.filename)):,} characters is too long for a file")
         sys.exit(2)

@@ -4,10 +4,7 @@ The schemas are veRL's (`prompt`, a text or messages, and `reward_model.ground_t
 (`problem` and `answer`). Parquet and JSON lines are read in batches, so a file may be larger than memory.
 """
 
-import io
-import json
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -24,8 +21,6 @@ from justrl_recipe.data.columns import Coded, require_file
 from justrl_recipe.errors import UserError
 
 BATCH_ROWS = 50_000
-PIECE = 1 << 16  # characters of a JSON array that are read at once
-SPACE = re.compile(r"\s*")
 EXACT_FLOAT = 2**53  # whole floats beyond it are rounded
 # (column of the problem, column of the ground truth), by name of the schema
 SCHEMAS = (("prompt", "reward_model"), ("problem", "answer"), ("question", "answer"))
@@ -130,49 +125,10 @@ def _read_json(file: Path) -> Iterator[Batch]:
 
 def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
     with columns.reading(file, "JSON (an array or a line per row)"):
-        with files.open_bytes(file) as start:
-            is_array = start.read(1) == b"["
-        for number, entry in enumerate(_elements(file) if is_array else _objects(file), 1):
+        for number, entry in enumerate(files.json_rows(file), 1):
             if not isinstance(entry, dict):
                 raise UserError(f"{file}: row {number} is no JSON object")
             yield entry
-
-
-def _objects(file: Path) -> Iterator[Any]:
-    return (files.parse_json(line.decode()) for line in files.lines(file) if line.strip())
-
-
-def _elements(file: Path) -> Iterator[Any]:
-    """The elements of a JSON array, up to the first that is no object; read in pieces, they take little memory.
-
-    Raises:
-        ValueError: it is no JSON array, or an element is longer than `files.LINE_BYTES`.
-    """
-    decoder, at, after_comma = json.JSONDecoder(), 1, False
-    with io.TextIOWrapper(files.open_bytes(file), encoding="utf-8") as text:
-        buffer = text.read(PIECE)
-        while after_comma or not buffer.startswith("]", at := _skip_space(buffer, at)):
-            try:
-                element, end = decoder.raw_decode(buffer, _skip_space(buffer, at))
-                end = _skip_space(buffer, end)
-                if isinstance(element, dict) and buffer[end : end + 1] not in (",", "]"):
-                    raise json.JSONDecodeError("Expecting , or ]", buffer, end)
-            except json.JSONDecodeError:  # also where the element goes on behind the buffer
-                if len(buffer) - at > files.LINE_BYTES:
-                    raise ValueError(f"a row has more than {files.LINE_BYTES // files.MEGABYTE} MB") from None
-                if not (more := text.read(max(PIECE, len(buffer) - at))):
-                    raise
-                buffer, at = buffer[at:] + more, 0
-                continue
-            yield element
-            after_comma = buffer[end : end + 1] == ","
-            at = end + after_comma
-        if (buffer[at + 1 :] + text.read(PIECE)).strip():
-            raise ValueError("there is something behind the array")
-
-
-def _skip_space(text: str, start: int) -> int:
-    return SPACE.match(text, start).end()  # type: ignore[union-attr]
 
 
 def text_of(file: Path, column: str, row: int, value: Any) -> str:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from justrl_recipe import files
 from justrl_recipe.errors import UserError
-from justrl_recipe.terminal import plain
+from justrl_recipe.terminal import one_line, plain
 
 FloatArray = NDArray[np.float64]
 Entry = tuple[int, str, float]  # step, metric, value
 
 STEP = re.compile(r"(?<![\w/])step:(\d{1,15}) - ")
 LAST_STEP = 10**15  # a larger one is no step, and no float
+LARGEST = 1e200  # a larger value is as infinite: the span of two cannot be drawn
 MOST_VALUES = 10_000_000  # 20 times as many as a full run logs; they take 160 MB
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)"
 PAIR = re.compile(rf"([^\s:]+):(?:np\.\w+\()?({NUMBER})\)?")  # numpy 2 prints np.float64(0.5)
@@ -91,12 +92,13 @@ def collect(found: Iterator[Entry]) -> Metrics:
         steps, values = logged[name]
         steps.append(step)
         values.append(value)
-    return {name: _series(*both) for name, both in logged.items()}
+    return {one_line(name): _series(*both) for name, both in logged.items()}
 
 
 def _series(logged_steps: array, logged_values: array) -> Series:
     steps, last = np.unique(np.frombuffer(logged_steps)[::-1], return_index=True)
-    return Series(steps, np.frombuffer(logged_values)[::-1][last])
+    values = np.frombuffer(logged_values)[::-1][last]
+    return Series(steps, np.where(abs(values) > LARGEST, np.copysign(np.inf, values), values))
 
 
 def from_json_lines(file: Path) -> Iterator[Entry]:

@@ -53,18 +53,18 @@ def template(run: Path) -> Template:
     config = _config(run)
     if not config:
         warn(f"{run} has no {CONFIG}: prompts are made with the tokenizer's own chat template")
-    data = config.get("data", {})
-    arguments = data.get("apply_chat_template_kwargs") or {}
+    arguments = _section(run, "data", "apply_chat_template_kwargs")
     given = {name: value for name, value in arguments.items() if name not in OWN_ARGUMENTS}
-    return Template(_model(run).get("custom_chat_template"), given, _system(data))
+    custom = _model(run).get("custom_chat_template")
+    return Template(str(custom) if custom else None, given, _system(_section(run, "data")))
 
 
 def checkpoints(run: Path) -> Path | None:
     """Where a run saved its checkpoints: in its folder, or where its config.yaml says; None for no run."""
     if (run / "checkpoints").is_dir():
         return run / "checkpoints"
-    local = _config(run).get("trainer", {}).get("default_local_dir")
-    return Path(local) if local and Path(local).is_dir() else None
+    local = _section(run, "trainer").get("default_local_dir")
+    return Path(local) if isinstance(local, str) and os.path.isdir(local) else None
 
 
 def require_plain_lora(run: Path) -> bool:
@@ -79,11 +79,10 @@ def require_plain_lora(run: Path) -> bool:
     model = _model(run)
     if not model.get("lora_rank"):
         return False
-    saved = _config(run)["actor_rollout_ref"].get("actor", {}).get("checkpoint") or {}
-    if saved.get("save_lora_only"):
+    if _section(run, "actor_rollout_ref", "actor", "checkpoint").get("save_lora_only"):
         raise UserError(f"{run} saved its adapter alone (actor.checkpoint.save_lora_only): there is nothing to merge")
     if start := model.get("lora_adapter_path"):
-        file = Path(start) / "adapter_config.json"
+        file = Path(str(start)) / "adapter_config.json"
         try:
             adapter = files.read_json_object(file)
             unusual = [name for name in UNUSUAL if adapter.get(name)]
@@ -119,7 +118,8 @@ def about(run: Path, step: int) -> dict[str, Any] | None:
 
 def steps(run: Path) -> int | None:
     """How many steps a run was to train, by its config.yaml."""
-    return _config(run).get("trainer", {}).get("total_training_steps")
+    steps = _section(run, "trainer").get("total_training_steps")
+    return steps if type(steps) is int else None
 
 
 def _system(data: Mapping[str, Any]) -> str | None:
@@ -127,13 +127,14 @@ def _system(data: Mapping[str, Any]) -> str | None:
 
     Where they have several, or their file is not there, no answer is right: it is said, and none is used.
     """
-    files = data.get("train_files") or []
-    file = Path(files if isinstance(files, str) else files[0] if files else "")
+    named = data.get("train_files") or []
+    first = named[0] if isinstance(named, list) and named else named
+    file = Path(first if isinstance(first, str) else "")
     try:
         batch = next(columns.parquet_batches(file, [str(data.get("prompt_key", "prompt"))], ROWS))
         prompts = columns.coded(batch.column(0)).values
     except (UserError, StopIteration, IndexError):
-        if files:
+        if named:
             warn(f"not checked: {file}, so a system message in the training data is not used")
         return None
     found = {_system_of(prompt) for prompt in prompts}
@@ -150,7 +151,21 @@ def _system_of(prompt: Any) -> str | None:
 
 
 def _model(run: Path) -> dict[str, Any]:
-    return _config(run).get("actor_rollout_ref", {}).get("model") or {}
+    return _section(run, "actor_rollout_ref", "model")
+
+
+def _section(run: Path, *names: str) -> dict[str, Any]:
+    """A section of a run's config; empty where there is none.
+
+    Raises:
+        UserError: it is something else than a section.
+    """
+    found: Any = _config(run)
+    for name in names:
+        found = found.get(name) or {}
+        if not isinstance(found, dict):
+            raise UserError(f"{run / CONFIG} is no resolved config ({name} is no section): restore it")
+    return found
 
 
 def _config(run: Path) -> dict[str, Any]:
