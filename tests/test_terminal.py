@@ -79,8 +79,8 @@ def test_it_takes_linear_time(piece):
     assert time.process_time() - started < 2
 
 
-def test_an_error_is_one_line_of_bounded_length(monkeypatch, capsys, tmp_path):
-    name = f"no\nsuch{TRICKS}\udcff"
+@pytest.mark.parametrize("name", [f"no\nsuch{TRICKS}\udcff", "x" * 5_000, f"{'a/' * 2_000}x.yaml"])
+def test_an_error_is_one_line_of_bounded_length(monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", ["verl", "validate", name])
     with pytest.raises(SystemExit):
         main()
