@@ -3,7 +3,6 @@
 import errno
 import os
 import sys
-import sys
 
 import typer
 
