@@ -7,6 +7,7 @@ it.
 
 import difflib
 import functools
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from justrl_recipe import masking, search_path
+from justrl_recipe import files, masking, search_path
 from justrl_recipe.errors import UserError
 from justrl_recipe.search_path import PACKAGE, RECIPES, verl_config_folder
 
@@ -109,7 +110,7 @@ def find_recipe(recipe: str) -> Path:
         UserError: no such file, or the base recipe, which names no model.
     """
     path = Path(recipe)
-    if not path.is_file():
+    if not os.path.lexists(path) or path.is_dir():
         packaged = RECIPES / f"{path.stem if path.suffix == '.yaml' else path.name}.yaml"
         shipped_path = path.suffix != ".yaml" or path.parent.name in ("", "recipes")
         if not (packaged.is_file() and shipped_path):
@@ -138,10 +139,10 @@ def find_part(kind: str, name: str, folder: Path) -> str | Path:
     path = Path(name)
     if path.suffix != ".yaml" and name in names(folder):
         return name
-    if path.is_file() and path.suffix == ".yaml":
+    if os.path.lexists(path) and path.suffix == ".yaml":
         return path.stem if path.parent.resolve() == folder.resolve() else path.absolute()
     if path.suffix == ".yaml" or path.parent.name:
-        wrong = "is not a .yaml file" if path.is_file() else "is not there"
+        wrong = "is not a .yaml file" if os.path.lexists(path) else "is not there"
         raise UserError(f"{kind} {name!r} {wrong}: give a .yaml file, or one of {', '.join(names(folder))}")
     raise UserError(f"no {kind} {name!r}: {nearest(name, names(folder))}, or give the path of a .yaml file")
 
@@ -157,16 +158,16 @@ def load(request: Request) -> Config:
     system = None if request.system is None else find_part("system", request.system, SYSTEMS)
     ablations = [find_part("ablation", name, ABLATIONS) for name in dict.fromkeys(request.ablations)]
     if not shipped(recipe):
-        _refuse_ambiguous(recipe)
+        _refuse_ambiguous(recipe, [part for part in (system, *ablations) if isinstance(part, Path)])
     with _own_files(recipe, system, ablations) as (folder, name, system_name, ablation_names):
         overrides = [f"hydra.searchpath=['{_quoted(f'file://{recipe.parent}')}']"] if name == OWN else []
         if system_name is not None:
             overrides.append(f"system={system_name}")
         if ablation_names:
             overrides.append(f"+ablations=[{','.join(ablation_names)}]")
-        files = {"": recipe, **_called("system", [system_name], [system])}
-        files |= _called("ablations", ablation_names, ablations)
-        composed, chosen = _compose(folder, name, [*overrides, *request.overrides], files)
+        own = {"": recipe, **_called("system", [system_name], [system])}
+        own |= _called("ablations", ablation_names, ablations)
+        composed, chosen = _compose(folder, name, [*overrides, *request.overrides], own)
     config = Config.of(composed, chosen)
     _require_whole(config, recipe)
     return config
@@ -209,33 +210,37 @@ def _called(group: str, called: Sequence[str | None], given: Sequence[str | Path
     return {f"{group}/{name}": path for name, path in zip(called, given, strict=True) if isinstance(path, Path)}
 
 
-def _refuse_ambiguous(recipe: Path) -> None:
-    """Refuse a user's recipe that extends a name which is both a shipped file and another file beside the recipe.
+def _refuse_ambiguous(recipe: Path, parts: Sequence[Path]) -> None:
+    """Refuse a user's file that extends a name which is both a shipped file and another file beside the recipe.
 
     Hydra would take the shipped one without a word. Copies that do not differ, as in a clone of this repository, and
     the recipe's own name, which stands for the shipped file, are not ambiguous.
 
     Raises:
-        UserError: there are two such files.
+        UserError: there are two such files, or one that is extended cannot be read.
     """
-    waiting, seen = [recipe], {recipe}
+    waiting, seen = [recipe, *parts], {recipe}
     while waiting:
         file = waiting.pop()
         for name in _extended(file):
             beside, packaged = recipe.parent / f"{name}.yaml", RECIPES / f"{name}.yaml"
-            if beside in seen or not beside.is_file():
+            if beside in seen or not os.path.lexists(beside):
                 continue
-            if packaged.is_file() and packaged.read_bytes() != beside.read_bytes():
+            if packaged.is_file() and packaged.read_text() != _read(beside):
                 raise UserError(f"{file.name} extends {name!r}, a shipped file, and {beside} is another: rename it")
             seen.add(beside)
             waiting.append(beside)
 
 
 def _extended(file: Path) -> Iterator[str]:
-    """The configs in a file's defaults list, by their paths without `.yaml`; nothing where it cannot be read."""
+    """The configs in a file's defaults list, by their paths without `.yaml`; nothing where Hydra will refuse it.
+
+    Raises:
+        UserError: the file cannot be read, or would not fit into memory.
+    """
     try:
-        content = yaml.safe_load(_read(file))
-    except yaml.YAMLError:
+        content = yaml.load(_read(file), Loader=files.YAML_LOADER)
+    except (yaml.YAMLError, ValueError, TypeError):
         return
     entries = content.get("defaults") if isinstance(content, dict) else None
     for entry in entries if isinstance(entries, list) else []:
@@ -249,11 +254,10 @@ def _extended(file: Path) -> Iterator[str]:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise UserError(f"cannot read {path}: {why}") from error
+    """The text of a YAML file of the user's that Hydra can read in little time and memory; raises UserError."""
+    text = files.read_text(path, files.YAML_BYTES)
+    files.require_small_yaml(path, text)
+    return text
 
 
 def _quoted(text: str) -> str:
@@ -294,13 +298,11 @@ def load_base(system: str | None = None) -> Config:
     return Config.of(OmegaConf.merge(defaults, base))  # type: ignore[arg-type]
 
 
-def _compose(
-    folder: Path, name: str, overrides: list[str], files: Mapping[str, Path]
-) -> tuple[DictConfig, str | None]:
+def _compose(folder: Path, name: str, overrides: list[str], own: Mapping[str, Path]) -> tuple[DictConfig, str | None]:
     """The config of `name` in `folder`, and the name of its system.
 
     Args:
-        files: the user's files by what Hydra calls them, the recipe's by "", for error messages.
+        own: the user's files by what Hydra calls them, the recipe's by "", for error messages.
     """
     try:
         with initialize_config_dir(config_dir=str(folder), version_base=None):
@@ -311,8 +313,8 @@ def _compose(
             OmegaConf.set_struct(composed, True)
             return composed, system
     except CANNOT_COMPOSE as error:
-        message = _explain(error, files[""], overrides)
-        for called, file in files.items():
+        message = _explain(error, own[""], overrides)
+        for called, file in own.items():
             message = message.replace(str(folder / f"{called or OWN}.yaml"), file.name)
             message = message.replace(f"'{called or OWN}'", file.name)
         raise UserError(message) from error

@@ -10,6 +10,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
+from justrl_recipe import files
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 
@@ -58,8 +59,8 @@ def problems(config: Config, base: Config) -> Iterator[Problem]:
 
 
 def executed(config: Config, base: Config) -> Iterator[str]:
-    """What a run executes beyond the installed stack: files and modules that the config names, with a file's hash, the
-    Python files of a model, and pickles."""
+    """What a run executes beyond the installed stack: files and modules that the config names, with their hash, a
+    model's Python files, and pickles."""
     values = config.flat
     named = [(key, str(values[key])) for key in _modules_or_files(values) if values.get(key)]
     named += _modules(values)
@@ -87,9 +88,8 @@ def _modules_or_files(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _modules(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    lists = (
-        (key, values[key] if isinstance(values[key], list) else [values[key]]) for key in MODULES if key in values
-    )
+    given = ((key, values.get(key)) for key in MODULES)
+    lists = ((key, value if isinstance(value, list) else [value]) for key, value in given)
     return [(key, str(module)) for key, modules in lists for module in modules if module]
 
 
@@ -181,15 +181,21 @@ def _python(origin: str | Path | None) -> Path | None:
     return Path(origin) if origin is not None and Path(origin).suffix == ".py" else None
 
 
-def defines(file: Path, name: str) -> bool:
-    """Whether a Python file gives a name a meaning at its top level, as far as can be told without running it."""
+def defines(file: Path, name: str, seen: frozenset[Path] = frozenset()) -> bool:
+    """Whether a Python file gives a name a meaning at its top level, as far as can be told without running it.
+
+    Args:
+        seen: files that have been looked at, which may import each other.
+    """
     try:
-        body = ast.parse(file.read_bytes()).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
+        body = ast.parse(files.read_bytes(file)).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError, files.Unreadable):
         return False
     names = set(_names(body))
     stars = [file.parent / f"{module[1:]}.py" for module in names if module.startswith(".")]
-    return bool(names & {name, "*", "__getattr__"}) or any(defines(star, name) for star in stars if star != file)
+    return bool(names & {name, "*", "__getattr__"}) or any(
+        defines(star, name, seen | {file}) for star in stars if star not in seen | {file}
+    )
 
 
 def _names(body: list[ast.stmt]) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """Models that the recipe's path does not run, by their config.json. Runs no code of theirs."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from justrl_recipe import files
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 
@@ -123,7 +123,6 @@ def read(model: str, name: str = "config.json") -> dict[str, Any] | None:
         except HFValidationError:
             return None
     try:
-        found = json.loads(Path(file).read_text(encoding="utf-8")) if isinstance(file, str | Path) else None
-    except (OSError, ValueError, RecursionError):
+        return files.read_json_object(Path(file)) if isinstance(file, str | Path) else None
+    except files.Unreadable:
         return None
-    return found if isinstance(found, dict) else None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from justrl_recipe import files
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.checks.rewards import OUR_SAMPLER
 from justrl_recipe.config import Config, nearest
@@ -139,8 +140,8 @@ def _latest(config: Config, folder: Path, instead: str) -> Iterator[Problem]:
     if not os.path.isfile(tracker):
         return
     try:
-        step = int(tracker.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        step = int(files.read_text(tracker))
+    except (files.Unreadable, ValueError):
         why = f"{tracker} holds no step, so auto fails"
         yield Problem(
             "resume", "trainer.resume_mode", why, f"write the step of a whole checkpoint to it, or {instead}"

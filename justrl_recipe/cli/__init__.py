@@ -1,5 +1,6 @@
 """The command line: one file per verb. `verl` and `justrl` are the same program."""
 
+import errno
 import os
 import sys
 
@@ -8,6 +9,7 @@ import typer
 from justrl_recipe.cli import cat, cp, data, doctor, eval, ls, plan, report, run, validate
 from justrl_recipe.errors import UserError
 from justrl_recipe.masking import MaskedStream
+from justrl_recipe.terminal import warn
 
 app = typer.Typer(
     help="JustRL on veRL: one stage of GRPO, fixed hyperparameters, a rule-based reward.",
@@ -36,5 +38,10 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        warn(f"error: {error}")
+        sys.exit(2)
+    except OSError as error:  # pathlib raises it, which takes other names that lead nowhere
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        warn(f"error: a name of {len(str(error.filename)):,} characters is too long for a file")
         sys.exit(2)

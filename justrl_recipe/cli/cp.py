@@ -10,6 +10,7 @@ from justrl_recipe.cli.cat import find
 from justrl_recipe.config import ABLATIONS, BASE, SYSTEMS, WARMUPS
 from justrl_recipe.deviations import left_open
 from justrl_recipe.errors import UserError
+from justrl_recipe.terminal import say
 
 EXAMPLE = "Example: verl cp justrl_deepseek my_recipe.yaml"
 
@@ -31,7 +32,7 @@ def cp(
         raise UserError(f"{file} exists: choose another name") from error
     except OSError as error:
         raise UserError(f"cannot write {file}: {error.strerror}") from error
-    print(f"{file}: run it with `{command(source, file)}`")
+    say(f"{file}: run it with `{command(source, file)}`")
 
 
 def command(source: Path, file: Path) -> str:

@@ -1,10 +1,11 @@
 """`verl data`: prepare and check the training set and the benchmarks."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from justrl_recipe.terminal import Console, say, say_json, warn
 
 EXAMPLE = "Example: verl data benchmarks && verl data train && verl data check data/train.parquet"
 
@@ -22,7 +23,6 @@ def train(
     ] = None,
 ) -> None:
     """Write train.parquet, and validation.parquet where the benchmarks are at hand."""
-    from rich.console import Console
     from rich.progress import Progress
 
     from justrl_recipe.data import benchmarks, problems, training
@@ -33,7 +33,7 @@ def train(
         task = bar.add_task("reading", total=problems.count_rows(file))
         made = training.prepare(file, out / "train.parquet", origin, lambda rows: bar.advance(task, rows))
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in made["dropped"].items()) or "nothing"
-    print(f"{out / 'train.parquet'}: {made['rows_out']:,} of {made['rows_in']:,} rows; dropped: {dropped}")
+    say(f"{out / 'train.parquet'}: {made['rows_out']:,} of {made['rows_in']:,} rows; dropped: {dropped}")
 
     pairs = benchmarks.prepared(out)
     if pairs is None and source is None:
@@ -41,9 +41,9 @@ def train(
         pairs = {benchmark.name: benchmarks.download(benchmark)[0] for benchmark in wanted}
     if pairs is None:
         command = f"verl data benchmarks --out {out} [--source FOLDER]"
-        typer.echo(f"no validation.parquet: it is made of AIME24, AIME25 and AMC23 by `{command}`", err=True)
+        warn(f"no validation.parquet: it is made of AIME24, AIME25 and AMC23 by `{command}`")
         return
-    print(f"{out / 'validation.parquet'}: {benchmarks.write_validation(out, pairs)} rows of {', '.join(pairs)}")
+    say(f"{out / 'validation.parquet'}: {benchmarks.write_validation(out, pairs)} rows of {', '.join(pairs)}")
 
 
 @app.command("benchmarks", epilog="Example: verl data benchmarks --source ~/benchmarks")
@@ -57,8 +57,8 @@ def benchmarks_command(
     from justrl_recipe.data import benchmarks
 
     for name, rows in benchmarks.prepare(out, source).items():
-        print(f"{out / f'{name}.parquet'}: {rows} rows")
-    print(f"{out / 'validation.parquet'}: {', '.join(benchmarks.VALIDATION)} with the training suffix")
+        say(f"{out / f'{name}.parquet'}: {rows} rows")
+    say(f"{out / 'validation.parquet'}: {', '.join(benchmarks.VALIDATION)} with the training suffix")
 
 
 @app.command(epilog="Example: verl data words --seed 1")
@@ -70,7 +70,7 @@ def words(
     from justrl_recipe.data import word_problems
 
     for name, rows in word_problems.write(out, seed).items():
-        print(f"{out / name}: {rows:,} rows")
+        say(f"{out / name}: {rows:,} rows")
 
 
 @app.command(epilog="Example: verl data check data/train.parquet --tokenizer Qwen/Qwen2.5-1.5B")
@@ -89,6 +89,9 @@ def check(
     from justrl_recipe.data import check as checking
 
     report = checking.check(file, benchmarks or file.parent, tokenizer, limit)
-    print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False) if as_json else report.as_text())
+    if as_json:
+        say_json(report.as_dict())
+    else:
+        say(*report.as_lines())
     if report.spoiled:
         raise typer.Exit(1)

@@ -1,18 +1,16 @@
 """`verl doctor`: can this installation train, and if not, which commands mend it?"""
 
-import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from justrl_recipe.doctor.judge import Check
 from justrl_recipe.errors import UserError
+from justrl_recipe.terminal import Console, say_json, warn
 
 EXAMPLE = "Example: verl doctor --json"
 MARKS = {"ok": ("ok", "green"), "problem": ("xx", "red"), "unknown": ("?", "yellow")}
@@ -30,13 +28,13 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the answe
         with console.status("looking at the GPUs") as status:
             checks = examine(lambda running: status.update(f"waiting for {', '.join(running)}"))
     except KeyboardInterrupt as interrupt:
-        print("interrupted", file=sys.stderr)
+        warn("interrupted")
         raise typer.Exit(130) from interrupt
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UserError(f"cannot check: {error}") from error
     found = {check.status for check in checks}
     if as_json:
-        print(json.dumps({"ok": found == {"ok"}, "checks": list(map(asdict, checks))}, indent=2))
+        say_json({"ok": found == {"ok"}, "checks": list(map(asdict, checks))})
     else:
         show(checks)
     raise typer.Exit(1 if "problem" in found else 2 if "unknown" in found else 0)
@@ -44,7 +42,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the answe
 
 def show(checks: Sequence[Check]) -> None:
     """One line per question, and under a problem what mends it."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     width = max(len(check.name) for check in checks)
     for check in checks:
         mark, colour = MARKS[check.status]

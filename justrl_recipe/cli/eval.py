@@ -1,12 +1,12 @@
 """`verl eval`: a model's scores on the benchmarks, with their error bars, beside the paper's."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from justrl_recipe.errors import UserError
+from justrl_recipe.terminal import say, warn
 
 EXAMPLE = (
     "Example: verl eval runs/justrl_tiny-20260101-120000 --benchmark data/tiny/validation.parquet --max-tokens 24"
@@ -101,18 +101,18 @@ def evaluate(
             results["golden"] = compare.golden(results, row)
         show.write(results, row, folder)
     except EngineFailed as failure:
-        print(f"evaluation failed: {failure}", file=sys.stderr)
+        warn(f"evaluation failed: {failure}")
         raise typer.Exit(2 if golden else 1) from failure  # a golden check that failed to check is no verdict
     except KeyboardInterrupt as interrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
+        warn("interrupted: the same command goes on from here")
         raise typer.Exit(130) from interrupt
     except OSError as error:
         raise UserError(f"cannot read or write {error.filename}: {error.strerror}") from error
 
     show.print_table(*show.cells(results))
     if row and row.kind != compare.best(results):
-        print(f"{row.name} is a {row.kind} score, ours are by {compare.best(results)}")
-    print(f"kept in {folder.path}: results.json, results.md, results.png, grades.jsonl")
+        say(f"{row.name} is a {row.kind} score, ours are by {compare.best(results)}")
+    say(f"kept in {folder.path}: results.json, results.md, results.png, grades.jsonl")
     if golden:
         report_golden(results["golden"])
         raise typer.Exit(0 if results["golden"]["reproduces"] else 1)
@@ -135,6 +135,6 @@ def report_golden(golden: dict[str, Any]) -> None:
     for name, check in golden["benchmarks"].items():
         if not check["reproduces"]:
             z = "no spread" if check["z"] is None else f"z {check['z']:.1f}, limit {golden['limit']:.1f}"
-            print(f"{name}: {100 * check['ours']:.2f}, {golden['row']} has {100 * check['theirs']:.2f} ({z})")
+            say(f"{name}: {100 * check['ours']:.2f}, {golden['row']} has {100 * check['theirs']:.2f} ({z})")
     verdict = "reproduces" if golden["reproduces"] else "does not reproduce"
-    print(f"this installation {verdict} {golden['row']} on {', '.join(golden['benchmarks'])}")
+    say(f"this installation {verdict} {golden['row']} on {', '.join(golden['benchmarks'])}")

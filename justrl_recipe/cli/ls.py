@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, WARMUPS, names, recipe_names
+from justrl_recipe.terminal import say
 
 EXAMPLE = "Example: verl ls"
 
@@ -16,9 +17,9 @@ def ls() -> None:
         ("warm-ups (verl cat NAME)", WARMUPS, names(WARMUPS)),
     )
     for title, folder, found in groups:
-        print(title)
+        say(title)
         for name in found:
-            print(f"  {name:<20}{summary(folder / f'{name}.yaml')}")
+            say(f"  {name:<20}{summary(folder / f'{name}.yaml')}")
 
 
 def summary(file: Path) -> str:

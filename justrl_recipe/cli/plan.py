@@ -12,6 +12,7 @@ from justrl_recipe.config import Config
 from justrl_recipe.errors import UserError
 from justrl_recipe.planning import budget, disk, fit, memory
 from justrl_recipe.planning.shape import Shape, of_recipe
+from justrl_recipe.terminal import say
 
 EXAMPLE = "Example: verl plan justrl_deepseek --system h100x8"
 A_NODE = 8  # GPUs
@@ -39,8 +40,8 @@ def plan(
     shape, machine = _shape(composed), _machine(composed, gpus, memory_gb)
     name = config.find_recipe(recipe).stem
     values = composed.values
-    print(f"{name} on {_where(values, machine)}", "", *_memory(shape, values, machine.memory), "", sep="\n")
-    print(*_work(name, machine.system, values, throughput), *_disk(shape, values), sep="\n")
+    say(f"{name} on {_where(values, machine)}", "", *_memory(shape, values, machine.memory), "")
+    say(*_work(name, machine.system, values, throughput), *_disk(shape, values))
 
 
 @dataclass(frozen=True)

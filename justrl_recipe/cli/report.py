@@ -1,6 +1,5 @@
 """`verl report`: what the curves of training runs look like, whether they are healthy, and whether this is JustRL."""
 
-import sys
 import time
 import webbrowser
 from collections.abc import Sequence
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from justrl_recipe.terminal import say, warn
 
 if TYPE_CHECKING:
     from justrl_recipe.dynamics.runs import Run
@@ -35,11 +36,11 @@ def report(
             follow(runs, folder, open_it)
         else:
             page = write_report(read(runs), folder, None)
-            print(f"{page}, and {page.with_suffix('')}/*.png")
+            say(f"{page}, and {page.with_suffix('')}/*.png")
             if open_it:
                 show(page)
     except KeyboardInterrupt as interrupt:
-        print("interrupted", file=sys.stderr)
+        warn("interrupted")
         raise typer.Exit(130) from interrupt
 
 
@@ -63,7 +64,7 @@ def follow(paths: Sequence[Path], out: Path, open_it: bool) -> None:
     opened = False
     while True:
         running = not all(map(loading.ended, paths))  # of a process that died no file changes
-        now = running, [signature(file) for path in paths for file in loading.files(path)]
+        now = running, [signature(file) for path in paths for file in loading.growing(path)]
         if now != seen:
             seen = now
             try:
@@ -71,10 +72,10 @@ def follow(paths: Sequence[Path], out: Path, open_it: bool) -> None:
             except loading.NoStepYet as waiting:
                 if not running:
                     raise
-                print(f"{waiting}: waiting for it", flush=True)
+                say(f"{waiting}: waiting for it")
             else:
                 page = write_report(found, out, round(POLL) if running else None)
-                print(f"{page}: step {', '.join(f'{run.last_step:,}' for run in found)}", flush=True)
+                say(f"{page}: step {', '.join(f'{run.last_step:,}' for run in found)}")
                 if open_it and not opened:
                     show(page)
                     opened = True
@@ -91,4 +92,4 @@ def signature(file: Path) -> tuple[int, int]:
 
 def show(page: Path) -> None:
     if not webbrowser.open(page.absolute().as_uri()):
-        print(f"no browser found: open {page} in one", file=sys.stderr)
+        warn(f"no browser found: open {page} in one")

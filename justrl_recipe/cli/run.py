@@ -19,6 +19,7 @@ from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
 from justrl_recipe.errors import UserError
 from justrl_recipe.masking import masked_config
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder
+from justrl_recipe.terminal import say, warn
 
 EXAMPLE = "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
 
@@ -53,7 +54,7 @@ def run(
         train(composed, name, out, about, verbose)
     except KeyboardInterrupt as interrupt:
         by = f" by {interrupt}" if str(interrupt) else ""
-        print(f"interrupted{by}", file=sys.stderr)
+        warn(f"interrupted{by}")
         raise typer.Exit(130) from interrupt
 
 
@@ -88,20 +89,20 @@ def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], 
     about["warnings"] += refuse(found)
     folder = new_run_folder(name, out)
     start.copy_code(imported.files, folder)
-    print(f"run folder: {folder.path}")
+    say(f"run folder: {folder.path}")
     try:
         start.run(placed(composed, folder.path), folder, about, verbose)
     except start.TrainingFailed as failure:
-        print(f"training failed: {failure}", file=sys.stderr)
+        warn(f"training failed: {failure}")
         raise typer.Exit(1) from failure
-    print(f"done: {folder.path}")
+    say(f"done: {folder.path}")
 
 
 def refuse(found: list[Problem]) -> list[str]:
     """Print what was found, stop at errors with exit code 2, and return what else there is, a line each."""
     words = {"error": "error", "warning": "warning", "unchecked": "not checked"}
     for problem in found:
-        print(f"{words[problem.level]}: {problem} [{problem.check}]", file=sys.stderr)
+        warn(f"{words[problem.level]}: {problem} [{problem.check}]")
     if any(problem.level == "error" for problem in found):
         raise typer.Exit(2)
     return [str(problem) for problem in found]
@@ -110,15 +111,12 @@ def refuse(found: list[Problem]) -> list[str]:
 def notice(about: dict[str, Any]) -> None:
     """Say on standard error what differs from the recipe, and what code of others is run."""
     if about["scaled"]:
-        print(
-            f"{about['origin']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['origin']})",
-            file=sys.stderr,
-        )
+        warn(f"{about['origin']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['origin']})")
     for deviation in about["deviations"]:
         values = f"recipe {json.dumps(deviation['recipe'])}, yours {json.dumps(deviation['yours'])}"
-        print(f"deviation: {deviation['key']}: {values}", file=sys.stderr)
+        warn(f"deviation: {deviation['key']}: {values}")
     for line in about["code"]:
-        print(f"runs code: {line}", file=sys.stderr)
+        warn(f"runs code: {line}")
 
 
 def make_embedded(resolved: dict[str, Any]) -> None:
@@ -134,7 +132,7 @@ def make_embedded(resolved: dict[str, Any]) -> None:
     from rich.progress import track
 
     model = resolved["tiny_model"]
-    print(f"making {model['path']} (first use): {model['warmup_steps']} supervised warm-up steps")
+    say(f"making {model['path']} (first use): {model['warmup_steps']} supervised warm-up steps")
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, tempfile.TemporaryFile("w+") as errors:
         OmegaConf.save({key: resolved[key] for key in EMBEDDED_SECTIONS}, file.name)
         command = [sys.executable, "-m", "justrl_recipe.embedded", file.name]

@@ -1,6 +1,5 @@
 """`verl validate`: what is wrong with a run before it costs GPU hours."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from justrl_recipe import checks, config
 from justrl_recipe.checks import Problem
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
+from justrl_recipe.terminal import say, say_json
 
 EXAMPLE = "Example: verl validate justrl_deepseek --system h100x8 --ablation overlong_penalty"
 MARKS = {"error": "x", "warning": "!", "unchecked": "?"}
@@ -36,7 +36,7 @@ def validate(
     if as_json:
         names = {"problems": "error", "warnings": "warning", "unchecked": "unchecked"}
         content = {name: [problem.as_dict() for problem in by_level[level]] for name, level in names.items()}
-        print(json.dumps(content, indent=2))
+        say_json(content)
     else:
         show([problem for level in MARKS for problem in by_level[level]])
     if by_level["error"] or by_level["unchecked"]:
@@ -64,11 +64,11 @@ def find(composed: Config, out: Path | None, import_reward: bool) -> list[Proble
 def show(found: Sequence[Problem]) -> None:
     """One entry a problem, with its fix below it."""
     for problem in found:
-        print(f"{MARKS[problem.level]} {problem.key}: {problem.why} [{problem.check}]\n    {problem.fix}")
+        say(f"{MARKS[problem.level]} {problem.key}: {problem.why} [{problem.check}]", f"    {problem.fix}")
     levels = [problem.level for problem in found]
     counts = [f"{levels.count('error') or 'no'} problem{'s' * (levels.count('error') != 1)}"]
     if warnings := levels.count("warning"):
         counts.append(f"{warnings} warning{'s' * (warnings != 1)}")
     if unchecked := levels.count("unchecked"):
         counts.append(f"{unchecked} not checked")
-    print(", ".join(counts))
+    say(", ".join(counts))

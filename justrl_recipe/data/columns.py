@@ -8,7 +8,9 @@ gigabytes is refused before it is unpacked.
 
 import contextlib
 import json
+import os
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +21,22 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from justrl_recipe import files
 from justrl_recipe.errors import UserError
 
 SUFFIXES = (".parquet", ".json", ".jsonl")  # that veRL reads
 BATCH_ROWS, PLAIN_ROWS = 20_000, 5_000
 BUFFER = 1 << 20  # bytes of a column that are read at once
+ARRAY_BYTES = 64 << 20
 ROW_BYTES = 16 << 20  # of one row's text
 BATCH_BYTES = 64 << 20
 CHUNK_BYTES, CHUNK_RATIO = 256 << 20, 1000  # a column chunk that is larger and compresses better is no text
+MOST_ROWS, ROWS_PER_BYTE = 10_000_000, 10  # a larger file with more rows to a byte holds nothing
 VALUES_PER_ROW = 100  # of a list column, on average over a row group
+OUTSIDE = numpy.ones(256, bool)  # bytes that no JSON has outside of objects and lists
+OUTSIDE[list(b" \t\r\n[]{}")] = False
+LEVELS = numpy.zeros(256, numpy.int8)
+LEVELS[list(b"[{")], LEVELS[list(b"]}")] = 1, -1
 HOW = "`verl data train` and `verl data benchmarks` prepare files"
 
 
@@ -110,12 +119,13 @@ def _content_text(content: Any) -> str:
 
 
 def require_file(file: Path) -> None:
-    if file.is_dir():
+    if os.path.isdir(file):  # Path.is_dir raises at a name that no file can have
         raise UserError(f"{file} is a folder: give a file")
-    if not file.is_file():
+    if not os.path.lexists(file):
         raise UserError(f"no file {file}")
-    if file.stat().st_size == 0:
-        raise UserError(f"{file} is empty")
+    with files.open_bytes(file) as opened:
+        if not os.fstat(opened.fileno()).st_size:
+            raise UserError(f"{file} is empty")
 
 
 @contextlib.contextmanager
@@ -155,6 +165,10 @@ def parquet_batches(file: Path, columns: list[str], rows: int = BATCH_ROWS) -> I
             for number, leaf in enumerate(leaves)
             if any(leaf.path == column or leaf.path.startswith(f"{column}.") for column in columns)
         }
+        rows_in_all, size = plain.metadata.num_rows, os.path.getsize(file)
+        if rows_in_all > MOST_ROWS and rows_in_all > ROWS_PER_BYTE * size:
+            raise UserError(f"{file}: {rows_in_all:,} rows in {size:,} bytes")
+        _require_whole_metadata(file, plain.metadata, needed)
         for group in range(plain.metadata.num_row_groups):
             _require_bounded(file, plain.metadata.row_group(group), needed)
         texts = [leaves[number].path for number in needed if leaves[number].physical_type == "BYTE_ARRAY"]
@@ -162,6 +176,7 @@ def parquet_batches(file: Path, columns: list[str], rows: int = BATCH_ROWS) -> I
         done = 0
         for group in range(plain.metadata.num_row_groups):
             for batch in _of_group(parquet, plain, group, columns, rows):
+                batch.validate(full=True)  # a damaged file has indices beyond its dictionary
                 yield from _cut(file, batch, done)
                 done += batch.num_rows
 
@@ -197,6 +212,26 @@ def _cut(file: Path, batch: pyarrow.RecordBatch, done: int) -> Iterator[pyarrow.
     cuts = numpy.flatnonzero(numpy.diff(numpy.cumsum(sizes) // BATCH_BYTES)) + 1
     for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), batch.num_rows], strict=True):
         yield batch.slice(start, stop - start)
+
+
+def _require_whole_metadata(file: Path, metadata: pyarrow.parquet.FileMetaData, needed: set[int]) -> None:
+    """Look at the columns' metadata in a copy of this process first: at damaged ones Arrow 26 ends the process.
+
+    Raises:
+        UserError: it did.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            for group in range(metadata.num_row_groups):
+                for number in needed:
+                    metadata.row_group(group).column(number)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if os.waitpid(child, 0)[1] != 0:
+        raise UserError(f"{file} is no whole parquet file: the metadata of its columns are damaged")
 
 
 def _require_bounded(file: Path, group: pyarrow.parquet.RowGroupMetaData, needed: set[int]) -> None:
@@ -302,6 +337,7 @@ def _of_parquet(file: Path, prompt_key: str) -> Iterator[Batch]:
         with reading(file, "whole parquet file"):
             gold = coded(pyarrow.compute.struct_field(reward_model, "ground_truth"))
             found = Batch(done, coded(batch.column(prompt_key)), gold, coded(batch.column("data_source")))
+        _require_sources(file, found.sources)
         yield found
         done += batch.num_rows
     if not done:
@@ -338,6 +374,12 @@ def _of_json(file: Path, prompt_key: str) -> Iterator[Batch]:
 
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     datasets.disable_progress_bars()
+    is_array = files.starts_array(file)
+    if is_array and os.path.getsize(file) > ARRAY_BYTES:
+        raise UserError(f"{file}: an array of more than {ARRAY_BYTES >> 20} MB: give JSON lines or parquet")
+    _require_safe(file, is_array)
+    if is_array:
+        _require_rows(file, prompt_key)
     done = 0
     with tempfile.TemporaryDirectory() as cache, reading(file, "JSON that veRL reads"):
         try:
@@ -352,10 +394,57 @@ def _of_json(file: Path, prompt_key: str) -> Iterator[Batch]:
             for number, (prompt, reward_model) in enumerate(zip(rows[prompt_key], rows["reward_model"], strict=True)):
                 _require_row(file, done + number + 1, prompt_key, prompt, reward_model)
             golds = Coded.of(entry["ground_truth"] for entry in rows["reward_model"])
-            yield Batch(done, Coded.of(rows[prompt_key]), golds, Coded.of(rows["data_source"]))
+            sources = Coded.of(rows["data_source"])
+            _require_sources(file, sources)
+            yield Batch(done, Coded.of(rows[prompt_key]), golds, sources)
             done += len(rows["data_source"])
     if not done:
         raise UserError(f"{file} has no rows")
+
+
+def _require_safe(file: Path, is_array: bool) -> None:
+    """Check a JSON file for what ends this process, as Arrow 26 reads it: deep nesting, and a row that is null.
+
+    Raises:
+        UserError: it is nested too deep, holds something outside of objects and lists, or has a line that is huge.
+    """
+    depth, quotes, rest, line = 0, 0, b"", 0
+    with reading(file, "JSON that veRL reads"), files.open_bytes(file) as opened:
+        if opened.read(len(BOM_UTF8)) != BOM_UTF8:
+            opened.seek(0)
+        while piece := opened.read(BUFFER):
+            line = line + len(piece) if (newline := piece.rfind(b"\n")) < 0 else len(piece) - newline - 1
+            if line > files.LINE_BYTES and not is_array:
+                raise UserError(f"{file}: a line has more than {files.LINE_BYTES // files.MEGABYTE} MB")
+            whole = (rest + piece).rstrip(b"\\")  # what a backslash escapes may be in the next piece
+            rest = (rest + piece)[len(whole) :]
+            found = numpy.frombuffer(whole.replace(b"\\\\", b"").replace(b'\\"', b""), numpy.uint8)
+            counted = quotes + numpy.cumsum(found == ord('"'))
+            depths = depth + numpy.cumsum(numpy.where(counted % 2, 0, LEVELS[found]))
+            if depths.max(initial=0) > files.MOST_DEEP:
+                raise UserError(f"{file}: nested deeper than {files.MOST_DEEP} levels")
+            if ((depths <= 0) & OUTSIDE[found]).any():
+                raise UserError(f"{file} is no JSON that veRL reads: it has a row that is no object")
+            if len(found):
+                depth, quotes = int(depths[-1]), int(counted[-1])
+
+
+def _require_rows(file: Path, prompt_key: str) -> None:
+    """Check the rows of a JSON array, which `datasets` reads whole: many empty ones would take 40 times its size.
+
+    Raises:
+        UserError: it has a row that veRL does not read.
+    """
+    with reading(file, "JSON that veRL reads"):
+        for row, entry in enumerate(files.json_rows(file), 1):
+            if not isinstance(entry, dict):
+                raise SchemaError(f"{file}: row {row} is no JSON object")
+            _require_row(file, row, prompt_key, entry.get(prompt_key), entry.get("reward_model"))
+
+
+def _require_sources(file: Path, sources: Coded) -> None:
+    if any(isinstance(source, list | dict) for source in sources.values):
+        raise SchemaError(f"{file}: column data_source is no text, and veRL groups by it; {HOW}")
 
 
 def _require_row(file: Path, row: int, column: str, prompt: Any, reward_model: Any) -> None:

@@ -91,7 +91,7 @@ class Report:
         ]
         return {"file": self.file, "rows": self.rows, "spoiled": self.spoiled, "findings": findings}
 
-    def as_text(self) -> str:
+    def as_lines(self) -> list[str]:
         width = max(len(finding.name) for finding in self.findings)
         lines = [f"{self.file}: {self.rows:,} rows"]
         for finding in self.findings:
@@ -100,4 +100,4 @@ class Report:
             where = [finding.where(self.rows)] if finding.rows else []
             why = "; ".join(where + [finding.note] * (finding.count != 0 and finding.note != ""))
             lines.append(f"{mark:>3} {finding.name:<{width}}{count:>9}  {why}".rstrip())
-        return "\n".join(lines)
+        return lines

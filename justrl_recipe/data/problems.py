@@ -4,9 +4,8 @@ The schemas are veRL's (`prompt`, a text or messages, and `reward_model.ground_t
 (`problem` and `answer`). Parquet and JSON lines are read in batches, so a file may be larger than memory.
 """
 
-import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy
 import pyarrow
 import pyarrow.compute
 
+from justrl_recipe import files
 from justrl_recipe.data import columns
 from justrl_recipe.data.columns import Coded, require_file
 from justrl_recipe.errors import UserError
@@ -124,14 +124,8 @@ def _read_json(file: Path) -> Iterator[Batch]:
 
 
 def _json_rows(file: Path) -> Iterator[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines, columns.reading(file, "JSON (an array or a line per row)"):
-        if lines.read(1) == "[":
-            lines.seek(0)
-            entries: Iterable[Any] = json.load(lines)
-        else:
-            lines.seek(0)
-            entries = (json.loads(line) for line in lines if line.strip())
-        for number, entry in enumerate(entries, 1):
+    with columns.reading(file, "JSON (an array or a line per row)"):
+        for number, entry in enumerate(files.json_rows(file), 1):
             if not isinstance(entry, dict):
                 raise UserError(f"{file}: row {number} is no JSON object")
             yield entry

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from justrl_recipe import files
 from justrl_recipe.data.columns import first_line
 from justrl_recipe.errors import UserError
 
@@ -30,6 +31,8 @@ class Lengths:
     def __init__(self, model: str, template: str | None = None, arguments: Mapping[str, Any] | None = None) -> None:
         if os.path.isdir(model) and not any((Path(model) / name).is_file() for name in FILES):
             raise UserError(f"folder {model} has no tokenizer (none of {', '.join(FILES)})")
+        if os.path.isdir(model):
+            files.require_regular(Path(model))
         from transformers import AutoTokenizer
 
         try:  # trust_remote_code: without a value transformers asks on the terminal

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from justrl_recipe import files
 from justrl_recipe.errors import UserError
 from justrl_recipe.reward_fns.mathematics.spelling import unboxed
 
@@ -91,7 +92,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def sha256(path: Path) -> str:
     digest = hashlib.sha256()  # hashlib.file_digest is not in Python 3.10
-    with path.open("rb") as file:
+    with files.open_bytes(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

@@ -14,6 +14,7 @@ from justrl_recipe.dynamics.panels import THROUGHPUT, Panel, headline
 from justrl_recipe.dynamics.runs import CLIPPED, Run, without_paths
 from justrl_recipe.dynamics.smooth import EXPLANATION
 from justrl_recipe.dynamics.style import STYLE_SHEET
+from justrl_recipe.terminal import plain
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 DETAILS = ("started", "ended", "system", "ablations", "overrides", "seed", "command", "git_commit", "loss")
@@ -58,7 +59,7 @@ def page(runs: Sequence[Run], panels: Sequence[Panel], drawn: Mapping[str, str],
 
 def text(value: Any) -> str:
     """Anything of a run as text of the page: escaped, and without what names a machine."""
-    return escape(without_paths(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    return escape(without_paths(plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:

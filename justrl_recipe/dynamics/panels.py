@@ -9,6 +9,7 @@ import numpy as np
 from justrl_recipe.dynamics import paper
 from justrl_recipe.dynamics.logs import Series
 from justrl_recipe.dynamics.runs import CLIPPED, Run
+from justrl_recipe.errors import UserError
 from justrl_recipe.run.progress import VALIDATION
 
 # Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that is lost on white.
@@ -18,6 +19,7 @@ STYLES = ("-", "--", "-.", ":")
 PHASES = ("step", "gen", "old_log_prob", "adv", "update_actor", "update_weights", "testing", "save_checkpoint")
 ENTROPY, REWARD, LENGTH = "actor/entropy", "critic/score/mean", "response_length/mean"
 THROUGHPUT = "perf/throughput"
+MOST_SETS = 50  # validation sets that are drawn, each in a panel of its own
 FAVOURITE = "AIME24"  # of the validation sets, the one of the paper's figures
 
 TITLES = {
@@ -130,6 +132,8 @@ def validations(runs: Sequence[Run]) -> list[tuple[str, str]]:
             if has_acc or match["source"] not in accurate:
                 of = match["source"], not has_acc
                 best[of] = max((int(match["n"]), name), best.get(of, (0, "")))
+    if len(best) > MOST_SETS:
+        raise UserError(f"{len(best):,} validation sets: a report draws at most {MOST_SETS}")
     order = sorted(best, key=lambda of: (of[0] != FAVOURITE, of))
     return [
         (name, f"{source} {'reward' if rewarded else 'accuracy'} (avg@{n})")

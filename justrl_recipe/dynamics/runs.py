@@ -2,25 +2,54 @@
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
+from justrl_recipe import files
 from justrl_recipe.dynamics import logs
 from justrl_recipe.dynamics.logs import Metrics, Series
 from justrl_recipe.errors import UserError
 from justrl_recipe.run.manifest import RUNNING, outcome
+from justrl_recipe.terminal import one_line
 
 METRICS, LOG, MANIFEST, CONFIG = "metrics.jsonl", "train.log", "manifest.json", "config.yaml"
 REQUIRED = ("recipe", "ablations", "overrides", "scaled", "deviations", "is_justrl", "ended")  # of a manifest
+ALONE = "remove it to report the metrics alone"
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_changes(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and isinstance(one.get("key"), str) and {"recipe", "yours"} <= one.keys()
+        for one in value
+    )
+
+
+TYPES: dict[str, Callable[[Any], bool]] = {  # of what the report reads of a manifest
+    "recipe": lambda value: isinstance(value, str),
+    "ablations": _is_texts,
+    "overrides": _is_texts,
+    "scaled": _is_changes,
+    "deviations": _is_changes,
+    "versions": lambda value: isinstance(value, dict),
+    "reward": lambda value: value is None or isinstance(value, dict),
+    "pid": lambda value: type(value) is int and 0 < value < 1 << 31,
+    "pid_started": lambda value: isinstance(value, int | float),
+}
 VALUES = ("deviations", "scaled")  # of a manifest: keys with the values that make the arm
+LARGEST = 10**9  # of a size in a config
+LONGEST_ARM = 200  # letters
 FULL_RECIPES = ("justrl_deepseek", "justrl_nemotron")
 LENGTH, LONGEST = "response_length/mean", "response_length/max"
 CLIP_RATIO, CLIPPED = "response_length/clip_ratio", "response_length/clipped"  # the second is made here
@@ -78,24 +107,24 @@ def source(path: Path) -> Path:
         UserError: there is nothing, or a folder that is no run.
         NoStepYet: a run that has no log.
     """
-    if not path.exists():
+    if not os.path.exists(path):  # Path.exists raises at a name that no file can have
         raise UserError(f"no such file or folder: {path}")
     if not path.is_dir():
         return path
-    if (path / METRICS).is_file():
+    if os.path.lexists(path / METRICS):
         return path / METRICS
     if next(path.rglob(logs.EVENT_FILES), None):
         return path
-    if (path / LOG).is_file():
+    if os.path.lexists(path / LOG):
         return path / LOG
-    if (path / MANIFEST).is_file():
+    if os.path.lexists(path / MANIFEST):
         raise NoStepYet(f"{path} has logged no step yet")
     raise UserError(f"{path} is no run: it has no {METRICS}, {LOG} or {logs.EVENT_FILES}")
 
 
 def nothing_in(path: Path) -> UserError:
     """Why a log without metrics has none."""
-    if path.is_dir() or starts_as_json_lines(path):
+    if path.is_dir() or logs.starts_as_json_lines(path):
         return NoStepYet(f"{path} has logged no step yet")
     return UserError(
         f"{path} is no veRL log: it has no line like `step:1 - actor/entropy:0.5`; give a run folder, its {METRICS} "
@@ -103,13 +132,7 @@ def nothing_in(path: Path) -> UserError:
     )
 
 
-def starts_as_json_lines(file: Path) -> bool:
-    """Whether a file is empty, or its first line may still be written."""
-    with file.open("rb") as start:
-        return start.read(1) in (b"", b"{")
-
-
-def files(path: Path) -> list[Path]:
+def growing(path: Path) -> list[Path]:
     """What grows or changes while a run goes on."""
     if path.is_file():
         return [path]
@@ -141,7 +164,7 @@ def load(path: Path) -> Run:
     manifest, size = read_manifest(path / MANIFEST), read_size(path / CONFIG)
     longest = metrics[LONGEST].finite if LONGEST in metrics else np.array([])
     limit = size.limit if size else longest.max(initial=0)
-    arm = arm_name(manifest) if manifest else bare_name(path)
+    arm = one_line(arm_name(manifest) if manifest else bare_name(path))[:LONGEST_ARM]
     return Run(
         path=path,
         arm=arm,
@@ -160,15 +183,16 @@ def read_manifest(file: Path) -> dict[str, Any] | None:
     Raises:
         UserError: it is broken.
     """
-    if not file.is_file():
+    if not os.path.lexists(file):
         return None
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        missing = [key for key in REQUIRED if key not in manifest]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{file} is broken ({error}): remove it to report the metrics alone") from error
-    if missing:
-        raise UserError(f"{file} does not say {', '.join(missing)}: remove it to report the metrics alone")
+        manifest = files.read_json_object(file)
+    except files.Unreadable as error:
+        raise UserError(f"{error}: {ALONE}") from error
+    if missing := [key for key in REQUIRED if key not in manifest]:
+        raise UserError(f"{file} does not say {', '.join(missing)}: {ALONE}")
+    if wrong := [key for key, is_right in TYPES.items() if key in manifest and not is_right(manifest[key])]:
+        raise UserError(f"{file} has no usable {', '.join(wrong)}: {ALONE}")
     return manifest
 
 
@@ -187,15 +211,20 @@ def read_size(file: Path) -> Size | None:
     Raises:
         UserError: it is broken.
     """
-    if not file.is_file():
+    if not os.path.lexists(file):
         return None
     try:
-        config = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        config = files.read_yaml(file)
         trainer, model = config["trainer"], config.get("actor_rollout_ref", {}).get("model", {}).get("path")
-        gpus = trainer["nnodes"] * trainer["n_gpus_per_node"]
-        return Size(int(config["data"]["max_response_length"]), gpus, model, trainer.get("total_training_steps"))
-    except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is no resolved config: remove it to report the metrics alone") from error
+        steps = trainer.get("total_training_steps")
+        sizes = [trainer["nnodes"], trainer["n_gpus_per_node"], config["data"]["max_response_length"]]
+        if not all(type(size) is int and 0 < size < LARGEST for size in sizes) or not isinstance(steps, int | None):
+            raise ValueError("sizes that are no numbers")
+        return Size(sizes[2], sizes[0] * sizes[1], str(model) if model else None, steps)
+    except files.Unreadable as error:
+        raise UserError(f"{error}: {ALONE}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} is no resolved config: {ALONE}") from error
 
 
 def clipped(metrics: Metrics, limit: float) -> Metrics:

@@ -1,7 +1,7 @@
 """From what a user calls a model (a folder, a run, a veRL checkpoint, a name on the hub) to a Hugging Face folder."""
 
 import hashlib
-import json
+import os
 import re
 import subprocess
 import sys
@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from justrl_recipe import files
 from justrl_recipe.data import hub, schema
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import lora, trained, untrusted
 from justrl_recipe.evaluation.trained import Template
 from justrl_recipe.run.log import errors
+from justrl_recipe.terminal import warn
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
@@ -24,6 +26,7 @@ LORA_META = "lora_train_meta.json"  # which veRL saves beside the shards of a mo
 HUGGINGFACE = "huggingface"  # where veRL's trainers save a model for others, in the folder of its step
 STEP = re.compile(r"global_step_(\d+)")
 EARLIER = "restore it, or give another global_step_N of its run"
+MOST_RANKS = 100_000
 KEPT = 0.9  # of an adapter's change in bfloat16; less is said
 
 
@@ -90,13 +93,13 @@ def _of_run(checkpoint: Path, run: Path, trust: bool) -> Checkpoint:
     if STEP.fullmatch(checkpoint.name):
         step, steps = int(checkpoint.name.rpartition("_")[2]), trained.steps(run)
         if steps and step < steps:
-            print(f"{run} was to train {steps:,} steps: step {step:,} is evaluated", file=sys.stderr)
+            warn(f"{run} was to train {steps:,} steps: step {step:,} is evaluated")
         about = trained.about(run, step)
     folder = merged(checkpoint, trained.require_plain_lora(run), trust)
     if adapter := lora.record(folder):
         if adapter["kept_in_bfloat16"] < KEPT:
             share = f"{adapter['kept_in_bfloat16']:.0%} of what the LoRA adapter of {checkpoint.name} changes"
-            print(f"bfloat16, which vLLM uses on a GPU, keeps {share}", file=sys.stderr)
+            warn(f"bfloat16, which vLLM uses on a GPU, keeps {share}")
         about = {**about, "lora": adapter} if about else about
     return _whole(Checkpoint(folder, name, template, about, trust))
 
@@ -132,10 +135,11 @@ def _missing_weights(folder: Path) -> str | None:
     """The first weight file that the folder's index names and the folder lacks."""
     for index in sorted(folder.glob("*.index.json")):
         try:
-            files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
-            raise UserError(f"{index} is broken ({type(error).__name__}): copy the folder again") from error
-        if missing := sorted(name for name in files if not (folder / name).is_file()):
+            named = set(files.read_json_object(index)["weight_map"].values())
+            missing = sorted(name for name in named if not os.path.isfile(folder / name))
+        except (files.Unreadable, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{index} is broken ({error}): copy the folder again") from error
+        if missing:
             return missing[0]
     return None
 
@@ -161,7 +165,7 @@ def merged(checkpoint: Path, with_adapter: bool, trust: bool) -> Path:
     if _is_current(target, shards):
         return target
     _require_shards(checkpoint, shards)
-    print(f"merging {checkpoint.name} into {target} (first use)", file=sys.stderr)
+    warn(f"merging {checkpoint.name} into {target} (first use)")
     with tempfile.TemporaryDirectory(prefix=".merged-", dir=checkpoint) as scratch:
         made = Path(scratch, MERGED)
         _merge(checkpoint, made, Path(scratch, "log"), trust)
@@ -199,9 +203,11 @@ def _require_shards(checkpoint: Path, shards: Sequence[Path]) -> None:
             "or another strategy trained it"
         )
     try:
-        size = json.loads((actor / "fsdp_config.json").read_text(encoding="utf-8"))["world_size"]
-        config = json.loads((actor / HUGGINGFACE / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        size = files.read_json_object(actor / "fsdp_config.json")["world_size"]
+        config = files.read_json_object(actor / HUGGINGFACE / "config.json")
+        if type(size) is not int or not 0 < size <= MOST_RANKS:
+            raise TypeError("world_size is no number of ranks")
+    except (files.Unreadable, KeyError, TypeError) as error:
         raise UserError(f"{checkpoint} was not saved whole (fsdp_config.json, huggingface/): {EARLIER}") from error
     ranks = [actor / f"model_world_size_{size}_rank_{rank}.pt" for rank in range(size)]
     if missing := [file.name for file in ranks if not file.is_file()]:

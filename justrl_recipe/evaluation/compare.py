@@ -1,6 +1,5 @@
 """Results beside a row of the paper's table, or beside other results."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ from typing import Any
 
 import yaml
 
+from justrl_recipe import files
 from justrl_recipe.config import nearest
 from justrl_recipe.data.benchmarks import BENCHMARKS
 from justrl_recipe.errors import UserError
+from justrl_recipe.evaluation.samples import LONGEST_NAME
 
 AVERAGE = "Average"
 ROBUST = "robust_verifier"
@@ -70,17 +71,26 @@ def find(name: str) -> Row:
     if file.suffix != ".json":
         raise UserError(f"no published row {name!r}: {nearest(name, list(published()))}")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = files.read_json_object(file)
         kind = best(content)
         benchmarks = content["benchmarks"]
         scores = {benchmark: about[kind]["avg"] for benchmark, about in benchmarks.items()}
         scores[AVERAGE] = content["average"][kind]["avg"]
         sizes = {benchmark: (about["problems"], about["samples"]) for benchmark, about in benchmarks.items()}
-        return Row(content["model"], scores, sizes, content["settings"], kind, content["verifier"])
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
+        row = Row(content["model"], scores, sizes, dict(content["settings"]), kind, content["verifier"])
+        _require_types(row)
+        return row
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file} is no results.json of `verl eval`") from error
+
+
+def _require_types(row: Row) -> None:
+    if not isinstance(row.name, str) or not isinstance(row.verifier, str) or len(row.name) > LONGEST_NAME:
+        raise TypeError("model and verifier have to be names")
+    if not all(isinstance(score, int | float) and 0 <= score <= 1 for score in row.scores.values()):
+        raise TypeError("scores have to be numbers from 0 to 1")
+    if not all(type(count) is int for size in row.sizes.values() for count in size):
+        raise TypeError("sizes have to be whole numbers")
 
 
 def best(results: Mapping[str, Any]) -> str:

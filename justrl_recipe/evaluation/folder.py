@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from justrl_recipe import files
 from justrl_recipe.data import schema
 from justrl_recipe.errors import UserError
 
@@ -70,9 +71,9 @@ class EvaluationFolder:
         if not any(map(has_content, (self.samples, self.verdicts, self.results))):
             return {}
         try:
-            known = json.loads(self.about.read_text(encoding="utf-8"))
+            known = files.read_json_object(self.about)
             digests = dict(known["benchmarks"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (files.Unreadable, ValueError, TypeError, KeyError) as error:
             raise UserError(f"{self.about} is missing or damaged, so what is beside it could be anything") from error
         for name in {**about, **known}:
             if name not in ("benchmarks", "run") and known.get(name) != about.get(name):

@@ -12,13 +12,13 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation.job import Generated, Job, Refused
 from justrl_recipe.run.log import errors
 from justrl_recipe.run.progress import duration
+from justrl_recipe.terminal import Console
 
 # What vLLM has to be told on a CPU; the user's environment goes first.
 ON_CPU = {
@@ -125,7 +125,7 @@ class Shown:
         self.finished_tokens = 0
         self.by_engine: dict[int, int] = {}
         self.started: float | None = None  # by the first token: start-up is no generation
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, soft_wrap=True)
         what_it_does, rate = TextColumn("{task.description}"), TextColumn("{task.fields[rate]}")
         self.progress = Progress(
             *(what_it_does, BarColumn(), MofNCompleteColumn(), rate),

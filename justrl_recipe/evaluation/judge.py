@@ -2,10 +2,10 @@
 
 import hashlib
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from enum import Enum
+from pathlib import Path
 
 from justrl_recipe.data.training import problem_of
 from justrl_recipe.errors import UserError
@@ -15,6 +15,7 @@ from justrl_recipe.evaluation.folder import EvaluationFolder, appending, has_con
 from justrl_recipe.evaluation.generate import generate
 from justrl_recipe.evaluation.job import Job, Prompt, Request, Resources, Sampling
 from justrl_recipe.evaluation.samples import Key, Sample
+from justrl_recipe.terminal import warn
 
 SAMPLING = Sampling(temperature=0.0, top_p=1.0, max_tokens=16)
 THINKING_ENDS = "</think>"
@@ -65,6 +66,18 @@ def verdict(reply: str) -> Verdict:
     return LETTERS[match[1]] if match else Verdict.UNREADABLE
 
 
+def _replies(file: Path) -> dict[str, str]:
+    """The replies that a file of verdicts has, by the hash of what was asked."""
+    replies = {}
+    for number, line in samples.entries(file):
+        match line:
+            case {"asked": str(asked), "reply": str(reply)}:
+                replies[asked] = reply
+            case _:
+                raise UserError(f"{file}: line {number} is no verdict: remove it")
+    return replies
+
+
 def ask(
     checkpoint: Checkpoint, rejected: Sequence[Sample], folder: EvaluationFolder, resources: Resources
 ) -> dict[Key, Verdict]:
@@ -77,8 +90,7 @@ def ask(
     name = f"{checkpoint.name} {checkpoint.fingerprint()[:16]}"
     prompts = [Prompt(f"{sample.benchmark} problem {sample.problem + 1}", prompt(sample)) for sample in rejected]
     digests = [hashlib.sha256(f"{name}\n{asked.text}".encode()).hexdigest() for asked in prompts]
-    lines = [line for _, line in samples.entries(folder.verdicts)] if has_content(folder.verdicts) else []
-    replies = {line.get("asked"): line.get("reply") for line in lines}
+    replies = _replies(folder.verdicts) if has_content(folder.verdicts) else {}
     missing = [number for number, digest in enumerate(digests) if digest not in replies]
     requests = [Request(number, 0) for number in missing]
     job = Job(str(checkpoint.folder), prompts, requests, SAMPLING, resources, checkpoint.template, checkpoint.trust)
@@ -94,5 +106,5 @@ def ask(
         said = f"{unreadable:,} of {len(verdicts):,} replies of {checkpoint.name} are none of A, B and C"
         if unreadable == len(verdicts) >= MANY:
             raise UserError(f"{said}, so it is no judge: {folder.verdicts} has them")
-        print(f"{said}: counted as rejected ({folder.verdicts})", file=sys.stderr)
+        warn(f"{said}: counted as rejected ({folder.verdicts})")
     return verdicts

@@ -5,11 +5,13 @@ veRL 0.9.1's merger writes the base weights to FOLDER and the adapter to FOLDER/
 """
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from justrl_recipe import files
 from justrl_recipe.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +67,12 @@ def fold(folder: Path, checkpoint: Path) -> None:
 def record(folder: Path) -> dict[str, Any] | None:
     """What was written of the adapter that is folded into a model folder; None for a model without one."""
     file = folder / RECORD
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if not os.path.lexists(file):
+        return None
+    found = files.read_json_object(file)
+    if not isinstance(found.get("kept_in_bfloat16"), int | float):
+        raise UserError(f"{file} does not say what bfloat16 keeps: merge the checkpoint again")
+    return found
 
 
 def _by_weight(adapter: "dict[str, Tensor]") -> dict[str, dict[str, Any]]:

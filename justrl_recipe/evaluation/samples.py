@@ -1,6 +1,5 @@
 """Generated responses as JSON lines, ours and those that the authors' scripts write."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from justrl_recipe import files
 from justrl_recipe.data.benchmarks import by_name
 from justrl_recipe.data.problems import require_file
 from justrl_recipe.data.schema import normalised_gold
@@ -17,6 +17,7 @@ from justrl_recipe.errors import UserError
 AUTHORS_NAME = re.compile(
     r"(?P<task>.+)_t(?P<t>\d+(?:\.\d+)?)_p(?P<p>\d+(?:\.\d+)?)_n(?P<n>\d+)-MNT(?P<max>\d+)\.jsonl"
 )
+LONGEST_NAME = 200  # letters of a benchmark
 Key = tuple[str, int, int]
 
 
@@ -85,16 +86,15 @@ def entries(file: Path) -> Iterator[tuple[int, Any]]:
     Raises:
         UserError: a line is cut or no JSON; it names the line.
     """
-    number = 0
-    with file.open(encoding="utf-8") as lines:
+    for number, line in enumerate(files.lines(file), 1):
+        if not line.strip():
+            continue
         try:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file}: line {number} is cut or no JSON: mend it or take it out") from error
+            yield number, files.parse_json(line.decode())
         except UnicodeDecodeError as error:
-            raise UserError(f"{file}: line {number + 1} is no UTF-8 text") from error
+            raise UserError(f"{file}: line {number} is no UTF-8 text") from error
+        except ValueError as error:
+            raise UserError(f"{file}: line {number} is cut or no JSON: fix it or remove it") from error
 
 
 def _by_authors(task: str, entry: dict[str, Any], counts: Counter[int]) -> Sample:
@@ -110,11 +110,14 @@ def _require_types(sample: Sample) -> None:
         if not isinstance(getattr(sample, name), str):
             raise TypeError(f"{name} is no text")
         getattr(sample, name).encode()  # half a surrogate pair is no text either, and could not be written
-    for name in ("problem", "sample"):
-        if type(getattr(sample, name)) is not int:
+    if len(sample.benchmark) > LONGEST_NAME:
+        raise TypeError(f"benchmark is a name of more than {LONGEST_NAME} letters")
+    for name in ("problem", "sample", "tokens"):
+        value = getattr(sample, name)
+        if (type(value) is not int or not 0 <= value < 1 << 31) and not (name == "tokens" and value is None):
             raise TypeError(f"{name} is no whole number")
-    if sample.tokens is not None and type(sample.tokens) is not int:
-        raise TypeError("tokens is no whole number")
+    if not isinstance(sample.finish_reason, str | None):
+        raise TypeError("finish_reason is no text")
 
 
 def _what(error: Exception) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from justrl_recipe.data import schema
 from justrl_recipe.evaluation.compare import AVERAGE, Row, best, published
 from justrl_recipe.evaluation.folder import EvaluationFolder
+from justrl_recipe.terminal import Console, one_line
 
 Cells = list[list[str]]
 HEADER = ["benchmark", "responses", "avg@N", "95% interval", "pass@N", "maj@N"]
@@ -75,7 +75,7 @@ def print_table(header: list[str], rows: Cells) -> None:
 
 def markdown(header: list[str], rows: Cells) -> str:
     """A table for a README."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *[[one_line(cell) for cell in row] for row in rows]]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -84,7 +84,10 @@ def write(results: Mapping[str, Any], row: Row | None, folder: EvaluationFolder)
     schema.write_json(folder.results, results)
     with schema.replacing(folder.path / "results.md") as scratch:
         scratch.write_text(markdown(*cells(results)), encoding="utf-8")
-    with schema.replacing(folder.path / "results.png") as scratch:
+    import matplotlib
+
+    # A dollar in a name is a dollar.
+    with schema.replacing(folder.path / "results.png") as scratch, matplotlib.rc_context({"text.parse_math": False}):
         picture(results, row, scratch)
 
 
@@ -99,7 +102,7 @@ def picture(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
     scores = {name: about[kind] for name, about in results["benchmarks"].items()}
     if len(scores) > 1:
         scores[AVERAGE] = results["average"][kind]
-    names = list(scores)
+    names = [one_line(name) for name in scores]
     places = range(len(names), 0, -1)
     figure, axes = pyplot.subplots(figsize=(7, 1.4 + 0.36 * len(names)), layout="constrained")
     ours = [100 * score["avg"] for score in scores.values()]
@@ -107,10 +110,14 @@ def picture(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
         [max(0, 100 * (score["avg"] - score["interval"][0])) for score in scores.values()],
         [max(0, 100 * (score["interval"][1] - score["avg"])) for score in scores.values()],
     ]
-    axes.errorbar(ours, places, xerr=reach, fmt="o", color="#1f5aa6", capsize=3, label=f"{results['model']}, 95%")
+    axes.errorbar(
+        ours, places, xerr=reach, fmt="o", color="#1f5aa6", capsize=3, label=f"{one_line(results['model'])}, 95%"
+    )
     if row:
-        theirs = [100 * row.scores[name] if name in row.scores else float("nan") for name in names]
-        axes.plot(theirs, places, "D", color="#c8501e", markerfacecolor="none", markersize=8, label=row.name)
+        theirs = [100 * row.scores[name] if name in row.scores else float("nan") for name in scores]
+        axes.plot(
+            theirs, places, "D", color="#c8501e", markerfacecolor="none", markersize=8, label=one_line(row.name)
+        )
     axes.set_yticks(list(places), names)
     axes.set_ylim(0.3, len(names) + 0.7)
     axes.set_xlim(-2, 102)

@@ -19,6 +19,8 @@ from justrl_recipe.evaluation.job import Job, Prompt, Request, Resources, Sampli
 from justrl_recipe.evaluation.samples import Key, Sample
 from justrl_recipe.evaluation.tasks import Task, seed_of
 
+MOST_BENCHMARKS = 100
+
 
 @dataclass(frozen=True)
 class Source:
@@ -84,6 +86,8 @@ def from_files(files: Sequence[Path]) -> Source:
     counts: dict[str, Counter[int]] = defaultdict(Counter)
     for name, problem, _ in found:
         counts[name][problem] += 1
+    if len(counts) > MOST_BENCHMARKS:
+        raise UserError(f"the files have {len(counts):,} benchmarks: give at most {MOST_BENCHMARKS}")
     sizes = {name: (len(count), min(count.values())) for name, count in counts.items()}
     return Source(about, sizes, lambda folder: list(found.values()))
 

@@ -1,17 +1,15 @@
 """What a run's folder says of the checkpoints in it: where they are, and how their prompts were made in training."""
 
-import json
-import sys
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
-import yaml
-
+from justrl_recipe import files
+from justrl_recipe.data import columns
 from justrl_recipe.errors import UserError
+from justrl_recipe.terminal import warn
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
 ROWS = 1_000  # of the training data that are searched for system messages
@@ -54,19 +52,19 @@ def template(run: Path) -> Template:
     """
     config = _config(run)
     if not config:
-        print(f"{run} has no {CONFIG}: prompts are made with the tokenizer's own chat template", file=sys.stderr)
-    data = config.get("data", {})
-    arguments = data.get("apply_chat_template_kwargs") or {}
+        warn(f"{run} has no {CONFIG}: prompts are made with the tokenizer's own chat template")
+    arguments = _section(run, "data", "apply_chat_template_kwargs")
     given = {name: value for name, value in arguments.items() if name not in OWN_ARGUMENTS}
-    return Template(_model(run).get("custom_chat_template"), given, _system(data))
+    custom = _model(run).get("custom_chat_template")
+    return Template(str(custom) if custom else None, given, _system(_section(run, "data")))
 
 
 def checkpoints(run: Path) -> Path | None:
     """Where a run saved its checkpoints: in its folder, or where its config.yaml says; None for no run."""
     if (run / "checkpoints").is_dir():
         return run / "checkpoints"
-    local = _config(run).get("trainer", {}).get("default_local_dir")
-    return Path(local) if local and Path(local).is_dir() else None
+    local = _section(run, "trainer").get("default_local_dir")
+    return Path(local) if isinstance(local, str) and os.path.isdir(local) else None
 
 
 def require_plain_lora(run: Path) -> bool:
@@ -81,16 +79,15 @@ def require_plain_lora(run: Path) -> bool:
     model = _model(run)
     if not model.get("lora_rank"):
         return False
-    saved = _config(run)["actor_rollout_ref"].get("actor", {}).get("checkpoint") or {}
-    if saved.get("save_lora_only"):
+    if _section(run, "actor_rollout_ref", "actor", "checkpoint").get("save_lora_only"):
         raise UserError(f"{run} saved its adapter alone (actor.checkpoint.save_lora_only): there is nothing to merge")
     if start := model.get("lora_adapter_path"):
-        file = Path(start) / "adapter_config.json"
+        file = Path(str(start)) / "adapter_config.json"
         try:
-            adapter = json.loads(file.read_text(encoding="utf-8"))
+            adapter = files.read_json_object(file)
             unusual = [name for name in UNUSUAL if adapter.get(name)]
             fraction = adapter["lora_alpha"] % 1
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (files.Unreadable, TypeError, KeyError) as error:
             raise UserError(f"cannot read {file}, which says how the adapter is scaled: restore it") from error
         if unusual or fraction:
             what = ", ".join(unusual) or f"lora_alpha {adapter['lora_alpha']}"
@@ -109,19 +106,20 @@ def about(run: Path, step: int) -> dict[str, Any] | None:
         UserError: manifest.json is broken.
     """
     file = run / MANIFEST
-    if not file.is_file():
+    if not os.path.lexists(file):
         return None
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = files.read_json_object(file)
         known = {name: manifest[name] for name in ("recipe", "ablations", "is_justrl", "seed")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is broken ({type(error).__name__}): remove it to evaluate without it") from error
+    except (files.Unreadable, KeyError) as error:
+        raise UserError(f"{file} is broken ({error}): remove it to evaluate without it") from error
     return {**known, "step": step, "steps": steps(run)}
 
 
 def steps(run: Path) -> int | None:
     """How many steps a run was to train, by its config.yaml."""
-    return _config(run).get("trainer", {}).get("total_training_steps")
+    steps = _section(run, "trainer").get("total_training_steps")
+    return steps if type(steps) is int else None
 
 
 def _system(data: Mapping[str, Any]) -> str | None:
@@ -129,18 +127,19 @@ def _system(data: Mapping[str, Any]) -> str | None:
 
     Where they have several, or their file is not there, no answer is right: it is said, and none is used.
     """
-    files = data.get("train_files") or []
-    file = Path(files if isinstance(files, str) else files[0] if files else "")
+    named = data.get("train_files") or []
+    first = named[0] if isinstance(named, list) and named else named
+    file = Path(first if isinstance(first, str) else "")
     try:
-        batch = next(pyarrow.parquet.ParquetFile(file).iter_batches(ROWS, columns=[data.get("prompt_key", "prompt")]))
-        prompts = batch.column(0).to_pylist()
-    except (OSError, pyarrow.ArrowException, StopIteration, IndexError):
-        if files:
-            print(f"not checked: {file}, so a system message in the training data is not used", file=sys.stderr)
+        batch = next(columns.parquet_batches(file, [str(data.get("prompt_key", "prompt"))], ROWS))
+        prompts = columns.coded(batch.column(0)).values
+    except (UserError, StopIteration, IndexError):
+        if named:
+            warn(f"not checked: {file}, so a system message in the training data is not used")
         return None
     found = {_system_of(prompt) for prompt in prompts}
     if len(found) > 1:
-        print(f"{file} has several system messages: evaluated without one", file=sys.stderr)
+        warn(f"{file} has several system messages: evaluated without one")
         return None
     return found.pop()
 
@@ -148,19 +147,32 @@ def _system(data: Mapping[str, Any]) -> str | None:
 def _system_of(prompt: Any) -> str | None:
     messages = prompt if isinstance(prompt, list) else []
     texts = [m.get("content") for m in messages if isinstance(m, dict) and m.get("role") == "system"]
-    return texts[0] if texts else None
+    return texts[0] if texts and isinstance(texts[0], str) else None
 
 
 def _model(run: Path) -> dict[str, Any]:
-    return _config(run).get("actor_rollout_ref", {}).get("model") or {}
+    return _section(run, "actor_rollout_ref", "model")
+
+
+def _section(run: Path, *names: str) -> dict[str, Any]:
+    """A section of a run's config; empty where there is none.
+
+    Raises:
+        UserError: it is something else than a section.
+    """
+    found: Any = _config(run)
+    for name in names:
+        found = found.get(name) or {}
+        if not isinstance(found, dict):
+            raise UserError(f"{run / CONFIG} is no resolved config ({name} is no section): restore it")
+    return found
 
 
 def _config(run: Path) -> dict[str, Any]:
     file = run / CONFIG
-    if not file.is_file():
+    if not os.path.lexists(file):
         return {}
-    try:
-        found = yaml.load(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return {name: section for name, section in found.items() if isinstance(section, dict)}
-    except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"{file} is no resolved config ({type(error).__name__}): restore it") from error
+    found = files.read_yaml(file)
+    if not isinstance(found, dict):
+        raise UserError(f"{file} is no resolved config: restore it")
+    return {name: section for name, section in found.items() if isinstance(section, dict)}

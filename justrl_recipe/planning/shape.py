@@ -1,17 +1,18 @@
 """The shape of a language model, from its config.json: what its memory and its context depend on."""
 
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from justrl_recipe import files
 from justrl_recipe.data import hub
 from justrl_recipe.errors import UserError
 
+LARGEST = 10**9  # of a size
 KNOWN = Path(__file__).with_name("shapes.yaml")
 
 
@@ -35,10 +36,10 @@ class Shape:
         """From the content of a config.json.
 
         Raises:
-            KeyError: it is no such model's.
+            KeyError, ValueError, TypeError, ArithmeticError: it is no such model's.
         """
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-        return cls(
+        shape = cls(
             layers=int(config["num_hidden_layers"]),
             hidden=hidden,
             intermediate=int(config["intermediate_size"]),
@@ -46,10 +47,13 @@ class Shape:
             kv_heads=int(config.get("num_key_value_heads") or heads),
             head_size=int(config.get("head_dim") or hidden // heads),
             vocabulary=int(config["vocab_size"]),
-            tied=config.get("tie_word_embeddings", False),
-            attention_bias=config.get("attention_bias", config.get("model_type") == "qwen2"),
+            tied=bool(config.get("tie_word_embeddings", False)),
+            attention_bias=bool(config.get("attention_bias", config.get("model_type") == "qwen2")),
             context=int(config["max_position_embeddings"]),
         )
+        if not all(0 < value <= LARGEST for value in asdict(shape).values() if type(value) is int):
+            raise ValueError("sizes have to be positive numbers")
+        return shape
 
     @property
     def layer_parameters(self) -> int:
@@ -103,6 +107,6 @@ def find(model: str) -> Shape | None:
 
 def _read(file: Path) -> Shape:
     try:
-        return Shape.of(json.loads(file.read_text()))
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
+        return Shape.of(files.read_json_object(file))
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         raise UserError(f"{file}: no config.json of a decoder: {type(error).__name__}: {error}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe.errors import UserError
+from justrl_recipe.files import parse_json
 
 RUNS = Path("runs")
 
@@ -68,7 +69,7 @@ class RunFolder:
 def parse_metrics(line: str) -> tuple[int, dict[str, Any]] | None:
     """Step and metrics of a line that veRL's `file` logger wrote; None where it is none, or was cut."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         step, metrics = entry["step"], entry["data"]
     except (ValueError, KeyError, TypeError):
         return None

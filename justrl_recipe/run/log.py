@@ -5,7 +5,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-CONTROL = re.compile(r"\x1b\[[0-9;]*m")
+from justrl_recipe.terminal import plain
+
 PREFIX = re.compile(r"^(?:\((?:[\w:]+ )?pid=\d+(?:, ip=[\w.:]+)?\) ?|\[rank\d+\]: ?)")  # Ray's, torch's
 ERROR_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*(\w*(?:Error|Exception|Exit|Interrupt))\b(?::.*)?$")
 OURS = re.compile(r"^justrl_recipe(?:\.\w+)*\.(?=\w+:)")  # the module of an error of this package
@@ -40,7 +41,7 @@ def reason(log: Path, returncode: int) -> str:
 
 def _dead_worker(log: Path, before: str | None) -> str | None:
     """The first worker that died without an error of its own, where no other error came before it."""
-    text = CONTROL.sub("", log.read_text(errors="replace"))
+    text = plain(log.read_text(errors="replace"))
     names = {pid: name for name, pid in SPEAKER.findall(text)} | {pid: name for name, pid in ACTOR.findall(text)}
     for line in _lines(log):
         if dead := DEAD_WORKER.search(line):
@@ -52,7 +53,7 @@ def _dead_worker(log: Path, before: str | None) -> str | None:
 
 
 def _lines(log: Path) -> Iterator[str]:
-    """The lines of a log without colours and the names of the processes that wrote them."""
+    """The lines of a log without control sequences and the names of the processes that wrote them."""
     with log.open(errors="replace") as lines:
         for raw in lines:
-            yield PREFIX.sub("", CONTROL.sub("", raw)).strip()
+            yield PREFIX.sub("", plain(raw)).strip()

@@ -15,12 +15,12 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 from rich import progress
-from rich.console import Console
 
 from justrl_recipe.run.folder import RunFolder, parse_metrics
+from justrl_recipe.terminal import Console
 
 POLL = 0.2  # seconds
-VALIDATION = re.compile(r"^val-core/(?P<source>.+)/(?P<name>acc|reward)/mean@(?P<n>\d+)$")
+VALIDATION = re.compile(r"^val-core/(?P<source>.+)/(?P<name>acc|reward)/mean@(?P<n>\d{1,9})$")
 REWARD = "critic/score/mean"
 
 
@@ -96,7 +96,7 @@ class Progress:
         self.verbose = verbose
         self.durations: list[float] = []
         self.lost_shown = 0
-        self.console = Output(highlight=False, soft_wrap=True)
+        self.console = Output(soft_wrap=True)
         self.bar = progress.Progress(
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
@@ -122,7 +122,7 @@ class Progress:
                 for line in complete_lines(metrics) if metrics else []:
                     self.show(line)
                 for line in complete_lines(log) if self.verbose else []:
-                    self.console.print(line, markup=False)
+                    self.console.print(line)
                 if not ended:
                     time.sleep(POLL)
             if metrics:
@@ -144,11 +144,9 @@ class Progress:
             return
         step, metrics = entry
         if REWARD in metrics:
-            self.console.print(
-                step_line(step, self.total, metrics, self.gpus, self._left(step, metrics)), markup=False
-            )
+            self.console.print(step_line(step, self.total, metrics, self.gpus, self._left(step, metrics)))
         for text in validation_lines(step, metrics):
-            self.console.print(text, markup=False)
+            self.console.print(text)
         self.bar.update(self.task, completed=step, description="training")
 
     def _left(self, step: int, metrics: Mapping[str, Any]) -> float | None:

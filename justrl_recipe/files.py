@@ -1,0 +1,237 @@
+"""Reading files that others have made: they may be huge, no files at all, or hold anything.
+
+Every function here reads a regular file in bounded time and memory, or raises `Unreadable`.
+"""
+
+import io
+import json
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+from justrl_recipe.errors import UserError
+
+MEGABYTE = 1 << 20
+TEXT_BYTES = 8 * MEGABYTE  # of a file that is read at once; as JSON it may take 30 times its size in memory
+YAML_BYTES = MEGABYTE
+LINE_BYTES = 16 * MEGABYTE  # of a line of a file that is read line by line
+PIECE = 1 << 16  # characters of a JSON array that are read at once
+SPACE = re.compile(r"\s*")
+YAML_NODES = 100_000  # with every alias in place
+MOST_DEEP = 100  # levels, so that what is read can also be written
+# An integer that takes long to read, cannot be printed, or overflows.
+YAML_NUMBER = re.compile(r"[-+]?(?:0x[\da-fA-F_]{65,}|[\d_:.]{65,})")
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Unreadable(UserError):
+    """A file that cannot be read, or is not what it should be."""
+
+
+def open_bytes(file: Path) -> BinaryIO:
+    """Open a regular file; a pipe or a device, which might give no data or never end, is refused.
+
+    Raises:
+        Unreadable: it is none, or cannot be opened.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+        raise Unreadable(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        what = "a folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "no regular file"
+        os.close(descriptor)
+        raise Unreadable(f"cannot read {file}: it is {what}")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(file: Path, limit: int = TEXT_BYTES) -> bytes:
+    """All bytes of a file of at most `limit` bytes; raises `Unreadable`."""
+    try:
+        with open_bytes(file) as opened:
+            content = opened.read(limit + 1)
+    except OSError as error:
+        raise Unreadable(f"cannot read {file}: {error.strerror}") from error
+    if len(content) > limit:
+        raise Unreadable(f"cannot read {file}: it has more than {limit // MEGABYTE} MB")
+    return content
+
+
+def read_text(file: Path, limit: int = TEXT_BYTES) -> str:
+    """The text of a UTF-8 file of at most `limit` bytes; raises `Unreadable`."""
+    try:
+        return read_bytes(file, limit).decode()
+    except UnicodeDecodeError as error:
+        raise Unreadable(f"cannot read {file}: it is no UTF-8 text") from error
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds; raises `Unreadable`."""
+    text = read_text(file)
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        raise Unreadable(f"{file} is no JSON: {_said(error)}") from error
+    level = [found]
+    for _ in range(MOST_DEEP):
+        level = [child for node in level for child in _children(node)]
+    if level:
+        raise Unreadable(f"{file}: nested deeper than {MOST_DEEP} levels")
+    return found
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _children(node: Any) -> Iterable[Any]:
+    return node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or nested too deep, or holds an integer of too many digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; raises `Unreadable`."""
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise Unreadable(f"{file} holds no JSON object")
+    return found
+
+
+def read_yaml(file: Path) -> Any:
+    """What a YAML file holds; raises `Unreadable`."""
+    text = read_text(file, YAML_BYTES)
+    require_small_yaml(file, text)
+    try:
+        return yaml.load(text, Loader=YAML_LOADER)
+    # An alias that contains itself, a mapping as a key, and values such as 2026-99-99.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise Unreadable(f"{file} is no YAML: {_said(error)}") from error
+
+
+def require_small_yaml(file: Path, text: str) -> None:
+    """Check that a YAML text stays small when every alias is replaced by what it stands for.
+
+    Raises:
+        Unreadable: it does not, is nested too deep, has an alias within what it stands for, or is no YAML.
+    """
+    sizes: dict[str, int] = {}  # nodes under each anchor
+    stack: list[tuple[str | None, int]] = []  # what is open: its anchor, and the nodes before it
+    count = 0
+    try:
+        for event in yaml.parse(text, Loader=YAML_LOADER):
+            before = count
+            match event:
+                case yaml.AliasEvent():
+                    if event.anchor in [anchor for anchor, _ in stack]:
+                        raise Unreadable(f"{file}: *{event.anchor} stands within &{event.anchor}")
+                    count += sizes.get(str(event.anchor), 1)
+                case yaml.CollectionStartEvent():
+                    count += 1
+                    stack.append((event.anchor, before))
+                case yaml.CollectionEndEvent():
+                    anchor, before = stack.pop()
+                    sizes[anchor or ""] = count - before
+                case yaml.ScalarEvent():
+                    count += 1
+                    sizes[event.anchor or ""] = 1
+                    if event.implicit[0] and YAML_NUMBER.fullmatch(event.value):
+                        raise Unreadable(f"{file}: a number of too many digits: {event.value[:20]}...")
+            if count > YAML_NODES:
+                raise Unreadable(f"{file}: more than {YAML_NODES:,} values, with its aliases replaced")
+            if len(stack) > MOST_DEEP:
+                raise Unreadable(f"{file}: nested deeper than {MOST_DEEP} levels")
+    except yaml.YAMLError as error:
+        raise Unreadable(f"{file} is no YAML: {_said(error)}") from error
+
+
+def lines(file: Path, limit: int = LINE_BYTES) -> Iterator[bytes]:
+    """The lines of a file, each with its end; the last one may have none.
+
+    Raises:
+        Unreadable: it cannot be read, or a line has more than `limit` bytes.
+    """
+    number = 0
+    try:
+        with open_bytes(file) as opened:
+            while line := opened.readline(limit + 1):
+                number += 1
+                if len(line) > limit:
+                    raise Unreadable(f"{file}: line {number} has more than {limit // MEGABYTE} MB")
+                yield line
+    except OSError as error:
+        raise Unreadable(f"cannot read {file}: {error.strerror}") from error
+
+
+def json_rows(file: Path) -> Iterator[Any]:
+    """What stands in each line of a file, or the elements of its one array.
+
+    Raises:
+        Unreadable: it cannot be read, or a line has more than `LINE_BYTES`.
+        ValueError: it is no JSON, or an element has more than `LINE_BYTES`.
+        RecursionError: an element is nested too deep.
+    """
+    if starts_array(file):
+        yield from _elements(file)
+    else:
+        yield from (parse_json(line.decode()) for line in lines(file) if line.strip())
+
+
+def starts_array(file: Path) -> bool:
+    with open_bytes(file) as start:
+        return start.read(1) == b"["
+
+
+def _elements(file: Path) -> Iterator[Any]:
+    """The elements of a JSON array; read in pieces, they take little memory. Ends at the first that is no object."""
+    decoder, at, after_comma = json.JSONDecoder(), 1, False
+    with io.TextIOWrapper(open_bytes(file), encoding="utf-8") as text:
+        buffer = text.read(PIECE)
+        while after_comma or not buffer.startswith("]", at := _skip_space(buffer, at)):
+            try:
+                element, end = decoder.raw_decode(buffer, _skip_space(buffer, at))
+                end = _skip_space(buffer, end)
+                if isinstance(element, dict) and buffer[end : end + 1] not in (",", "]"):
+                    raise json.JSONDecodeError("Expecting , or ]", buffer, end)
+            except json.JSONDecodeError:  # also where the element goes on behind the buffer
+                if len(buffer) - at > LINE_BYTES:
+                    raise ValueError(f"a row has more than {LINE_BYTES // MEGABYTE} MB") from None
+                if not (more := text.read(max(PIECE, len(buffer) - at))):
+                    raise
+                buffer, at = buffer[at:] + more, 0
+                continue
+            yield element
+            after_comma = buffer[end : end + 1] == ","
+            at = end + after_comma
+        if (buffer[at + 1 :] + text.read(PIECE)).strip():
+            raise ValueError("there is something behind the array")
+
+
+def _skip_space(text: str, start: int) -> int:
+    return SPACE.match(text, start).end()  # type: ignore[union-attr]
+
+
+def require_regular(folder: Path) -> None:
+    """Check that whatever is in a folder can be read to its end, for a library that opens files by itself.
+
+    Raises:
+        Unreadable: something in it is no regular file, no folder and no link to one.
+    """
+    for entry in os.scandir(folder):
+        if os.path.exists(entry) and not entry.is_file() and not entry.is_dir():
+            raise Unreadable(f"cannot read {entry.path}: it is no regular file")
