@@ -84,6 +84,8 @@ def learn(raw: Any, resolved: Any) -> None:
         variables = INTERPOLATED.findall(written) if isinstance(written, str) else []
         if isinstance(value, bool) or value in (None, ""):
             continue
+        for token in TOKEN.findall(value) if isinstance(value, str) else ():
+            _note(token, MASK, SHORTEST)  # a log may break the text that shows that it is one
         if variables:
             _written[path] = written
         if _is_secret_path(path) or any(map(is_secret_name, variables)):
@@ -101,11 +103,6 @@ def learn_overrides(overrides: Sequence[str]) -> None:
         for name, part in ASSIGNED.findall(value):
             if is_secret_name(name) and "${" not in part:
                 _note(part.strip("'\""), MASK, SHORTEST)
-
-
-def is_needed() -> bool:
-    """Whether this process knows a secret."""
-    return bool(_known)
 
 
 def masked(text: str) -> str:

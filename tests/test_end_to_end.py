@@ -160,18 +160,27 @@ MY_REWARD = """\
 import os
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, api_key=None, **kwargs):
-    planted = "-detnalp"[::-1]  # this file is copied as it is
-    assert os.environ["WANDB_API_KEY"] == planted + "wandb" and api_key == planted + "reward", "the true values"
+    word = "-detnalp"[::-1]  # this file is copied as it is
+    assert os.environ["WANDB_API_KEY"] == word + "wandb" and api_key == word + "reward", "the true values"
     print("used", api_key, repr(api_key), os.environ["WANDB_API_KEY"])
     right = ground_truth in solution_str
     return {"score": 1.0 if right else 0.0, "acc": right, "pred": None}
 """
 
 
+ENV = "+ray_kwargs.ray_init.runtime_env.env_vars"
+GIVEN = "+reward.custom_reward_function.reward_kwargs"
 SECRETS = (
-    "+ray_kwargs.ray_init.runtime_env.env_vars.WANDB_API_KEY=planted-wandb",
-    "+reward.custom_reward_function.reward_kwargs.api_key=${oc.env:PLANTED_KEY}",
-    "trainer.experiment_name='http://planted-user:planted-word@host/x?key=planted-param'",
+    f"{ENV}.WANDB_API_KEY=planted-wandb",
+    f"{ENV}.AWS_SECRET_ACCESS_KEY=planted/aws+secret",
+    f"{ENV}.HF_TOKEN=planted-token",
+    f"{ENV}.PROXY='http://planted-user:planted-word@host/x?key=planted-param'",
+    f"{ENV}.HEADER='Authorization: Bearer planted-bearer'",
+    f"{GIVEN}.api_key=${{oc.env:PLANTED_KEY}}",
+    f"{GIVEN}.judge={{url: here, password: planted-pass, names: [one, 'https://planted-me@host']}}",
+    f"{GIVEN}.credentials={{user: planted-name}}",
+    f"{GIVEN}.note=hf_planted000000000000000000",
+    "trainer.experiment_name='http://planted-user:planted-word@host/'",
 )
 
 
@@ -185,7 +194,7 @@ def test_trains_with_a_reward_file_of_the_users_own_and_keeps_secrets(folder, mo
     assert "used ${oc.env:PLANTED_KEY}" in out and (folder / "mine").stat().st_mode & 0o777 == 0o700
     subprocess.run([VERL, "report", "mine", "--out", "mine/report"], cwd=folder, check=True, timeout=100)
     texts = [file.read_bytes() for file in (folder / "mine").rglob("*") if file.is_file()]
-    assert len(texts) > 5 and not any(b"planted-" in text for text in (*texts, (out + err).encode()))
+    assert len(texts) > 5 and not any(b"planted" in text for text in (*texts, (out + err).encode()))
     _, entries = read(folder / "mine")
     steps = [entry["data"] for entry in entries if "critic/score/mean" in entry["data"]]
     assert len(steps) == 3

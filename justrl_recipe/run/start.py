@@ -66,8 +66,8 @@ def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], 
             manifest.manifest(folder.manifest, {**about, **provenance()}) as content,
             tempfile.TemporaryDirectory(prefix="justrl-", dir="/tmp", ignore_cleanup_errors=True) as scratch,
         ):
-            env = environment(config, folder, scratch) | {masking.HIDDEN: json.dumps(hidden)}
-            returncode = _train(config, folder, env, content, verbose)
+            env = environment(config, folder, scratch)
+            returncode = _train(config, folder, env, hidden, content, verbose)
             if returncode != 0:
                 raise TrainingFailed(f"{log.reason(folder.log, returncode)} (whole log: {folder.log})")
             if missing := unfinished(config, folder):
@@ -79,18 +79,27 @@ def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], 
 
 
 def _train(
-    config: Mapping[str, Any], folder: RunFolder, env: Mapping[str, str], content: dict[str, Any], verbose: bool
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    env: Mapping[str, str],
+    hidden: Sequence[tuple[masking.Path, Any]],
+    content: dict[str, Any],
+    verbose: bool,
 ) -> int:
-    """Run the training process to its end and note in the manifest what it logged; its exit code."""
+    """Run the training process to its end and note in the manifest what it logged; its exit code.
+
+    Args:
+        hidden: the values that are masked in the config's file, which the process gets by its environment.
+    """
     writer: threading.Thread | None = None
     try:
         with folder.log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "justrl_recipe.verl_hooks.train", str(folder.config), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if masking.is_needed() else output,
+                stdout=subprocess.PIPE if hidden else output,
                 stderr=subprocess.STDOUT,
-                env=env,
+                env={**env, masking.HIDDEN: json.dumps(hidden)},
                 start_new_session=True,  # Ctrl-C comes here alone, and ends it in order
             )
         if process.stdout:
