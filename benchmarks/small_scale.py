@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from justrl_recipe.dynamics import logs
+from justrl_recipe.report import logs
 
 RESULTS = Path(__file__).with_name("smollm2")
 WARMED_UP = "data/words/warmup/global_step_200/huggingface"

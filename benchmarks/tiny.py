@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import psutil
 
-from justrl_recipe.dynamics import logs
+from justrl_recipe.report import logs
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "tiny"

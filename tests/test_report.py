@@ -20,11 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from justrl_recipe.dynamics import health, logs, paper, runs, smooth
-from justrl_recipe.dynamics.logs import Series
-from justrl_recipe.dynamics.panels import headline, panels
-from justrl_recipe.dynamics.report import write
 from justrl_recipe.errors import UserError
+from justrl_recipe.report import health, logs, paper, runs, smooth
+from justrl_recipe.report.logs import Series
+from justrl_recipe.report.panels import headline, panels
+from justrl_recipe.report.write import write
 
 VERL = Path(sys.executable).with_name("verl")
 TINY = Path(__file__).parents[1] / "benchmarks" / "tiny"

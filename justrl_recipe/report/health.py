@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from justrl_recipe.dynamics import paper
-from justrl_recipe.dynamics.logs import FloatArray
-from justrl_recipe.dynamics.runs import CLIPPED, LENGTH, Run
+from justrl_recipe.report import paper
+from justrl_recipe.report.logs import FloatArray
+from justrl_recipe.report.runs import CLIPPED, LENGTH, Run
 
 OK, LOOK, BAD, NOT_LOGGED, TOO_EARLY = "ok", "look", "bad", "not logged", "too early"
 

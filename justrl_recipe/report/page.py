@@ -4,18 +4,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from justrl_recipe.dynamics import figures, health, paper
-from justrl_recipe.dynamics.logs import Series
-from justrl_recipe.dynamics.panels import THROUGHPUT, Panel, headline
-from justrl_recipe.dynamics.runs import CLIPPED, Run, without_paths
-from justrl_recipe.dynamics.smooth import EXPLANATION
-from justrl_recipe.dynamics.style import STYLE_SHEET
+from justrl_recipe.report import figures, health, paper
+from justrl_recipe.report.logs import Series
+from justrl_recipe.report.panels import THROUGHPUT, Panel, headline
+from justrl_recipe.report.runs import CLIPPED, Run, without_paths
+from justrl_recipe.report.smooth import EXPLANATION
 from justrl_recipe.terminal import plain
 
+STYLE_SHEET = Path(__file__).with_name("style.css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 DETAILS = ("started", "ended", "system", "ablations", "overrides", "seed", "command", "git_commit", "loss")
 KEY_HEADER = ("key", "recipe", "yours")
@@ -51,7 +52,7 @@ def page(runs: Sequence[Run], panels: Sequence[Panel], drawn: Mapping[str, str],
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">{reload}'
-        f"<title>{text(title)}</title><style>{STYLE_SHEET}</style></head>\n<body>\n"
+        f"<title>{text(title)}</title><style>\n{STYLE_SHEET.read_text()}</style></head>\n<body>\n"
         + "\n".join(body)
         + "\n</body></html>\n"
     )

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from justrl_recipe.dynamics import paper
-from justrl_recipe.dynamics.logs import Series
-from justrl_recipe.dynamics.runs import CLIPPED, Run
 from justrl_recipe.errors import UserError
+from justrl_recipe.report import paper
+from justrl_recipe.report.logs import Series
+from justrl_recipe.report.runs import CLIPPED, Run
 from justrl_recipe.run.progress import VALIDATION
 
 # Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that is lost on white.
