@@ -16,7 +16,16 @@ from justrl_recipe.config import Request, load
 from justrl_recipe.errors import UserError
 from justrl_recipe.run import manifest
 from justrl_recipe.run.folder import RunFolder, new_run_folder
-from justrl_recipe.run.start import Imported, Stopped, copy_code, import_reward, logged, stoppable, unfinished
+from justrl_recipe.run.start import (
+    Imported,
+    Stopped,
+    copy_code,
+    environment,
+    import_reward,
+    logged,
+    stoppable,
+    unfinished,
+)
 
 
 def test_two_runs_that_start_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
@@ -229,3 +238,27 @@ def test_the_code_of_a_reward_is_kept_with_the_run(tmp_path):
     copied = [str(file.relative_to(tmp_path / "run" / "code")) for file in (tmp_path / "run").rglob("*.py")]
     assert sorted(copied) == ["helper.py", "mine.py", "parts/inner.py"]
     assert (tmp_path / "run" / "code" / "mine.py").read_bytes() == (project / "mine.py").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("ray_address", "given", "owns"),
+    [
+        (None, None, True),
+        ("", None, True),
+        ("local", None, True),
+        ("10.0.0.1:6379", None, False),
+        ("auto", None, False),
+        (None, "auto", False),
+        (None, "local", True),
+        ("10.0.0.1:6379", "local", True),
+    ],
+)
+def test_a_run_that_starts_its_own_cluster_listens_on_loopback(tmp_path, monkeypatch, ray_address, given, owns):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    if ray_address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", ray_address)
+    config = {"trainer": {"device": "cuda"}, "ray_kwargs": {"ray_init": {"address": given} if given else None}}
+    env = environment(config, RunFolder(tmp_path), "/tmp/short")
+    assert (env.get("VLLM_API_KEY") is not None) is owns
+    assert (env.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0") is owns

@@ -260,5 +260,5 @@ def environment(config: Mapping[str, Any], folder: RunFolder, scratch: str) -> d
 
 def owns_cluster(config: Mapping[str, Any], env: Mapping[str, str]) -> bool:
     """Whether the run starts a Ray cluster of its own, rather than joining one."""
-    address = (config["ray_kwargs"].get("ray_init") or {}).get("address")
-    return not env.get("RAY_ADDRESS") and address in (None, "local")
+    address = (config["ray_kwargs"].get("ray_init") or {}).get("address") or env.get("RAY_ADDRESS")
+    return address in (None, "", "local")
