@@ -1,4 +1,4 @@
-"""What `verl plan` estimates: beside what was measured (docs/planning.md), and for every system (README).
+"""What `verl plan` estimates: beside what was measured, and for every system (docs/planning.md).
 
     .venv/bin/python benchmarks/planning.py
 
