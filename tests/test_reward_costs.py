@@ -75,6 +75,9 @@ PIECES = [
         "\\%",
         "million ",
         "th",
+        "\\bm{}",
+        "\\text{ }",
+        "\\forall",
         "n=4k+",
         "!",
         "|",
@@ -92,7 +95,9 @@ def seconds(answer: str) -> float:
 
 
 @pytest.mark.parametrize("piece", PIECES)
-@pytest.mark.parametrize(("before", "after"), [("", ""), ("5", "!"), ("0.", "x"), ("2 ", "+1"), ("x is ", " cm")])
+@pytest.mark.parametrize(
+    ("before", "after"), [("", ""), ("5", "!"), ("0.", "x"), ("2 ", "+1"), ("x is ", " cm"), ("1\\forall", "1")]
+)
 def test_a_repeated_piece_costs_little(piece, before, after):
     repeated = piece * (MAX_CHARACTERS // len(piece))
     answer = (before + repeated)[: MAX_CHARACTERS - len(after)] + after

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from sympy import Expr, N, Rational, S, oo
+from sympy import Expr, N, Pow, Rational, S, oo
 
 from justrl_recipe.reward_fns.mathematics import exact, units
 from justrl_recipe.reward_fns.mathematics.literals import approximates, plain_number, rounds, same_number, terminates
@@ -27,8 +27,8 @@ from justrl_recipe.reward_fns.mathematics.reading import (
     Value,
     read,
 )
-from justrl_recipe.reward_fns.mathematics.real_sets import REALS, NotASet, as_set, same_sets, variable
-from justrl_recipe.reward_fns.mathematics.words import wording
+from justrl_recipe.reward_fns.mathematics.real_sets import REALS, NotASet, as_set, same_sets, variables
+from justrl_recipe.reward_fns.mathematics.words import is_word, wording
 
 COMMAND = re.compile(r"\\(?!alpha|beta|gamma|theta|lambda|omega)[A-Za-z]+")
 DIGITS = 50  # of a value that a decimal is compared with
@@ -226,7 +226,8 @@ class Comparison:
                 return self.same_zeros(gold, pred)
             return _computes(gold) and _computes(pred) and self.same(gold.right, pred.right)
         if isinstance(gold, Equation):
-            return bool(gold.name or _computes(gold)) and self.same(gold.right, pred)
+            states_a_value = bool(gold.name) and not _relates(gold)
+            return (states_a_value or _computes(gold)) and self.same(gold.right, pred)
         assert isinstance(pred, Equation)
         if not pred.name and _letters(pred.right_text):
             return False
@@ -235,8 +236,10 @@ class Comparison:
     def holds(self, left: str, right: str) -> bool:
         """Whether a side of a computation is its result, as far as it can be read: 3 = 4 says nothing of 4."""
         left = units.split(left.strip())[0]
-        if NAME.fullmatch(left.strip()) or not left.strip():
-            return bool(left.strip())
+        if not left.strip():
+            return False
+        if NAME.fullmatch(left.strip()) and left.strip() not in ("\\pi", "e"):
+            return True
         try:
             if _letters(left):
                 return not _to_solve(self.read(left.strip()))
@@ -291,10 +294,11 @@ class Comparison:
     # sets of real numbers
 
     def same_set(self, gold: Answer, pred: Answer) -> bool:
-        if isinstance(gold, Condition) and isinstance(pred, Condition):
-            names = [{name for side in answer.sides if (name := variable(side))} for answer in (gold, pred)]
-            if names[0] and names[1] and names[0] != names[1]:
-                return False
+        names = variables(gold), variables(pred)
+        if names[0] and names[1] and names[0] != names[1]:
+            return False
+        if max(map(len, names)) > 1 and not (isinstance(gold, Condition) and isinstance(pred, Condition)):
+            return self.same_in_any_order(_joined(gold), _joined(pred))
         try:
             return same_sets(as_set(gold, self.read), as_set(pred, self.read))
         except NotASet:
@@ -341,8 +345,10 @@ class Comparison:
             return False
         if TIME.fullmatch(":".join(sides[0])):
             return all(self.same_value(a, b) for a, b in zip(*sides, strict=True))
-        (first, *rest), (other, *others) = ([self.read(part) for part in side] for side in sides)
-        if exact.equal(first, S.Zero) or exact.equal(other, S.Zero):
+        (first, *rest), (other, *others) = values = [[self.read(part) for part in side] for side in sides]
+        if any(value.free_symbols for side in values for value in side):
+            return all(exact.equal(one, two) for one, two in zip(*values, strict=True))
+        if any(not value.is_finite or exact.is_zero(value) for side in values for value in side):
             return False
         return all(exact.equal(one * other, two * first) for one, two in zip(rest, others, strict=True))
 
@@ -397,7 +403,24 @@ def _texts(answer: str) -> list[str]:
 
 def _to_solve(left: Expr) -> bool:
     """Whether the left side of an equation asks for its variable, as in 2x + 1 = 5: the right side is no answer."""
-    return len(left.free_symbols) == 1 and not left.is_Symbol and left.is_algebraic_expr()
+    if len(left.free_symbols) != 1 or left.is_Symbol:
+        return False
+    return left.is_algebraic_expr() or any(power.exp.free_symbols for power in left.atoms(Pow))
+
+
+def _relates(gold: Equation) -> bool:
+    """Whether an equation is a relation of names, as xy = 12 or AB = CD: its right side alone is no answer."""
+    left, right = gold.left.strip(), gold.right_text.strip()
+    if re.fullmatch(r"[a-z]{2,4}", left) and not is_word(left, alone=True):
+        return True
+    return NAME.fullmatch(right) is not None and right not in ("e", "\\pi")
+
+
+def _joined(answer: Answer) -> list[Answer]:
+    """The inequalities that hold together: x > 2 and y < 3. An alternative or another answer is none of them."""
+    if isinstance(answer, Sets) and answer.operation in ("list", "cap"):
+        return [one for part in answer.parts for one in _joined(part)]
+    return [answer] if isinstance(answer, Condition) else []
 
 
 def _bracketed(answer: Answer) -> bool:

@@ -121,7 +121,7 @@ def read(text: str) -> Answer:
     for word, operation in ((r"\\lor(?![a-z])", "cup"), (r"\\land(?![a-z])", "cap")):
         if joined := _top_level(re.compile(word), text):
             return Sets(operation, (read(text[: joined.start()]), read(text[joined.end() :])))
-    if (builder := BUILDER.match(text)) and _top_level(RELATION, builder[2]):
+    if (builder := BUILDER.match(text)) and _top_level(RELATION, builder[2]) and _speaks_of(builder[2], builder[1]):
         return read(builder[2])
     if residue := RESIDUE.match(text):
         values = tuple(part.strip() for part in split(residue[2]))
@@ -145,6 +145,12 @@ def read(text: str) -> Answer:
     if ":" in text and re.fullmatch(r"[^:]+(?::[^:]+){1,3}", text) and "\\" not in text.split(":")[0][-1:]:
         return Ratio(tuple(part.strip() for part in text.split(":")))
     return Value(text)
+
+
+def _speaks_of(condition: str, name: str) -> bool:
+    """Whether a condition has `name` and no other variable."""
+    letters = set(re.findall(r"(?<![\\A-Za-z])[A-Za-z](?:_\w)?(?![A-Za-z])", condition)) - {"e", "i"}
+    return letters == {name} or (name.startswith("\\") and name in condition and not letters)
 
 
 def split(text: str, separator: str = ",", thousands: bool = True) -> list[str]:

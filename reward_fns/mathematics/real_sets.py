@@ -41,7 +41,10 @@ def as_set(answer: Answer, read: Reader) -> Set:
     if isinstance(answer, Sets):
         parts = [as_set(part, read) for part in answer.parts]
         if answer.operation == "list":  # x < 1, x > 5 can only mean either; 1 < x < 5, x \ne 2 means both
-            return Union(*parts) if Intersection(*parts) is S.EmptySet else Intersection(*parts)
+            both = Intersection(*parts)
+            if both is not S.EmptySet and any(part == both for part in parts):
+                raise NotASet  # several candidates: x > 3, x > 5
+            return Union(*parts) if both is S.EmptySet else both
         return {"cup": Union, "cap": Intersection, "setminus": Complement}[answer.operation](*parts)
     if isinstance(answer, Group):
         return _group(answer, read)
@@ -52,6 +55,14 @@ def as_set(answer: Answer, read: Reader) -> Set:
     if answer == REALS:
         return S.Reals
     raise NotASet
+
+
+def variables(answer: Answer) -> set[str]:
+    """The letters of which inequalities speak."""
+    if isinstance(answer, Sets):
+        return set().union(*map(variables, answer.parts))
+    sides = answer.sides if isinstance(answer, Condition) else [answer.left] if isinstance(answer, Equation) else []
+    return {name for side in sides if (name := variable(side))}
 
 
 def _group(group: Group, read: Reader) -> Set:

@@ -87,6 +87,10 @@ COMMANDS = {
     **dict.fromkeys(("lbrack",), "["),
     **dict.fromkeys(("rbrack",), "]"),
     **dict.fromkeys(listed("tiny small normalsize large Large LARGE huge Huge limits nolimits bf rm it"), ""),
+    "varphi": r"\phi ",
+    "varepsilon": r"\epsilon ",
+    "bar": r"\overline",
+    "lg": r"\log_{10} ",
     "neq": r"\ne ",
     "lbrace": r"\{",
     "rbrace": r"\}",
@@ -120,7 +124,7 @@ def _based(found: re.Match[str]) -> str:
 LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\s+", " "),
     (r"\\(?:text)?color\s*\{\w+\}", ""),
-    (r"\\binom\s*(\d)\s*(\d)(?!\d)", r"\\binom{\1}{\2}"),
+    (r"\\binom\s*(\w)\s*(\w)(?!\w)", r"\\binom{\1}{\2}"),
     (r"\\sqrt\s*\[(\w)\]\s*(\w)", r"\\sqrt[\1]{\2}"),
     (r"\\(max|min|gcd|lcm)\s*\\\{([^{}]*)\\\}", r"\\\1(\2)"),
     (r"√\s*(\d+(?:\.\d+)?|[A-Za-z])", r"\\sqrt{\1}"),
@@ -138,6 +142,7 @@ LAYOUT: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\\pounds\s*(\d[\d,]*(?:\.\d+)?)", rf"\1{OPEN}gbp{CLOSE}"),
     (r"\\\$", ""),
     *[(FONT + NESTED, rf"{OPEN}\1{CLOSE}")] * 3,  # fonts are nested in fonts
+    *[(rf"{OPEN}\s*{CLOSE}", "")] * 3,
     (rf"\\frac\s*\{{\s*{OPEN}([^{{}}]*){CLOSE}\s*\}}\s*\{{\s*{OPEN}([^{{}}]*){CLOSE}\s*\}}", rf"{OPEN}\1/\2{CLOSE}"),
     (rf"(?<=\d)\s*\^?\s*\{{?\s*{OPEN}\s*(?:st|nd|rd|th)\s*{CLOSE}\s*\}}?", ""),
     (r"^(\d+)\s*\^\s*\{\s*(?:st|nd|rd|th)\s*\}$", r"\1"),
@@ -200,11 +205,11 @@ BOTH = re.compile(
 )  # of two inequalities, where a comma may be either
 EITHER = re.compile(BOTH.pattern.replace("and", "or"))
 INTEGERS = re.compile(
-    rf"(?<=\S){SPACE},?{SPACE}(?:(?:where|for|with)\s)?{SPACE}\(?[a-z]\s*\\in\s*\\mathbb\{{?\s*[ZN]\s*\}}?[\^_+]*\)?{SPACE}$"
+    rf"(?<=\S){SPACE},?{SPACE}(?:(?:where|for|with)\s)?{SPACE}\(?([a-z])\s*\\in\s*\\mathbb\{{?\s*[ZN]\s*\}}?[\^_+]*\)?{SPACE}$"
 )
 EVERYWHERE = re.compile(
     rf"(?<=\S){SPACE},?{SPACE}(?:for (?:all|every|each|any)|\\forall)(?![A-Za-z]){SPACE}"
-    rf"(?:(?:real|positive|integers?|numbers?)\s)*{SPACE}[a-z]{SPACE}(?:\\in\s*\\mathbb\{{?[NZQRC]\}}?[\^_+*]*)?{SPACE}$"
+    rf"(?:(?:real|positive|integers?|numbers?)\s)*{SPACE}[a-z]{SPACE}(?:\\in\s*\\mathbb\{{?[NZR]\}}?[\^_+*]*)?{SPACE}$"
 )
 MULTIPLES = re.compile(  # n = 4k + 1, k an integer
     rf"^([a-z])\s*=\s*(?:(\d+)\s*\+\s*)?(\d+)([a-z])(?:\s*([+-]\s*\d+))?{SPACE},?{SPACE}(?:(?:where|for|with)\s)?{SPACE}"
@@ -301,15 +306,16 @@ def spelled(answer: str) -> str:
     text = _value_of_sentence(LABEL.sub("", text.strip()).lstrip(" ,:"))
     if text.startswith(OPEN) and text.endswith(CLOSE) and text.count(OPEN) == 1:
         text = text[1:-1]
-    text = EVERYWHERE.sub("", MULTIPLES.sub(_residue, digits_for_words(text)))
-    if not INEQUALITY.search(text):  # there, it says which of the numbers
-        text = INTEGERS.sub("", text)
+    text = MULTIPLES.sub(_residue, digits_for_words(text))
+    if not INEQUALITY.search(text):  # there, the clause says which of the numbers
+        text = INTEGERS.sub(_without_clause, EVERYWHERE.sub("", text))
     else:
         text = EITHER.sub(r" \\lor ", BOTH.sub(r" \\land ", text))
     for pattern, replacement in SEPARATOR_RULES:
         text = pattern.sub(replacement, text)
     if TRIGONOMETRIC.search(text):
         text = IN_DEGREES.sub(r"{\\frac{\1\\pi}{180}}", text)
+        text = re.sub(DEGREES, r"\\cdot \\frac{\\pi}{180}", text)
     text = TEMPERATURE.sub(lambda found: f"{OPEN}{ {'C': 'celsius', 'F': 'fahrenheit'}[found[1]] }{CLOSE}", text)
     text = re.sub(DEGREES, "", DEGREES_AT_THE_END.sub(f"{OPEN}degree{CLOSE}", text))
     text = units.with_units(text)
@@ -330,6 +336,11 @@ def _ascii(text: str) -> str:
     text = re.sub(f"[{''.join(LOWERED)}]+", lambda run: "_{" + "".join(LOWERED[one] for one in run[0]) + "}", text)
     text = re.sub(r"[¼-¾⅐-⅞]", _vulgar, text)
     return text.replace("或者", "或").translate(UNICODE)
+
+
+def _without_clause(found: re.Match[str]) -> str:
+    """Nothing for `, k \\in \\mathbb{Z}` where the answer has a k; else the clause, which restricts the answer."""
+    return "" if re.search(rf"(?<![\\A-Za-z]){found[1]}(?![A-Za-z])", found.string[: found.start()]) else found[0]
 
 
 def _last_line(text: str) -> str:

@@ -93,7 +93,8 @@ NO_UNIT = set(
         "to more less than about either neither negative positive sqrt root log ln sin cos tan pi is are was as a an "
         "the at by approximately divided multiplied point points equals equal infinity undefined pairs pair score "
         "gross otherwise else none between through until least most one two three four five six seven eight nine ten "
-        "eleven twelve lakh crore grand fold googol thou mil bn mn permille"
+        "eleven twelve lakh crore grand fold googol thou mil bn mn permille under "
+        "squareroot root halve radical conjugate fewer"
     )
 )
 # Words for numbers that are not in SCALES.
@@ -131,6 +132,8 @@ def _marked(found: str, number_follows: bool) -> str:
         tokens = tokens[1:]
         if tokens[:1] == ["of"]:
             tokens = tokens[1:]
+    if tokens and tokens[-1].lower() in ("square", "sq", "cubic", "cu"):
+        return found
     singulars = [_singular(token.lower()) for token in tokens]
     if any(word in NO_UNIT or word in SCALES for word in (*singulars, *map(str.lower, tokens))):
         return found
@@ -202,4 +205,5 @@ def compatible(one: str, other: str) -> bool:
     if not one or not other or one == other:
         return True
     first, second = set(one.split()), set(other.split())
-    return (first <= second or second <= first) and not (first ^ second) & set(ALIASES)
+    extra = {name.split("^")[0] for unit in first ^ second for name in unit.split("/")}
+    return (first <= second or second <= first) and not extra & set(ALIASES)

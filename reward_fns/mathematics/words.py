@@ -7,6 +7,7 @@ DENIAL = re.compile(
     r"\\(?:not|neg|lnot|Rightarrow|Longrightarrow|implies|nRightarrow)(?![A-Za-z])|(?<![A-Za-z])(?:not|no|never|none|nothing"
     r"|neither|nor|cannot|without|excep\w*|exclud\w*|unless|wrong|incorrect|false|untrue|invalid|maybe|perhaps|possibly"
     r"|instead|rather|otherwise|anything|something|twice|thrice|doubled?|doubles|tripled?|triples|halved|negat\w*"
+    r"|(?:half|square|cube|double|root|conjugate|under) (?:of|zero)"
     r"|opposite|reciprocals?|inverse|below zero|unlike)(?![A-Za-z])|n't(?![A-Za-z])",
     re.I,
 )
