@@ -28,7 +28,7 @@ from justrl_recipe.reward_fns.mathematics.reading import (
     read,
 )
 from justrl_recipe.reward_fns.mathematics.real_sets import REALS, NotASet, as_set, same_sets, variables
-from justrl_recipe.reward_fns.mathematics.words import is_word, wording
+from justrl_recipe.reward_fns.mathematics.words import is_word
 
 COMMAND = re.compile(r"\\(?!alpha|beta|gamma|theta|lambda|omega)[A-Za-z]+")
 DIGITS = 50  # of a value that a decimal is compared with
@@ -297,9 +297,9 @@ class Comparison:
         names = variables(gold), variables(pred)
         if names[0] and names[1] and names[0] != names[1]:
             return False
-        if max(map(len, names)) > 1 and not (isinstance(gold, Condition) and isinstance(pred, Condition)):
-            return self.same_in_any_order(_joined(gold), _joined(pred))
         try:
+            if max(map(len, names)) > 1 and not (isinstance(gold, Condition) and isinstance(pred, Condition)):
+                return self.same_in_any_order(_joined(gold), _joined(pred))
             return same_sets(as_set(gold, self.read), as_set(pred, self.read))
         except NotASet:
             if isinstance(gold, Condition) and isinstance(pred, Condition):
@@ -372,7 +372,7 @@ class Comparison:
 
     def same_piece(self, gold: tuple[Answer, str], pred: tuple[Answer, str]) -> bool:
         words = [re.sub(r"(?<![A-Za-z])is(?![A-Za-z])", "", condition) for _, condition in (gold, pred)]
-        same = wording(words[0]) == wording(words[1]) or self.same_or_unreadable(read(words[0]), read(words[1]))
+        same = words[0].split() == words[1].split() or self.same_or_unreadable(read(words[0]), read(words[1]))
         return same and self.same_or_unreadable(gold[0], pred[0])
 
     def same_matrix(self, gold: Answer, pred: Answer) -> bool:
@@ -417,10 +417,16 @@ def _relates(gold: Equation) -> bool:
 
 
 def _joined(answer: Answer) -> list[Answer]:
-    """The inequalities that hold together: x > 2 and y < 3. An alternative or another answer is none of them."""
+    """The inequalities that hold together: x > 2 and y < 3.
+
+    Raises:
+        NotASet: the answer is something else, or has an alternative in it.
+    """
     if isinstance(answer, Sets) and answer.operation in ("list", "cap"):
         return [one for part in answer.parts for one in _joined(part)]
-    return [answer] if isinstance(answer, Condition) else []
+    if isinstance(answer, Condition):
+        return [answer]
+    raise NotASet
 
 
 def _bracketed(answer: Answer) -> bool:

@@ -242,12 +242,15 @@ def vanishes(function: Expr) -> bool:
         if not symbols:
             return is_zero(numerator)
         return all(is_zero(coefficient) for coefficient in Poly(numerator, *symbols).coeffs())
-    found, enough = 0, PIECES if _has_pieces(function) or function.has(factorial, binomial) else POINTS
+    counts = function.has(factorial, binomial)
+    found, enough = 0, PIECES if counts or _has_pieces(function) else POINTS
     for values in points(function):
         if not _is_real(function, values):
             continue
         value = function.subs(values, simultaneous=True)
         if value.has(oo, -oo, zoo, nan):
+            if counts and min(values.values()) >= WHOLE[0]:
+                return False  # a factor such as (8 - n)! leaves only points that are known
             continue
         if not is_zero(value):
             return False
@@ -282,7 +285,7 @@ def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
         for _ in range(TRIES // 2):
             yield {symbol: _fraction(finest) for symbol in symbols}
     for small in SMALL if function.has(factorial, binomial) else ():
-        yield {symbol: Integer(small) for symbol in symbols}
+        yield {symbol: Integer(CHANCE.choice(SMALL) if number else small) for number, symbol in enumerate(symbols)}
     for _ in range(POINTS):
         whole = {symbol: Integer(CHANCE.randint(*WHOLE)) for symbol in symbols}
         for step in (0, 1):

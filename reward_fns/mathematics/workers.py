@@ -242,7 +242,8 @@ def serve(name: str) -> None:
     for gold, pred in WARM_UP:
         equality.equivalent(gold, pred)
     clients: set[Connection] = set()
-    with ProcessPool(WORKERS, TASKS_PER_WORKER, _enter_worker, context=multiprocessing.get_context("fork")) as pool:
+    context = multiprocessing.get_context("fork")
+    with ProcessPool(WORKERS, TASKS_PER_WORKER, _enter_worker, (listener, clients), context) as pool:
         listener.settimeout(START_LIMIT)
         with contextlib.suppress(OSError):  # nobody came, or the last one has left
             while True:
@@ -288,7 +289,11 @@ def _verdict(task: Future[bool]) -> bool | None:
     return UNEQUAL if isinstance(error, Exception) and not isinstance(error, OSError) else NO_VERDICT
 
 
-def _enter_worker() -> None:
+def _enter_worker(listener: socket.socket, clients: set[Connection]) -> None:
+    """Let go of the helper's connections, so that they end with it, and take the limits of a worker."""
+    listener.close()
+    for client in clients.copy():
+        client.close()
     for handled in (signal.SIGTERM, signal.SIGPROF):  # pebble's handler waits for Python code, a hang may be in C
         signal.signal(handled, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
