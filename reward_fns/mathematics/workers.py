@@ -58,6 +58,7 @@ WARM_UP = [
     (r"\sin(\frac{\pi}{12})", r"\frac{\sqrt{6}-\sqrt{2}}{4}"),
     (r"\lfloor \frac{n}{2} \rfloor", r"\log_2 3 + \arctan(2)"),
 ]
+READY = "ready"
 EQUAL, UNEQUAL, NO_VERDICT = True, False, None
 
 logger = logging.getLogger(__name__)
@@ -128,10 +129,22 @@ def _connect() -> tuple[Connection, int]:
         pid, user = _peer(ours)
         if user != os.getuid():
             raise ConnectionError(f"the math workers' address belongs to another user ({user})")
+        connection = Connection(ours.detach())
+        if not _is_answered(connection, deadline):
+            connection.close()
+            continue
         if started is not None:
             threading.Thread(target=started.wait, name="math-workers-end", daemon=True).start()
-        return Connection(ours.detach()), pid
+        return connection, pid
     raise ConnectionError(f"the math workers' process took no connection in {START_LIMIT:.0f} s")
+
+
+def _is_answered(connection: Connection, deadline: float) -> bool:
+    """Whether the helper has taken the connection: one that is being killed still has an address."""
+    try:
+        return connection.poll(max(deadline - time.monotonic(), 0)) and connection.recv() == READY
+    except (EOFError, OSError):
+        return False
 
 
 def _peer(connection: socket.socket) -> tuple[int, int]:
@@ -253,6 +266,8 @@ def serve(name: str) -> None:
                     connection.close()
                     continue
                 client = Connection(connection.detach())
+                with contextlib.suppress(OSError):  # the caller may have ended
+                    client.send(READY)
                 clients.add(client)
                 threading.Thread(target=_answer, args=(client, pool, clients), daemon=True).start()
         pool.stop()
