@@ -67,6 +67,7 @@ x y n x=x 0=0 1=0 x<x 1<2 x>0 \emptyset \{\} () [] \mathbb{R} (-\infty,\infty) (
 \text{or} \text{and} \text{no} \text{not} the any all none answer true maybe is \unit{} \text{cm} , ; : = < > \le
 + - \cdot / ^ _ ! | ( ) { } [ ] \{ \} \pm \mp \cup \cap \setminus \in \mid \equiv \pmod{1} \pmod{0}
 \approx \ldots \boxed{} \boxed{0} $ $$ \ \\ \begin{pmatrix}\end{pmatrix} & \dots _{1} _1 A. (A) ' " ~ ? * 或
+x>2 y<3 x=1 y=2 a<b c\ge0 \lor \land (8-n)! n! \infty:\infty 0:0 x:x [x] f(x)= n=2k \text{if} \nabla |x| \sqrt{x^2}
 \sin \ln \log_1 \lim_{x\to0} \int_0^0 \sum_{x=1}^0 \binom{0}{0} \lfloor \rfloor \gcd \max \min 0^0 x^0
 """
 PIECES = _PIECES.split()
