@@ -7,6 +7,7 @@ text of this process. The training process gets the true values by its environme
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
@@ -49,6 +50,7 @@ TOKENS_OF_TEXT = {
 }
 
 INTERPOLATED = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
+VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)\s*(?:,([^}]*))?\}")
 URL_USER = re.compile(r"(?<=://)[^/?#\s'\"@]+(?=@)")
 URL_PARAMETER = re.compile(r"([?&;]([\w.-]+)=)([^&#\s'\"]+)")
 PARAMETERS = {"key", "sig", "signature", "code", "auth", "token", "pw"}
@@ -138,6 +140,15 @@ def masked_tree(values: Any) -> Any:
 def replaced(values: Any, by_path: Mapping[Path, Any]) -> Any:
     """Nested plain data with other values at these paths."""
     return _mapped(values, lambda path, value: by_path.get(path, value))
+
+
+def from_environment(values: Any) -> Any:
+    """A written config with what environment variables give; a variable that is not set stays as it is written."""
+
+    def given(found: re.Match[str]) -> str:
+        return os.environ.get(found[1], found[0] if found[2] is None else found[2].strip())
+
+    return _mapped(values, lambda _, value: VARIABLE.sub(given, value) if isinstance(value, str) else value)
 
 
 class MaskedStream:

@@ -436,3 +436,11 @@ def test_an_adapter_saved_without_its_base_is_refused(unmerged):
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match="save_lora_only"):
         checkpoint.find(str(run))
+
+
+def test_checkpoints_below_a_variable_of_the_environment_are_found(tmp_path, monkeypatch):
+    (tmp_path / "scratch" / "saved").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("trainer: {default_local_dir: '${oc.env:SCRATCH}/saved'}\n")
+    monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
+    assert trained.checkpoints(tmp_path / "run") == tmp_path / "scratch" / "saved"

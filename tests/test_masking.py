@@ -112,3 +112,19 @@ def test_a_stream_hides_what_was_learned_after_it_was_made():
     print("it is planted-later", file=stream)
     assert below.getvalue() == "it is ***\n"
     assert not stream.closed
+
+
+def test_what_variables_give_is_read_back_from_a_written_config(monkeypatch):
+    """So that `verl eval RUN` finds checkpoints below ${oc.env:SCRATCH}."""
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    written = {"a": ["${oc.env:SCRATCH}/runs"], "b": "${oc.env:NOT_SET,/tmp}/x", "c": "${oc.env:NOT_SET}", "d": "***"}
+    assert masking.from_environment(written) == {
+        "a": ["/scratch/me/runs"],
+        "b": "/tmp/x",
+        "c": written["c"],
+        "d": "***",
+    }
+    override = "trainer.default_local_dir=${oc.env:SCRATCH}/runs"
+    values = config.load(config.Request("justrl_tiny", overrides=(override,))).values
+    shown, hidden = masking.masked_config(values)
+    assert hidden and masking.from_environment(shown) == values

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe import files
+from justrl_recipe import files, masking
 from justrl_recipe.data import columns
 from justrl_recipe.errors import UserError
 from justrl_recipe.terminal import warn
@@ -175,4 +175,5 @@ def _config(run: Path) -> dict[str, Any]:
     found = files.read_yaml(file)
     if not isinstance(found, dict):
         raise UserError(f"{file} is no resolved config: restore it")
-    return {name: section for name, section in found.items() if isinstance(section, dict)}
+    written = {name: section for name, section in found.items() if isinstance(section, dict)}
+    return masking.from_environment(written)
