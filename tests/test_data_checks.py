@@ -695,3 +695,16 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory, whole, suffix, wher
     file = tmp_path_factory.mktemp("damaged") / f"f{suffix}"
     file.write_bytes(content)
     must_read_or_refuse(file)
+
+
+def test_an_array_of_too_many_rows_is_refused_and_lines_are_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "ARRAY_ROWS", 20)
+    entries = rows(21)
+    array, lines = tmp_path / "f.json", tmp_path / "f.jsonl"
+    array.write_text(json.dumps(entries))
+    lines.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    with pytest.raises(UserError, match="more than 20 rows: give JSON lines or parquet"):
+        list(columns.read(array))
+    assert sum(batch.rows for batch in columns.read(lines)) == 21
+    array.write_text(json.dumps(entries[:20]))
+    assert sum(batch.rows for batch in columns.read(array)) == 20

@@ -27,7 +27,7 @@ from justrl_recipe.errors import UserError
 SUFFIXES = (".parquet", ".json", ".jsonl")  # that veRL reads
 BATCH_ROWS, PLAIN_ROWS = 20_000, 5_000
 BUFFER = 1 << 20  # bytes of a column that are read at once
-ARRAY_BYTES = 64 << 20
+ARRAY_BYTES, ARRAY_ROWS = 28 << 20, 80_000  # `datasets` reads an array whole, in ten times its size
 ROW_BYTES = 16 << 20  # of one row's text
 BATCH_BYTES = 64 << 20
 CHUNK_BYTES, CHUNK_RATIO = 256 << 20, 1000  # a column chunk that is larger and compresses better is no text
@@ -433,10 +433,12 @@ def _require_rows(file: Path, prompt_key: str) -> None:
     """Check the rows of a JSON array, which `datasets` reads whole: many empty ones would take 40 times its size.
 
     Raises:
-        UserError: it has a row that veRL does not read.
+        UserError: it has a row that veRL does not read, or too many.
     """
     with reading(file, "JSON that veRL reads"):
         for row, entry in enumerate(files.json_rows(file), 1):
+            if row > ARRAY_ROWS:
+                raise UserError(f"{file}: an array of more than {ARRAY_ROWS:,} rows: give JSON lines or parquet")
             if not isinstance(entry, dict):
                 raise SchemaError(f"{file}: row {row} is no JSON object")
             _require_row(file, row, prompt_key, entry.get(prompt_key), entry.get("reward_model"))
