@@ -153,14 +153,14 @@ def _speaks_of(condition: str, name: str) -> bool:
     return letters == {name} or (name.startswith("\\") and name in condition and not letters)
 
 
-def split(text: str, separator: str = ",", thousands: bool = True) -> list[str]:
-    """The parts between separators outside of brackets; 1,234 stays a number, but not within brackets."""
+def split(text: str, thousands: bool = True) -> list[str]:
+    """The parts between commas outside of brackets; 1,234 stays a number, but not within brackets."""
     if thousands and re.fullmatch(r"-?\d{1,3}(,\d{3})+(\.\d+)?(\s*\\unit\{[^{}]*\})?", text):
         return [text]
     parts, depth, start = [], 0, 0
     for place, character in enumerate(text):
         depth += (character in OPENING) - (character in CLOSING)
-        if character == separator and depth <= 0:
+        if character == "," and depth <= 0:
             parts.append(text[start:place])
             start = place + 1
     return [part.strip() for part in [*parts, text[start:]] if part.strip()]

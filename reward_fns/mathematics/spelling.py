@@ -245,7 +245,6 @@ DECIMAL = re.compile(r"-?\d+(?:\.\d+)?")
 APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])|~=|≒")
 LETTER = re.compile(r"[A-Za-z]|\\[a-z]+")
 BRACE_OR_TYPED = re.compile(r"\\.|[{}]", re.S)
-BOX = re.compile(r"\\boxed")
 BARE_BOX = re.compile(r"\\boxed\s*(-?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])|\\[dt]?frac\s*(?:\d\d|\{[^{}]*\}\{[^{}]*\}))")
 
 
