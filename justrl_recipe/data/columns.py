@@ -27,7 +27,7 @@ from justrl_recipe.errors import UserError
 SUFFIXES = (".parquet", ".json", ".jsonl")  # that veRL reads
 BATCH_ROWS, PLAIN_ROWS = 20_000, 5_000
 BUFFER = 1 << 20  # bytes of a column that are read at once
-ARRAY_BYTES, ARRAY_ROWS = 28 << 20, 80_000  # `datasets` reads an array whole, in ten times its size
+ARRAY_BYTES, ARRAY_ROWS = 26 << 20, 70_000  # `datasets` reads an array whole, in ten times its size
 ROW_BYTES = 16 << 20  # of one row's text
 BATCH_BYTES = 64 << 20
 CHUNK_BYTES, CHUNK_RATIO = 256 << 20, 1000  # a column chunk that is larger and compresses better is no text
