@@ -15,7 +15,7 @@ from justrl_recipe.config import SYSTEMS, Request, load, names
 from justrl_recipe.planning import budget, disk, fit, memory
 from justrl_recipe.planning.shape import KNOWN, Shape, find
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 VERL = Path(sys.executable).with_name("verl")
 DEEPSEEK = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 GIB = memory.GIB

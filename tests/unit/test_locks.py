@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOCKS = sorted(set(ROOT.glob("requirements/*.txt")) - {ROOT / "requirements/overrides.txt"})
 # A name, one version, perhaps a marker, and hashes: neither an option nor an address.
 LOCKED = re.compile(r"[\w.-]+(\[[\w,-]+\])?==[\w.+!-]+( ; [^-]+)?( --hash=sha256:[0-9a-f]{64})+")

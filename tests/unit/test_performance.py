@@ -7,7 +7,7 @@ import pytest
 
 from justrl_recipe.planning import budget
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BENCH = runpy.run_path(str(ROOT / "benchmarks" / "performance.py"))
 
 

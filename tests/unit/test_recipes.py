@@ -16,7 +16,7 @@ from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, leaves, l
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import arithmetic
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FULL = ("justrl_deepseek", "justrl_nemotron")
 SMALL = ("justrl_smollm2", "justrl_tiny")
 

@@ -13,7 +13,7 @@ from justrl_recipe.checks.keys import OPTIONAL_KEYS
 from justrl_recipe.config import RECIPES, SYSTEMS, Request, leaves, load, load_base, names, recipe_names
 from justrl_recipe.deviations import FIXED_EXPORTS, describe, deviations, is_free, left_open, scaled
 
-KEYS = yaml.safe_load(Path(__file__).with_name("config_keys.yaml").read_text())
+KEYS = yaml.safe_load((Path(__file__).parents[1] / "config_keys.yaml").read_text())
 ENGINE = "actor_rollout_ref.rollout.engine_kwargs.vllm"
 VARIABLES = "ray_kwargs.ray_init.runtime_env.env_vars"
 

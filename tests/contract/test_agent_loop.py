@@ -64,4 +64,4 @@ def test_every_recipe_asks_by_it(recipe):
     """That veRL finds it by this name is shown by every training: veRL refuses a name that it does not know."""
     actor = load(Request(recipe)).values["actor_rollout_ref"]
     assert actor["rollout"]["agent"]["default_agent_loop"] == "final_output_agent"
-    assert (Path(__file__).parents[1] / f"{actor['model']['external_lib'].replace('.', '/')}.py").is_file()
+    assert (Path(__file__).parents[2] / f"{actor['model']['external_lib'].replace('.', '/')}.py").is_file()

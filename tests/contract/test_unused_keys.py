@@ -16,7 +16,7 @@ from justrl_recipe.checks import keys
 from justrl_recipe.checks.unused import table
 from justrl_recipe.config import RECIPES, Request, leaves, load, load_base
 
-ACCEPTED = yaml.safe_load(Path(__file__).with_name("unused_key_readers.yaml").read_text())
+ACCEPTED = yaml.safe_load((Path(__file__).parents[1] / "unused_key_readers.yaml").read_text())
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 # Modules that a run of this package's recipes does not come to: other trainers, engines, rollouts and tools.

@@ -18,7 +18,7 @@ from justrl_recipe.reward_fns.mathematics.literals import plain_number
 from justrl_recipe.reward_fns.mathematics.spelling import spelling
 from justrl_recipe.reward_fns.robust_verifier import compute_score
 
-ANSWERS = yaml.safe_load((Path(__file__).parent / "answers.yaml").read_text(encoding="utf-8"))
+ANSWERS = yaml.safe_load((Path(__file__).parents[1] / "answers.yaml").read_text(encoding="utf-8"))
 
 
 def cases(column: str) -> list:
@@ -131,7 +131,7 @@ def test_what_could_take_long_is_known_by_its_text(text, costly):
     assert too_costly(text) is costly
 
 
-PAGE = (Path(__file__).parent.parent / "docs" / "verifier.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "verifier.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (.+?) \| `(.+?)` \| `(.+?)` \| `(.+?)` \|$", PAGE, re.M)
 
 
@@ -145,7 +145,7 @@ def test_the_page_has_its_rows():
     assert len(ROWS) > 50
 
 
-HELD_OUT = yaml.safe_load((Path(__file__).parent / "held_out_answers.yaml").read_text(encoding="utf-8"))
+HELD_OUT = yaml.safe_load((Path(__file__).parents[1] / "held_out_answers.yaml").read_text(encoding="utf-8"))
 
 
 def test_the_held_out_answers_are_judged_right():

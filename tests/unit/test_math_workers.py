@@ -18,7 +18,9 @@ import pytest
 from justrl_recipe.reward_fns.mathematics import workers
 from justrl_recipe.reward_fns.robust_verifier import compute_score
 
-HOSTILE = [json.loads(line) for line in (Path(__file__).parent / "hostile_answers.jsonl").read_text().splitlines()]
+HOSTILE = [
+    json.loads(line) for line in (Path(__file__).parents[1] / "hostile_answers.jsonl").read_text().splitlines()
+]
 # Passes every bound on its text and keeps sympy busy, in one call of C code.
 HANGS = ("1", "\\binom{10000000}{5000000}")
 

@@ -27,7 +27,7 @@ from justrl_recipe.report.panels import headline, panels
 from justrl_recipe.report.write import write
 
 VERL = Path(sys.executable).with_name("verl")
-TINY = Path(__file__).parents[1] / "benchmarks" / "tiny"
+TINY = Path(__file__).parents[2] / "benchmarks" / "tiny"
 H200 = TINY.parent / "h200" / "metrics.jsonl"
 MANIFEST = {
     "recipe": "justrl_deepseek",

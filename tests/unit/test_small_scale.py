@@ -9,7 +9,7 @@ import pytest
 from justrl_recipe.config import ABLATIONS, Request, load, names
 from justrl_recipe.report import logs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "benchmarks" / "small_scale.py"))
 DOCUMENT = (ROOT / "docs" / "small_scale_ablation.md").read_text()
 RESULTS = ROOT / "benchmarks" / "smollm2"

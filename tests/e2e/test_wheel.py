@@ -16,7 +16,7 @@ import yaml
 from justrl_recipe.cli.run import placed
 from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, load, names
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
