@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from justrl_recipe.data.arithmetic import all_problems, make_problems, rows
 from justrl_recipe.data.schema import write_parquet
+from justrl_recipe.files import write_json
 
 DATA_FILE = "tiny_data.json"
 
@@ -45,9 +46,7 @@ def make(config: Mapping[str, Any]) -> None:
         problems.warmup + problems.train,
         progress=lambda step: print(step, flush=True),
     )
-    scratch = folder / f".{DATA_FILE}"
-    scratch.write_text(json.dumps(data, indent=2) + "\n")
-    os.replace(scratch, folder / DATA_FILE)  # last, so that what was cut off is made again
+    write_json(folder / DATA_FILE, data)  # last, so that what was cut off is made again
 
 
 if __name__ == "__main__":

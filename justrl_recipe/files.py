@@ -1,8 +1,11 @@
-"""Reading files that others have made: they may be huge, no files at all, or hold anything.
+"""Files: read in bounded time and memory, written whole or not at all.
 
-Every function here reads a regular file in bounded time and memory, or raises `Unreadable`.
+Files that others have made may be huge, no files at all, or hold anything: what reads here reads a regular file, or
+raises `Unreadable`.
 """
 
+import contextlib
+import hashlib
 import io
 import json
 import os
@@ -235,3 +238,41 @@ def require_regular(folder: Path) -> None:
     for entry in os.scandir(folder):
         if os.path.exists(entry) and not entry.is_file() and not entry.is_dir():
             raise Unreadable(f"cannot read {entry.path}: it is no regular file")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A scratch file beside `path` that takes its place when the block ends well, and goes away when not.
+
+    Raises:
+        UserError: the folder cannot be made or written, or is full.
+    """
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        os.replace(scratch, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file; raises `UserError` as `replacing` does."""
+    with replacing(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write an indented JSON file; raises `UserError` as `replacing` does."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as hexadecimal digits."""
+    digest = hashlib.sha256()  # hashlib.file_digest is not in Python 3.10
+    with open_bytes(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -9,6 +9,7 @@ from typing import Any
 
 from justrl_recipe.data import hub, problems, schema
 from justrl_recipe.errors import UserError
+from justrl_recipe.files import sha256, write_json
 from justrl_recipe.reward_fns.justrl import VALIDATION_BENCHMARKS as VALIDATION
 
 
@@ -66,7 +67,7 @@ def prepare(out: Path, source: Path | None) -> dict[str, int]:
         )
     write_validation(out, {name: read[name] for name in VALIDATION})
     made_by = f"justrl-recipe {version('justrl-recipe')}"
-    schema.write_json(out / "benchmarks.provenance.json", {"made_by": made_by, "benchmarks": origins})
+    write_json(out / "benchmarks.provenance.json", {"made_by": made_by, "benchmarks": origins})
     return {name: len(pairs) for name, pairs in read.items()}
 
 
@@ -115,7 +116,7 @@ def _local(benchmark: Benchmark, folder: Path) -> tuple[list[Pair], dict[str, An
         found = "several files" if files else "no file"
         raise UserError(f"{folder}: {found} {benchmark.name}.parquet (or .json, .jsonl)")
     pairs = _checked(benchmark, files[0], _pairs(files[0]))
-    return pairs, {"source": files[0].name, "source_sha256": schema.sha256(files[0])}
+    return pairs, {"source": files[0].name, "source_sha256": sha256(files[0])}
 
 
 def _plain(name: str) -> str:

@@ -1,11 +1,7 @@
-"""veRL's RL schema, the two prompt suffixes, and files that are written whole or not at all."""
+"""veRL's RL schema, and the two prompt suffixes."""
 
-import contextlib
-import hashlib
-import json
-import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +9,6 @@ import pyarrow
 import pyarrow.parquet
 
 from justrl_recipe import files
-from justrl_recipe.errors import UserError
 from justrl_recipe.reward_fns.mathematics.spelling import unboxed
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -52,28 +47,10 @@ def normalised_gold(text: str) -> str:
     return unboxed(re.sub(r"\\?\$", "", text).strip())
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A scratch file beside `path` that takes its place when the block ends well, and goes away when not.
-
-    Raises:
-        UserError: the folder cannot be made or written, or is full.
-    """
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield scratch
-        os.replace(scratch, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
 def write_parquet(path: Path, rows: Iterable[dict[str, Any]], batch_size: int = 10_000) -> int:
     """Write rows of `SCHEMA` as they come, in bounded memory; return how many."""
     count, size, batch = 0, 0, []
-    with replacing(path) as scratch, pyarrow.parquet.ParquetWriter(scratch, SCHEMA) as writer:
+    with files.replacing(path) as scratch, pyarrow.parquet.ParquetWriter(scratch, SCHEMA) as writer:
         for entry in rows:
             batch.append(entry)
             count += 1
@@ -83,16 +60,3 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], batch_size: int = 
                 batch, size = [], 0
         writer.write_table(pyarrow.Table.from_pylist(batch, SCHEMA))
     return count
-
-
-def write_json(path: Path, value: Any) -> None:
-    with replacing(path) as scratch:
-        scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()  # hashlib.file_digest is not in Python 3.10
-    with files.open_bytes(path) as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from justrl_recipe import files
 from justrl_recipe.data import hub, problems, schema
 from justrl_recipe.errors import UserError
 
@@ -97,16 +98,16 @@ def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress)
     rows_out = schema.write_parquet(out, rows())
     provenance = {
         **origin,
-        "source_sha256": schema.sha256(source),
+        "source_sha256": files.sha256(source),
         "rows_in": rows_in,
         "rows_out": rows_out,
         "dropped": {reason: count for reason, count in sorted(dropped.items()) if count},
         "other_instructions_removed": stripped,
         "suffix": schema.TRAINING_SUFFIX,
-        "sha256": schema.sha256(out),
+        "sha256": files.sha256(out),
         "made_by": f"justrl-recipe {version('justrl-recipe')}",
     }
-    schema.write_json(out.with_suffix(".provenance.json"), provenance)
+    files.write_json(out.with_suffix(".provenance.json"), provenance)
     return provenance
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from justrl_recipe import files
 from justrl_recipe.data import schema
 from justrl_recipe.data.arithmetic import Problem, rows
 
@@ -158,7 +159,7 @@ def write(out: Path, seed: int) -> dict[str, int]:
     sets = make_problems(seed)
     for split, source in SOURCES.items():
         schema.write_parquet(out / f"{split}.parquet", rows(sets[split], split, source))
-    with schema.replacing(out / "warmup.parquet") as scratch:
+    with files.replacing(out / "warmup.parquet") as scratch:
         rng = random.Random(seed)
         taught = [conversation(problem, rng) for problem in sets["warmup"]]
         table = pyarrow.Table.from_pylist(taught, MESSAGES)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files
-from justrl_recipe.data import hub, schema
+from justrl_recipe.data import hub
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import lora, trained, untrusted
 from justrl_recipe.evaluation.trained import Template
@@ -52,7 +52,7 @@ class Checkpoint:
         digest = hashlib.sha256()
         for file in sorted(self.folder.iterdir()):
             if file.suffix in (".safetensors", ".bin", ".json", ".model", ".jinja", ".txt", ".py"):
-                digest.update(f"{file.name} {schema.sha256(file)}\n".encode())
+                digest.update(f"{file.name} {files.sha256(file)}\n".encode())
         return digest.hexdigest()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe.data import schema
+from justrl_recipe import files
 from justrl_recipe.evaluation import judge, results
 from justrl_recipe.evaluation.checkpoint import Checkpoint
 from justrl_recipe.evaluation.folder import EvaluationFolder
@@ -44,5 +44,4 @@ def _write_grades(
         if verdicts is not None:
             entry["judge"] = verdicts[sample.key].value if sample.key in verdicts else None
         lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
-    with schema.replacing(folder.grades) as scratch:
-        scratch.write_text("".join(lines), encoding="utf-8")
+    files.write_text(folder.grades, "".join(lines))

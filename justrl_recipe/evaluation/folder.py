@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files
-from justrl_recipe.data import schema
 from justrl_recipe.errors import UserError
 
 
@@ -63,7 +62,7 @@ class EvaluationFolder:
             benchmarks = {**self._known(about), **about["benchmarks"]}
             keep_whole_lines(self.samples)
             keep_whole_lines(self.verdicts)
-            schema.write_json(self.about, {**about, "benchmarks": benchmarks})
+            files.write_json(self.about, {**about, "benchmarks": benchmarks})
             yield
 
     def _known(self, about: Mapping[str, Any]) -> dict[str, str]:

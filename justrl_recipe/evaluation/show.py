@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from justrl_recipe.data import schema
+from justrl_recipe import files
 from justrl_recipe.evaluation.compare import AVERAGE, Row, best, published
 from justrl_recipe.evaluation.folder import EvaluationFolder
 from justrl_recipe.terminal import Console, one_line
@@ -81,13 +81,12 @@ def markdown(header: list[str], rows: Cells) -> str:
 
 def write(results: Mapping[str, Any], row: Row | None, folder: EvaluationFolder) -> None:
     """results.json, results.md and results.png, each whole or not at all."""
-    schema.write_json(folder.results, results)
-    with schema.replacing(folder.path / "results.md") as scratch:
-        scratch.write_text(markdown(*cells(results)), encoding="utf-8")
+    files.write_json(folder.results, results)
+    files.write_text(folder.path / "results.md", markdown(*cells(results)))
     import matplotlib
 
     # A dollar in a name is a dollar.
-    with schema.replacing(folder.path / "results.png") as scratch, matplotlib.rc_context({"text.parse_math": False}):
+    with files.replacing(folder.path / "results.png") as scratch, matplotlib.rc_context({"text.parse_math": False}):
         picture(results, row, scratch)
 
 

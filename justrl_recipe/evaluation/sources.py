@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe.data import schema
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import samples
 from justrl_recipe.evaluation.checkpoint import Checkpoint
@@ -18,6 +17,7 @@ from justrl_recipe.evaluation.generate import generate
 from justrl_recipe.evaluation.job import Job, Prompt, Request, Resources, Sampling
 from justrl_recipe.evaluation.samples import Key, Sample
 from justrl_recipe.evaluation.tasks import Task, seed_of
+from justrl_recipe.files import sha256
 
 MOST_BENCHMARKS = 100
 
@@ -78,7 +78,7 @@ def from_files(files: Sequence[Path]) -> Source:
         raise UserError(f"the files were made with different settings: {' and '.join(sorted(settings))}")
     about = {
         "model": f"{files[0].resolve().parent.name}-graded",
-        "fingerprint": [schema.sha256(file) for file in files],
+        "fingerprint": [sha256(file) for file in files],
         "engine": None,
         "settings": json.loads(settings.pop()),
         "benchmarks": {},

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from justrl_recipe.data.schema import replacing
+from justrl_recipe.files import replacing
 from justrl_recipe.report.logs import FloatArray, Series
 from justrl_recipe.report.panels import Curve, Panel
 from justrl_recipe.report.smooth import COLUMNS, smoothed, span, thinned, thinned_average

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from justrl_recipe.data.schema import replacing
+from justrl_recipe.files import write_text
 from justrl_recipe.report import figures, page
 from justrl_recipe.report.panels import headline, panels
 from justrl_recipe.report.runs import Run
@@ -25,6 +25,5 @@ def write(runs: Sequence[Run], out: Path, refresh: int | None) -> Path:
     if first := headline(found, len(runs) > 1):
         figures.write_png(figures.figure(first), pictures / f"{'ablation' if len(runs) > 1 else 'dynamics'}.png")
     html = page.page(runs, found, elements, refresh)
-    with replacing(out / PAGE) as scratch:
-        scratch.write_text(html, encoding="utf-8")
+    write_text(out / PAGE, html)
     return out / PAGE

@@ -9,8 +9,8 @@ from typing import Any
 
 import psutil
 
-from justrl_recipe.data.schema import write_json
 from justrl_recipe.errors import UserError
+from justrl_recipe.files import write_json
 from justrl_recipe.masking import masked_tree
 
 LOSS_NOTE = (
