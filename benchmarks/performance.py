@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, from the raw measurements in this folder.
+"""The tables of docs/performance.md, from the raw measurements in benchmarks/results/.
 
     .venv/bin/python benchmarks/performance.py
 
@@ -15,7 +15,7 @@ from statistics import median
 from justrl_recipe.config import Request, load
 from justrl_recipe.planning import budget
 
-BENCHMARKS = Path(__file__).parent
+RESULTS = Path(__file__).parent / "results"
 RUNS = {
     "baseline, 64 responses of 4,096": "h200/steps_baseline_4096",
     "ours, 64 responses of 4,096": "h200/steps_4096",
@@ -29,7 +29,7 @@ CHIPS = {"h200x1": (989, 4.8), "h100x8": (989, 3.35), "a800x32": (312, 2.04)}
 
 
 def lines(name: str) -> list[dict]:
-    return [json.loads(line) for line in (BENCHMARKS / f"{name}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (RESULTS / f"{name}.jsonl").read_text().splitlines()]
 
 
 def medians(name: str) -> dict[str, float]:

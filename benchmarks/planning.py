@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/planning.py
 
-The measurements (benchmarks/h200/memory.jsonl) are of benchmarks/engine.py on H200s: the trainer's own peak as torch
-counts it, so the rows of vLLM and of CUDA have no part in it.
+The measurements (results/h200/memory.jsonl) are of engine.py on H200s: the trainer's own peak as torch counts it, so
+the rows of vLLM and of CUDA have no part in it.
 """
 
 import json
@@ -14,7 +14,7 @@ from justrl_recipe.config import Request, load
 from justrl_recipe.planning import budget, fit, memory
 from justrl_recipe.planning.shape import of_recipe
 
-MEASURED = Path(__file__).with_name("h200") / "memory.jsonl"
+MEASURED = Path(__file__).parent / "results" / "h200" / "memory.jsonl"
 OUTSIDE = ("vLLM", "CUDA")
 PLANNED = [("justrl_deepseek", name) for name in ("a800x32", "h100x8", "h200x4", "h200x1")] + [("justrl_tiny", "cpu")]
 

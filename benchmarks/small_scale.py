@@ -2,11 +2,11 @@
 
     python benchmarks/small_scale.py run ARM SEED      # on a GPU; ARM: base, overlong, verifier or both
     python benchmarks/small_scale.py before            # evaluates the model that every arm starts from
-    python benchmarks/small_scale.py report            # the tables, from benchmarks/smollm2/
+    python benchmarks/small_scale.py report            # the tables, from benchmarks/results/smollm2/
 
 Run where data/words is (see the head of recipes/justrl_smollm2.yaml). What an arm leaves is put into
-benchmarks/smollm2/arms: its metrics.jsonl and manifest.json, and the results of `verl eval` on the validation
-problems by the robust verifier and, of the same responses, by the letter (`rule_based`).
+benchmarks/results/smollm2/arms: its metrics.jsonl and manifest.json, and the results of `verl eval` on the validation
+problems by the robust verifier and, of the same responses, by exact match (`rule_based`).
 """
 
 import json
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from justrl_recipe.report import logs
 
-RESULTS = Path(__file__).with_name("smollm2")
+RESULTS = Path(__file__).parent / "results" / "smollm2"
 WARMED_UP = "data/words/warmup/global_step_200/huggingface"
 VALIDATION = "data/words/validation.parquet"
 ARMS = {
@@ -55,11 +55,11 @@ def evaluate(model: str, name: str) -> None:
     """Sample each validation problem four times, and score the responses in both ways."""
     out = f"evals/{name}"
     verl("eval", model, "--benchmark", VALIDATION, "--n", "4", "--max-tokens", "96", "--out", out)
-    verl("eval", "--grade-only", f"{out}/samples.jsonl", "--verifier", "rule_based", "--out", f"{out}_by_the_letter")
+    verl("eval", "--grade-only", f"{out}/samples.jsonl", "--verifier", "rule_based", "--out", f"{out}_exact_match")
     kept = RESULTS / "arms" / name
     kept.mkdir(parents=True, exist_ok=True)
     shutil.copy(Path(out, "results.json"), kept / "robust_verifier.json")
-    shutil.copy(Path(f"{out}_by_the_letter", "results.json"), kept / "rule_based.json")
+    shutil.copy(Path(f"{out}_exact_match", "results.json"), kept / "rule_based.json")
 
 
 def folders(kind: str, file: str) -> list[Path]:
@@ -69,7 +69,7 @@ def folders(kind: str, file: str) -> list[Path]:
 
 
 def evaluations(kind: str) -> str:
-    rows = ["| arm, seed | accuracy, % | accepted by the letter, % |", "|---|---:|---:|"]
+    rows = ["| arm, seed | accuracy, % | exact match, % |", "|---|---:|---:|"]
     for folder in folders(kind, "rule_based.json"):
         scores = [score(folder / f"{verifier}.json") for verifier in ("robust_verifier", "rule_based")]
         rows.append(f"| {folder.name.replace('_', ', ')} | {' | '.join(scores)} |")

@@ -1,7 +1,7 @@
 """The tiny recipe's figures: three seeds and a control with learning rate 0.
 
     .venv/bin/python benchmarks/tiny.py run          # trains all four, about 20 minutes on 2 cores
-    .venv/bin/python benchmarks/tiny.py report       # the table, and docs/tiny_curve.png, from benchmarks/tiny/
+    .venv/bin/python benchmarks/tiny.py report       # the table and docs/tiny_curve.png, from results/tiny/
 
 Each seed has its own model, data and training: nothing is shared between them.
 """
@@ -23,7 +23,7 @@ import psutil
 from justrl_recipe.report import logs
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "tiny"
+RESULTS = ROOT / "benchmarks" / "results" / "tiny"
 CURVE = ROOT / "docs" / "tiny_curve.png"
 RUNS = {f"seed {seed}": [f"seed={seed}", f"tiny_model.seed={seed}", f"tiny_data.seed={seed}"] for seed in range(3)}
 RUNS["control (lr 0)"] = [*RUNS["seed 2"], "actor_rollout_ref.actor.optim.lr=0"]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from justrl_recipe.report import runs, write
 
-TINY = Path(__file__).parents[2] / "benchmarks" / "tiny"
+TINY = Path(__file__).parents[2] / "benchmarks" / "results" / "tiny"
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 MEASURE = "<script>parent.postMessage([innerWidth, document.documentElement.scrollWidth], '*')</script>"
 QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]

@@ -27,8 +27,7 @@ from justrl_recipe.report.panels import headline, panels
 from justrl_recipe.report.write import write
 
 VERL = Path(sys.executable).with_name("verl")
-TINY = Path(__file__).parents[2] / "benchmarks" / "tiny"
-H200 = TINY.parent / "h200" / "metrics.jsonl"
+TINY = Path(__file__).parents[2] / "benchmarks" / "results" / "tiny"
 MANIFEST = {
     "recipe": "justrl_deepseek",
     "system": "h200x1",

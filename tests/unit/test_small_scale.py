@@ -12,7 +12,7 @@ from justrl_recipe.report import logs
 ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "benchmarks" / "small_scale.py"))
 DOCUMENT = (ROOT / "docs" / "small_scale_ablation.md").read_text()
-RESULTS = ROOT / "benchmarks" / "smollm2"
+RESULTS = ROOT / "benchmarks" / "results" / "smollm2"
 
 
 @pytest.mark.parametrize(
