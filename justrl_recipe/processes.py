@@ -1,22 +1,98 @@
-"""Process trees that end whole: Ray, vLLM and their workers leave nothing behind."""
+"""Child processes: started with a log, ended with all that they start, and why they failed, by their log. Linux only.
+
+What runs veRL, Ray or vLLM runs in a process of its own, in a session of its own: Ctrl-C comes to this process alone,
+which ends the others in order.
+"""
 
 import ctypes
 import os
+import re
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import psutil
+
+from justrl_recipe.terminal import plain
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
+PREFIX = re.compile(r"^(?:\((?:[\w:]+ )?pid=\d+(?:, ip=[\w.:]+)?\) ?|\[rank\d+\]: ?)")  # Ray's, torch's
+ERROR_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*(\w*(?:Error|Exception|Exit|Interrupt))\b(?::.*)?$")
+RAY_WRAPPERS = {"RayTaskError", "ActorDiedError", "RayActorError", "WorkerCrashedError", "ActorUnavailableError"}
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal other than Ctrl-C's asked this process to end; the text is its name."""
+
+
+def start(module: str, *arguments: str, log: Path, **options: Any) -> subprocess.Popen:
+    """Start `python -m MODULE ARGUMENTS`; what it prints goes to the file `log`, unless `options`, Popen's, differ.
+
+    Raises:
+        OSError: the log cannot be written.
+    """
+    with log.open("wb") as output:
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        command = [sys.executable, "-m", module, *arguments]
+        return subprocess.Popen(command, start_new_session=True, **{**streams, **options})
+
+
+@contextmanager
+def child(module: str, *arguments: str, log: Path, **options: Any) -> Iterator[subprocess.Popen]:
+    """A process as `start` starts it, killed with its own workers when the block ends: there is nothing to lose."""
+    process = start(module, *arguments, log=log, **options)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def failure(log: Path, returncode: int | None = None) -> str:
+    """Why a process failed: the last error in its log, else its last line, else how it ended."""
+    found = errors(log) or [line for line in log_lines(log) if line]
+    return found[-1] if found else ending(returncode)
+
+
+def ending(returncode: int | None) -> str:
+    """How a process ended: its exit code or signal."""
+    if returncode is None:
+        return "it ended"
+    return f"exit code {returncode}" if returncode >= 0 else f"killed by {signal.Signals(-returncode).name}"
+
+
+def errors(log: Path) -> list[str]:
+    """The distinct errors in a log, first to last: those that say more than that Ray passed one on, if any do."""
+    found: dict[str, bool] = {}
+    for line in log_lines(log):
+        if match := ERROR_LINE.match(line):
+            found[line] = match[1] not in RAY_WRAPPERS
+    return [line for line, says_more in found.items() if says_more] or list(found)
+
+
+def log_lines(log: Path) -> Iterator[str]:
+    """The lines of a log without control sequences and the names of the processes that wrote them."""
+    with log.open(errors="replace") as lines:
+        for raw in lines:
+            yield PREFIX.sub("", plain(raw)).strip()
+
 
 def adopt_orphans() -> None:
-    """Let processes whose parent ends become children of this one, so that they can be found. Linux only."""
+    """Let processes whose parent ends become children of this one, so that `end_descendants` finds them."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent, whose id is given, ends in whatever way. Linux only."""
+    """Have the kernel kill this process when its parent, whose id is given, ends in whatever way."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
@@ -41,3 +117,32 @@ def _signal_all(number: signal.Signals) -> bool:
         except psutil.NoSuchProcess:
             continue
     return found
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end the block as Ctrl-C does; a SIGHUP that `nohup` ignores stays ignored."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Stopped(signal.Signals(number).name)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    with _handling(numbers, stop):
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No signal that can be held back interrupts the block: a second Ctrl-C must not leave processes behind."""
+    with _handling([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _handling(numbers: list[signal.Signals], handler: Any) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)

@@ -18,6 +18,7 @@ from justrl_recipe.config import Config
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
 from justrl_recipe.errors import UserError
 from justrl_recipe.masking import masked_config
+from justrl_recipe.processes import child, failure
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder
 from justrl_recipe.terminal import say, warn
 
@@ -133,17 +134,13 @@ def make_embedded(resolved: dict[str, Any]) -> None:
 
     model = resolved["tiny_model"]
     say(f"making {model['path']} (first use): {model['warmup_steps']} supervised warm-up steps")
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, tempfile.TemporaryFile("w+") as errors:
-        OmegaConf.save({key: resolved[key] for key in EMBEDDED_SECTIONS}, file.name)
-        command = [sys.executable, "-m", "justrl_recipe.embedded", file.name]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
-        assert process.stdout is not None
-        try:
+    with tempfile.TemporaryDirectory(prefix="justrl-") as scratch:
+        file, log = Path(scratch, "sections.yaml"), Path(scratch, "log")
+        OmegaConf.save({key: resolved[key] for key in EMBEDDED_SECTIONS}, file)
+        with child("justrl_recipe.embedded", str(file), log=log, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
             for _ in track(process.stdout, description="warm-up", total=model["warmup_steps"], transient=True):
                 pass
-            failed = process.wait() != 0
-        finally:
-            process.kill()
-        if failed:
-            errors.seek(0)
-            raise UserError(f"cannot make the tiny model: {errors.read().strip().splitlines()[-1]}")
+            process.wait()
+        if process.returncode != 0:
+            raise UserError(f"cannot make the tiny model: {failure(log, process.returncode)}")

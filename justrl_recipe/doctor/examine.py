@@ -7,8 +7,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.metadata import metadata, requires
 from pathlib import Path
 
 import psutil
@@ -20,6 +19,7 @@ from justrl_recipe.config import SYSTEMS
 from justrl_recipe.doctor import judge
 from justrl_recipe.doctor.judge import Check
 from justrl_recipe.doctor.probes import LIMIT, VLLMS, ask
+from justrl_recipe.run.provenance import installed
 
 DISTRIBUTIONS = ("verl", "torch", "transformers", "ray", "TransferQueue", "math-verify")
 KERNELS = "liger-kernel"  # what the systems with GPUs need besides
@@ -60,15 +60,6 @@ def examine(progress: Callable[[Sequence[str]], None]) -> list[Check]:
         judge.network(os.environ.get("RAY_ADDRESS"), os.environ.get("RAY_AUTH_MODE"), ip_addresses()),
         judge.open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
     ]
-
-
-def installed(*names: str) -> dict[str, str]:
-    """The versions of those that are installed."""
-    found = {}
-    for name in names:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
 
 
 def pin(name: str, sources: Sequence[str]) -> str | None:

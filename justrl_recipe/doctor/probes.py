@@ -19,8 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe.processes import adopt_orphans, end_descendants, end_with_parent
-from justrl_recipe.run.log import errors
+from justrl_recipe.processes import adopt_orphans, end_descendants, end_with_parent, failure, start
 from justrl_recipe.run.progress import POLL
 
 LIMIT = 180.0  # seconds for the probes: a first import of vLLM from a slow disk takes a minute
@@ -64,13 +63,9 @@ def ask(
 
 
 def _start(name: str, folder: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "justrl_recipe.doctor.probes", name, f"{folder}/{name}.json", str(os.getpid())]
+    arguments = [name, f"{folder}/{name}.json", str(os.getpid())]
     environment = {**os.environ, "TMPDIR": folder}
-    with open(f"{folder}/{name}.log", "wb") as log:
-        # A session of its own: Ctrl-C comes to the parent alone, which ends everything in order.
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
+    return start("justrl_recipe.doctor.probes", *arguments, log=Path(folder, f"{name}.log"), env=environment)
 
 
 def _read(child: subprocess.Popen, name: str, folder: str) -> Answer:
@@ -78,7 +73,7 @@ def _read(child: subprocess.Popen, name: str, folder: str) -> Answer:
         return Answer(json.loads(Path(folder, f"{name}.json").read_text()))
     if child.returncode < 0:
         return Answer(error=f"ended by a signal: {signal.strsignal(-child.returncode)}")
-    return Answer(error=[f"exit code {child.returncode}", *errors(Path(folder, f"{name}.log"))][-1])
+    return Answer(error=failure(Path(folder, f"{name}.log"), child.returncode))
 
 
 def probe_gpus() -> tuple[list[tuple[str, int]], str]:

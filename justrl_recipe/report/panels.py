@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from justrl_recipe.errors import UserError
+from justrl_recipe.metrics import VALIDATION
 from justrl_recipe.report import paper
 from justrl_recipe.report.logs import Series
 from justrl_recipe.report.runs import CLIPPED, Run
-from justrl_recipe.run.progress import VALIDATION
 
 # Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that is lost on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

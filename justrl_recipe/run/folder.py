@@ -10,6 +10,7 @@ from typing import Any
 
 from justrl_recipe.errors import UserError
 from justrl_recipe.files import parse_json
+from justrl_recipe.metrics import LOST_FILE, METRICS_FILE
 
 RUNS = Path("runs")
 
@@ -34,12 +35,12 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_FILE
 
     @property
     def lost_responses(self) -> Path:
         """Written by verl_hooks/reward_metrics.py: a line for each batch of which responses were lost."""
-        return self.path / "lost_responses.jsonl"
+        return self.path / LOST_FILE
 
     @property
     def code(self) -> Path:

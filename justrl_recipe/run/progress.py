@@ -6,7 +6,6 @@ what is shown and nothing else.
 
 import math
 import os
-import re
 import subprocess
 import sys
 import time
@@ -16,12 +15,11 @@ from typing import Any, TextIO
 
 from rich import progress
 
+from justrl_recipe.metrics import ACCURACY, ENTROPY, LENGTH, REWARD, STEP_SECONDS, THROUGHPUT, VALIDATION
 from justrl_recipe.run.folder import RunFolder, parse_metrics
 from justrl_recipe.terminal import Console
 
 POLL = 0.2  # seconds
-VALIDATION = re.compile(r"^val-core/(?P<source>.+)/(?P<name>acc|reward)/mean@(?P<n>\d{1,9})$")
-REWARD = "critic/score/mean"
 
 
 def step_line(step: int, total: int, metrics: Mapping[str, Any], gpus: int, seconds_left: float | None) -> str:
@@ -34,10 +32,10 @@ def step_line(step: int, total: int, metrics: Mapping[str, Any], gpus: int, seco
     """
     shown = (
         ("reward", REWARD, "{:+.3f}", 1, ""),
-        ("acc", "reward/acc", "{:.3f}", 1, ""),
-        ("length", "response_length/mean", "{:.0f}", 1, ""),
-        ("entropy", "actor/entropy", "{:.3f}", 1, ""),
-        ("", "perf/throughput", "{:,.0f}", gpus, "tokens/s"),
+        ("acc", ACCURACY, "{:.3f}", 1, ""),
+        ("length", LENGTH, "{:.0f}", 1, ""),
+        ("entropy", ENTROPY, "{:.3f}", 1, ""),
+        ("", THROUGHPUT, "{:,.0f}", gpus, "tokens/s"),
     )
     parts = [f"step {step:>{len(str(total))}}/{total}"]
     for label, key, text, factor, unit in shown:
@@ -151,7 +149,7 @@ class Progress:
 
     def _left(self, step: int, metrics: Mapping[str, Any]) -> float | None:
         """Seconds for the remaining steps, by the mean of the latest ones."""
-        taken = finite(metrics.get("timing_s/step"))
+        taken = finite(metrics.get(STEP_SECONDS))
         if taken is not None:
             self.durations = [*self.durations, taken][-20:]
         return (self.total - step) * sum(self.durations) / len(self.durations) if self.durations else None

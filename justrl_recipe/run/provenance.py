@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,15 @@ def provenance(package: Path = PACKAGE) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """The installed versions of what a result depends on."""
-    found = {"python": platform.python_version()}
-    for name in DISTRIBUTIONS:
-        try:
+    return {"python": platform.python_version(), **installed(*DISTRIBUTIONS)}
+
+
+def installed(*names: str) -> dict[str, str]:
+    """The versions of those distributions that are installed."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 

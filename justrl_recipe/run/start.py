@@ -4,25 +4,24 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import OmegaConf
 
-from justrl_recipe import masking
+from justrl_recipe import masking, processes
 from justrl_recipe.errors import UserError
-from justrl_recipe.processes import adopt_orphans, end_descendants
+from justrl_recipe.metrics import REWARD, VALIDATION_PREFIX
 from justrl_recipe.run import log, manifest
 from justrl_recipe.run.folder import RunFolder
-from justrl_recipe.run.progress import REWARD, Progress
+from justrl_recipe.run.progress import Progress
 from justrl_recipe.run.provenance import provenance
 
 GRACE = 5.0  # seconds for Ray and vLLM to end by themselves
@@ -40,10 +39,6 @@ class TrainingFailed(Exception):
     """A training process ended with an error, or before its last step; the text says why."""
 
 
-class Stopped(KeyboardInterrupt):
-    """A signal other than Ctrl-C's asked the run to end; the text is its name."""
-
-
 def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], verbose: bool) -> None:
     """Train with a resolved config and show each step until the training process has ended.
 
@@ -55,14 +50,14 @@ def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], 
         KeyboardInterrupt: the user stopped it; nothing of it runs any more.
         UserError: the run folder cannot be written.
     """
-    adopt_orphans()
+    processes.adopt_orphans()
     try:
         shown, hidden = masking.masked_config(config)
         if hidden:
             folder.path.chmod(0o700)
         OmegaConf.save(OmegaConf.create(shown), folder.config)
         with (
-            stoppable(),
+            processes.stoppable(),
             manifest.manifest(folder.manifest, {**about, **provenance()}) as content,
             tempfile.TemporaryDirectory(prefix="justrl-", dir="/tmp", ignore_cleanup_errors=True) as scratch,
         ):
@@ -93,23 +88,22 @@ def _train(
     """
     writer: threading.Thread | None = None
     try:
-        with folder.log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "justrl_recipe.verl_hooks.train", str(folder.config), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE if hidden else output,
-                stderr=subprocess.STDOUT,
-                env={**env, masking.HIDDEN: json.dumps(hidden)},
-                start_new_session=True,  # Ctrl-C comes here alone, and ends it in order
-            )
+        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if hidden else {}
+        process = processes.start(
+            "justrl_recipe.verl_hooks.train",
+            *(str(folder.config), str(os.getpid())),
+            log=folder.log,
+            env={**env, masking.HIDDEN: json.dumps(hidden)},
+            **piped,
+        )
         if process.stdout:
             writer = threading.Thread(target=_write_masked, args=(process.stdout, folder.log), daemon=True)
             writer.start()
         Progress(folder, config, verbose).follow(process)
         return process.returncode
     finally:
-        with undisturbed():
-            end_descendants(GRACE)
+        with processes.undisturbed():
+            processes.end_descendants(GRACE)
             if writer:
                 writer.join()
             content.update(logged(folder))
@@ -156,7 +150,7 @@ def unfinished(config: Mapping[str, Any], folder: RunFolder) -> str | None:
 
 
 def _validated(metrics: Mapping[str, Any]) -> bool:
-    return any(name.startswith("val-") for name in metrics)
+    return any(name.startswith(VALIDATION_PREFIX) for name in metrics)
 
 
 @dataclass(frozen=True)
@@ -205,34 +199,6 @@ def copy_code(files: Sequence[Path], folder: RunFolder) -> None:
             shutil.copyfile(file, target)
     except OSError as error:
         raise UserError(f"cannot copy {error.filename or files[0]} to {folder.code}: {error.strerror}") from error
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP end the block as Ctrl-C does; a SIGHUP that `nohup` ignores stays ignored."""
-
-    def stop(number: int, frame: object) -> None:
-        raise Stopped(signal.Signals(number).name)
-
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """No signal that can be held back interrupts the block: a second Ctrl-C must not leave processes behind."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def environment(config: Mapping[str, Any], folder: RunFolder, scratch: str) -> dict[str, str]:

@@ -17,8 +17,9 @@ import transfer_queue as tq
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
+from justrl_recipe.metrics import ALL_RIGHT, ALL_WRONG, LOST, LOST_FILE
+
 LOGGED = ("acc", "overlong")
-LOST = "rollout/lost_responses"
 
 
 class LostResponsesError(Exception):
@@ -50,8 +51,8 @@ def group_shares(keys: Sequence[str], infos: Sequence[dict]) -> dict[str, float]
     if not groups:
         return {}
     return {
-        "reward/all_right": groups.count({1.0}) / len(groups),
-        "reward/all_wrong": groups.count({0.0}) / len(groups),
+        ALL_RIGHT: groups.count({1.0}) / len(groups),
+        ALL_WRONG: groups.count({0.0}) / len(groups),
     }
 
 
@@ -65,7 +66,7 @@ def lost_responses(keys: Collection[str], prompts: Collection[str], n: int) -> i
 def record(entry: Mapping[str, Any]) -> None:
     """Add a line to lost_responses.jsonl in the run folder, where run/start.py says that there is one."""
     if metrics := os.environ.get("VERL_FILE_LOGGER_PATH"):
-        with Path(metrics).with_name("lost_responses.jsonl").open("a") as lines:
+        with Path(metrics).with_name(LOST_FILE).open("a") as lines:
             lines.write(json.dumps(entry) + "\n")
 
 

@@ -14,16 +14,15 @@ import pytest
 from justrl_recipe.cli.run import placed
 from justrl_recipe.config import Request, load
 from justrl_recipe.errors import UserError
+from justrl_recipe.processes import Stopped, stoppable
 from justrl_recipe.run import manifest
 from justrl_recipe.run.folder import RunFolder, new_run_folder
 from justrl_recipe.run.start import (
     Imported,
-    Stopped,
     copy_code,
     environment,
     import_reward,
     logged,
-    stoppable,
     unfinished,
 )
 

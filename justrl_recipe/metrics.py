@@ -1,0 +1,28 @@
+"""The names of metrics as veRL 0.9.1 logs them, and of those that this package adds; the files that they are in.
+
+Both sides of the process boundary import this: `verl_hooks/` writes, `run/` and `report/` read.
+"""
+
+import re
+
+METRICS_FILE = "metrics.jsonl"  # of a run folder: veRL's `file` logger, a line {"step": ..., "data": {...}} a step
+LOST_FILE = "lost_responses.jsonl"  # verl_hooks/reward_metrics.py: a line for each batch of which responses were lost
+
+# veRL's
+REWARD, HIGHEST_REWARD = "critic/score/mean", "critic/score/max"
+LENGTH, LONGEST, CLIP_RATIO = "response_length/mean", "response_length/max", "response_length/clip_ratio"
+ENTROPY, GRAD_NORM = "actor/entropy", "actor/grad_norm"
+PG_CLIPFRAC, PG_CLIPFRAC_LOWER, PPO_KL = "actor/pg_clipfrac", "actor/pg_clipfrac_lower", "actor/ppo_kl"
+PROBS_DIFF = "training/rollout_probs_diff_mean"
+PROBS_CORRELATION = "training/rollout_actor_probs_pearson_corr"
+ROLLOUT_KL = "rollout_corr/kl"
+THROUGHPUT, MFU = "perf/throughput", "perf/mfu/actor"  # the first in tokens per second and GPU
+TIMING = "timing_s/"  # seconds of a phase, whose name comes after it
+STEP_SECONDS = f"{TIMING}step"
+VALIDATION_PREFIX = "val-"
+VALIDATION = re.compile(r"^val-core/(?P<source>.+)/(?P<name>acc|reward)/mean@(?P<n>\d{1,9})$")
+
+# This package's (verl_hooks/reward_metrics.py)
+ACCURACY, OVERLONG = "reward/acc", "reward/overlong"
+ALL_RIGHT, ALL_WRONG = "reward/all_right", "reward/all_wrong"  # shares of groups, whose advantages are then 0
+LOST = "rollout/lost_responses"
