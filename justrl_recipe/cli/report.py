@@ -51,25 +51,26 @@ def read(paths: Sequence[Path]) -> "list[Run]":
 
 
 def write_report(runs: "Sequence[Run]", out: Path, refresh: int | None) -> Path:
-    from justrl_recipe.report.write import write  # matplotlib takes a second: after what may be wrong
+    from justrl_recipe.report.page import write  # matplotlib takes a second: after what may be wrong
 
     return write(runs, out, refresh)
 
 
 def follow(paths: Sequence[Path], out: Path, open_it: bool) -> None:
     """Write the report whenever a run has grown, until all of them have ended."""
+    from justrl_recipe.report import logs
     from justrl_recipe.report import runs as loading
 
     seen: Signature | None = None
     opened = False
     while True:
         running = not all(map(loading.ended, paths))  # of a process that died no file changes
-        now = running, [signature(file) for path in paths for file in loading.growing(path)]
+        now = running, [signature(file) for path in paths for file in logs.growing(path)]
         if now != seen:
             seen = now
             try:
                 found = read(paths)
-            except loading.NoStepYet as waiting:
+            except logs.NoStepYet as waiting:
                 if not running:
                     raise
                 say(f"{waiting}: waiting for it")

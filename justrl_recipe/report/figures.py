@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +18,6 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from justrl_recipe.files import replacing
 from justrl_recipe.report.logs import FloatArray, Series
 from justrl_recipe.report.panels import Curve, Panel
-from justrl_recipe.report.smooth import COLUMNS, smoothed, span, thinned, thinned_average
 
 STYLE: dict[Any, Any] = {
     "font.size": 8.5,
@@ -48,9 +48,15 @@ LETTER, LONGEST_LABEL = 0.068, 60  # inches of a letter in the legend; letters
 FRAME = (0.5, 99.5)  # percentiles of the raw values that a frame shows of a long run, so one spike hides nothing
 FRAME_FROM = 200  # values; of fewer it shows all
 LEAST_SPAN = 1e-3  # of the value: a frame is no narrower on either side, or it would show rounding
-FRAME_EXPLANATION = (
-    f"A frame shows every bold line whole and, of {FRAME_FROM} raw values or more, at least the middle "
-    f"{FRAME[1] - FRAME[0]:g}%: a faint line that leaves it goes on beyond."
+SPAN_SHARE, SHORTEST_SPAN = 50, 5
+COLUMNS = 240  # a panel is about this many pixels wide on a phone
+EXPLANATION = (
+    f"Bold lines are exponential moving averages: a value weighs 1 - 2/(span + 1) of the next one, and the span is "
+    f"a {SPAN_SHARE}th of the logged steps, at least {SHORTEST_SPAN}. Only past steps count, so a bold line lags by "
+    "about half its span. Values that are not finite have no weight. The faint lines are the raw values; of more "
+    f"than {2 * COLUMNS}, the smallest and the largest of each of {COLUMNS} equal stretches are drawn, so no peak is "
+    f"lost. Validation is never smoothed. A frame shows every bold line whole and, of {FRAME_FROM} raw values or "
+    f"more, at least the middle {FRAME[1] - FRAME[0]:g}%: a faint line that leaves it goes on beyond."
 )
 IDS = re.compile(r'(\bid="|href="#|url\(#)')
 
@@ -123,9 +129,35 @@ def draw(axes: Axes, panel: Panel) -> None:
 
 def draw_curve(axes: Axes, curve: Curve, faint: float) -> None:
     steps, values = curve.series
-    average = thinned_average(Series(steps, smoothed(values, span(len(values)))))
+    average = smoothed(values, span(len(values)))
+    stride = -(-len(steps) // (2 * COLUMNS))  # an average has no peaks to lose
+    thin_average = steps[::-stride][::-1], average[::-stride][::-1]
     axes.plot(*thinned(curve.series), color=curve.colour, alpha=faint, linewidth=0.6)
-    axes.plot(*average, color=curve.colour, linestyle=curve.style, linewidth=1.6, label=curve.label, zorder=3)
+    axes.plot(*thin_average, color=curve.colour, linestyle=curve.style, linewidth=1.6, label=curve.label, zorder=3)
+
+
+def span(count: int) -> int:
+    """The span of the average over a series of `count` values."""
+    return max(SHORTEST_SPAN, round(count / SPAN_SHARE))
+
+
+def smoothed(values: FloatArray, span: int) -> FloatArray:
+    """The exponential moving average of [n] values, with weights that sum to 1 from the first finite value on.
+
+    A value weighs 1 - 2/(span + 1) of the next one, NaN and infinities nothing.
+    """
+    finite = pd.Series(np.where(np.isfinite(values), values, np.nan))
+    return finite.ewm(span=span).mean().to_numpy()
+
+
+def thinned(series: Series) -> Series:
+    """At most 2 x COLUMNS points, the smallest and the largest value of every stretch; a gap stays a gap."""
+    steps, values = series.steps, np.where(np.isfinite(series.values), series.values, np.nan)
+    if len(values) <= 2 * COLUMNS:
+        return Series(steps, values)
+    starts = np.linspace(0, len(values), COLUMNS, endpoint=False).astype(int)
+    both = np.column_stack((np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)))
+    return Series(np.repeat(steps[starts], 2), both.ravel())
 
 
 def draw_points(axes: Axes, curve: Curve) -> None:
@@ -150,7 +182,7 @@ def mark_non_finite(axes: Axes, curve: Curve) -> None:
 
 
 def frame(axes: Axes, panel: Panel) -> None:
-    """Limits of the vertical axis: see FRAME_EXPLANATION; the paper's band stays in sight."""
+    """Limits of the vertical axis: see EXPLANATION; the paper's band stays in sight."""
     parts: list[FloatArray] = (
         [np.array(corner[1:], dtype=float) for corner in panel.band.corners] if panel.band else []
     )

@@ -1,53 +1,103 @@
-"""Is a run healthy? One pure function per rule: a run in, what was seen and a verdict out.
+"""Is a run healthy? Every rule gives what was seen and a verdict; most rules are limits of late means, in a table.
 
-`look` is worth a look at the curve; `bad` is what no healthy run does. Early and late are the means over the first
-and the last tenth of the logged steps, at least 3. Rules about a trend say `too early` below MIN_STEPS.
+A warning calls for a look at the curve; an error is what no healthy run does. Early and late are the means over the
+first and the last tenth of the logged steps, at least 3. Rules about a trend say `too early` below MIN_STEPS.
 """
 
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from justrl_recipe.report import paper
+from justrl_recipe import metrics
 from justrl_recipe.report.logs import FloatArray
-from justrl_recipe.report.runs import CLIPPED, LENGTH, Run
+from justrl_recipe.report.panels import PAPER_ENTROPY
+from justrl_recipe.report.runs import CLIPPED, Run
 
-OK, LOOK, BAD, NOT_LOGGED, TOO_EARLY = "ok", "look", "bad", "not logged", "too early"
+OK, WARNING, ERROR, NOT_LOGGED, TOO_EARLY = "ok", "warning", "error", "not logged", "too early"
 
-MIN_STEPS = 10  # a tenth of fewer is one step, whose noise is larger than what is looked for
+MIN_STEPS = 10  # a tenth of fewer is one step, whose noise is larger than any trend
 
-# The paper's arms with the overlong penalty, which it calls collapsed, end at 0.5 to 0.6 where JustRL is at 1.2 to
-# 1.4: at 0.4 of it. Half of the start is on the way there; a fifth leaves samples of a group nearly alike.
-ENTROPY_LOOK, ENTROPY_BAD = 0.5, 0.2
 
-# Nothing in the recipe pays for length, and the paper's run becomes shorter by half. Twice as long is the opposite.
-LENGTH_LOOK, LENGTH_BAD = 1.5, 2.0
+class Limit(NamedTuple):
+    """Where the late mean of a metric is a warning or an error.
 
-# A response that is cut off scores -1 whatever it says: from a tenth on that is part of what is learned, from a half
-# on most of it.
-CLIPPED_LOOK, CLIPPED_BAD = 0.1, 0.5
+    what: the mean in words.
+    metrics: one name, or several whose means are added.
+    warning, error: a mean above them, where `error` is the larger one, else below them; multiples of the early mean
+        where `of_early`.
+    shown: the format of the means that were seen.
+    full: whether it is for the full recipe alone.
+    """
 
-# A rise counts where it is more than 3 standard errors of its step-to-step noise. Standing still is told from noise
-# only over many steps; what nearly always gets the full reward has nowhere to rise to.
+    what: str
+    metrics: tuple[str, ...]
+    warning: float
+    error: float
+    shown: str
+    of_early: bool = False
+    full: bool = False
+
+    def __str__(self) -> str:
+        side = "above" if self.error > self.warning else "below"
+        early = " times early" if self.of_early else ""
+        error = f", {self.error:g} (error)" if np.isfinite(self.error) else ""
+        return f"{self.what} {side} {self.warning:g}{early} (warning){error}"
+
+    def verdict(self, early: float, late: float) -> str:
+        scale = early if self.of_early else 1.0
+        sign = 1 if self.error > self.warning else -1
+        if sign * late > sign * scale * self.error:
+            return ERROR
+        return WARNING if sign * late > sign * scale * self.warning else OK
+
+
+LIMITS = {
+    # The paper's arms with the overlong penalty, which it calls collapsed, end at 0.5 to 0.6 where JustRL is at 1.2
+    # to 1.4: at 0.4 of it. Half of the start is on the way there; at a fifth all responses of a group are alike.
+    "Entropy collapse": (
+        Limit("late entropy", (metrics.ENTROPY,), 0.5, 0.2, "{:.3g}", of_early=True),
+        Limit("of the full recipe", (metrics.ENTROPY,), PAPER_ENTROPY[0], 0.6, "{:.3g}", full=True),
+        Limit("or", (metrics.ENTROPY,), PAPER_ENTROPY[1], np.inf, "{:.3g}", full=True),
+    ),
+    # Nothing in the recipe pays for length, and the paper's run becomes shorter by half: twice as long is the
+    # opposite.
+    "Length explosion": (Limit("late mean response", (metrics.LENGTH,), 1.5, 2.0, "{:,.0f} tokens", of_early=True),),
+    # A response that is cut off scores -1 whatever it says: from a tenth on that is part of what is learned, from a
+    # half on most of it.
+    "Clipping": (
+        Limit("late share of responses cut off at the limit", (CLIPPED,), 0.1, 0.5, "{:.1%} at {limit:,.0f} tokens"),
+    ),
+    # veRL's FAQ asks for a mean difference below 0.005. MiniMax-M1 (arXiv 2506.13585) did not learn at a correlation
+    # of 0.9 and did at 0.99. The KL is in nats a token: 0.1 already uses up half of the clip range (ln 1.2 = 0.18).
+    "Rollout/trainer mismatch": (
+        Limit("late probability difference", (metrics.PROBS_DIFF,), 0.005, 0.05, "difference {:.1e}"),
+        Limit("correlation", (metrics.PROBS_CORRELATION,), 0.99, 0.9, "correlation {:.4f}"),
+        Limit("|KL|, nats a token,", (metrics.ROLLOUT_KL,), 0.01, 0.1, "|KL| {:.1e}"),
+    ),
+    # The advantages of such groups are 0. Of the recipe's 256 groups, above 0.75 fewer than one of the four
+    # mini-batches of 64 has a gradient; above 0.95 fewer than 13 groups.
+    "No gradient": (
+        Limit(
+            "late share of groups that are all right or all wrong",
+            (metrics.ALL_RIGHT, metrics.ALL_WRONG),
+            0.75,
+            0.95,
+            "{:.1%} all right, {:.1%} all wrong",
+        ),
+    ),
+}
+
+# A rise counts where it is more than 3 standard errors of its step-to-step noise. No rise is told from noise only
+# over many steps; a reward that is nearly always full cannot rise.
 ERRORS = 3.0
 PLATEAU_STEPS = 100
 CEILING = 0.9
-
-# veRL's FAQ asks for a mean difference below 0.005. MiniMax-M1 (arXiv 2506.13585) did not learn at a correlation of
-# 0.9 and did at 0.99. The KL is in nats a token: 0.1 already uses up half of the clip range (ln 1.2 = 0.18).
-DIFFERENCE_LOOK, DIFFERENCE_BAD = 0.005, 0.05
-CORRELATION_LOOK, CORRELATION_BAD = 0.99, 0.9
-KL_LOOK, KL_BAD = 0.01, 0.1
-
-# Of the recipe's 256 groups, above 0.75 fewer than one of the four mini-batches of 64 has a gradient; above 0.95
-# fewer than 13 groups.
-SILENT_LOOK, SILENT_BAD = 0.75, 0.95
-
-ENTROPY, REWARD, HIGHEST = "actor/entropy", "critic/score/mean", "critic/score/max"
-DIFFERENCE, CORRELATION = "training/rollout_probs_diff_mean", "training/rollout_actor_probs_pearson_corr"
-KL = "rollout_corr/kl"
-ALL_RIGHT, ALL_WRONG = "reward/all_right", "reward/all_wrong"
+PLATEAU = (
+    f"Reward plateau: last fifth not above the first by {ERRORS:g} standard errors (error); of {PLATEAU_STEPS} steps "
+    f"or more, last quarter not above the one before it (warning); at {CEILING:+g} of a reward up to 1 it may"
+)
+NON_FINITE = "Values that are not finite: any in a metric of the actor or the rewards (error), in another (warning)"
+TRAINED = ("actor/", "critic/", "reward/")  # the actor's and the rewards'; veRL skips an update with a NaN norm
 
 
 class Finding(NamedTuple):
@@ -60,153 +110,67 @@ class Finding(NamedTuple):
 
 def findings(run: Run) -> list[Finding]:
     """Every rule's finding on a run."""
-    return [rule(run) for rule in RULES]
+    return [*(limited(run, name, limits) for name, limits in LIMITS.items()), plateau(run), non_finite(run)]
 
 
-def entropy_collapse(run: Run) -> Finding:
-    """Whether the policy stops exploring."""
-    rule = f"Entropy collapse: late entropy below {ENTROPY_LOOK} of early (look), {ENTROPY_BAD} (bad)"
-    low, high = paper.ENTROPY
-    if run.full:
-        rule += f"; full recipe: outside {low} to {high} (look), below {paper.COLLAPSED_ENTROPY} (bad)"
-
-    def judge(early: float, late: float) -> str:
-        absolute = grade(-late, -low, -paper.COLLAPSED_ENTROPY) if run.full else OK
-        above = LOOK if run.full and late > high else OK
-        return worst([grade(-late, -ENTROPY_LOOK * early, -ENTROPY_BAD * early), absolute, above])
-
-    return trend(run, ENTROPY, rule, judge, "{:.3g}")
-
-
-def length_explosion(run: Run) -> Finding:
-    """Whether responses grow without anything paying for it."""
-    rule = f"Length explosion: late mean response above {LENGTH_LOOK} times early (look), {LENGTH_BAD:g} times (bad)"
-    return trend(
-        run, LENGTH, rule, lambda early, late: grade(late, LENGTH_LOOK * early, LENGTH_BAD * early), "{:,.0f} tokens"
-    )
+def limited(run: Run, name: str, limits: tuple[Limit, ...]) -> Finding:
+    """The finding of a rule that is a row of LIMITS: the worst verdict of those whose metrics are logged."""
+    limits = tuple(limit for limit in limits if run.full or not limit.full)
+    rule, trend = f"{name}: {'; '.join(map(str, limits))}", any(limit.of_early for limit in limits)
+    seen: dict[str, None] = {}  # not a list, since several limits may be of one metric
+    verdicts = []
+    for limit in limits:
+        logged = [run.finite(metric) for metric in limit.metrics]
+        if not all(map(len, logged)):
+            continue
+        if trend and len(logged[0]) < MIN_STEPS:
+            return Finding(rule, f"{len(logged[0])} steps", TOO_EARLY)
+        early, late = zip(*map(early_and_late, logged), strict=True)
+        before, now = (limit.shown.format(*means, limit=run.limit) for means in (early, late))
+        seen[f"from {before} to {now}" if trend else now] = None
+        verdicts.append(limit.verdict(sum(early), sum(late)))
+    worst = max(verdicts, key=(OK, WARNING, ERROR).index, default=NOT_LOGGED)
+    return Finding(rule, ", ".join(seen), worst)
 
 
-def clipping(run: Run) -> Finding:
-    """Whether responses are cut off at the longest length that the run allows."""
-    rule = f"Clipping: late share of responses cut off at the limit above {CLIPPED_LOOK} (look), {CLIPPED_BAD} (bad)"
-    values = finite(run, CLIPPED)
-    if not len(values):
-        return Finding(rule, "", NOT_LOGGED)
-    late = values[-tenth(values) :].mean()
-    return Finding(rule, f"{late:.1%} at {run.limit:,.0f} tokens", grade(late, CLIPPED_LOOK, CLIPPED_BAD))
+def early_and_late(values: FloatArray) -> tuple[float, float]:
+    """The means of the first and of the last tenth, without their signs."""
+    count = max(3, len(values) // 10)
+    return abs(values[:count].mean()), abs(values[-count:].mean())
 
 
 def plateau(run: Run) -> Finding:
     """Whether the reward has risen since the start, and still rises."""
-    rule = (
-        f"Reward plateau: last fifth not above the first by {ERRORS:g} standard errors (bad); of {PLATEAU_STEPS} "
-        f"steps or more, last quarter not above the one before it (look); at {CEILING:+g} of a reward up to 1 it may"
-    )
-    values = finite(run, REWARD)
+    values, highest = run.finite(metrics.REWARD), run.finite(metrics.HIGHEST_REWARD).max(initial=1.0)
     if not len(values):
-        return Finding(rule, "", NOT_LOGGED)
+        return Finding(PLATEAU, "", NOT_LOGGED)
     if len(values) < MIN_STEPS:
-        return Finding(rule, f"{len(values)} steps", TOO_EARLY)
+        return Finding(PLATEAU, f"{len(values)} steps", TOO_EARLY)
     fifth, quarter = len(values) // 5, len(values) // 4
-    first, last = values[:fifth], values[-fifth:]
+    noise = np.diff(values).std() / np.sqrt(2)  # of a step around its neighbours, whatever the trend
+    first, last, before, now = values[:fifth], values[-fifth:], values[-2 * quarter : -quarter], values[-quarter:]
     seen = f"from {first.mean():+.2f} to {last.mean():+.2f}"
-    highest = finite(run, HIGHEST).max(initial=1.0)
     if last.mean() >= CEILING and highest <= 1:
-        return Finding(rule, seen, OK)
-    if not rises(first, last, noise(values)):
-        return Finding(rule, f"{seen}: no rise", BAD)
-    before, now = values[-2 * quarter : -quarter], values[-quarter:]
-    if len(values) >= PLATEAU_STEPS and not rises(before, now, noise(values)):
-        return Finding(rule, f"{seen}; {before.mean():+.3f}, then {now.mean():+.3f} in the last two quarters", LOOK)
-    return Finding(rule, seen, OK)
-
-
-def mismatch(run: Run) -> Finding:
-    """Whether what generates and what is trained are still the same policy."""
-    rule = (
-        f"Rollout/trainer mismatch, late: probability difference above {DIFFERENCE_LOOK} (look), {DIFFERENCE_BAD} "
-        f"(bad); correlation below {CORRELATION_LOOK}, {CORRELATION_BAD}; |KL| above {KL_LOOK}, {KL_BAD} nats a token"
-    )
-    seen, verdicts = [], []
-    for name, sign, text, look, bad in (
-        (DIFFERENCE, 1, "difference {:.1e}", DIFFERENCE_LOOK, DIFFERENCE_BAD),
-        (CORRELATION, -1, "correlation {:.4f}", -CORRELATION_LOOK, -CORRELATION_BAD),
-        (KL, 1, "|KL| {:.1e}", KL_LOOK, KL_BAD),
-    ):
-        values = finite(run, name)
-        if len(values):
-            late = abs(values[-tenth(values) :].mean())
-            seen.append(text.format(late))
-            verdicts.append(grade(sign * late, look, bad))
-    return Finding(rule, ", ".join(seen), worst(verdicts) if verdicts else NOT_LOGGED)
-
-
-def silent_groups(run: Run) -> Finding:
-    """Whether too many groups are all right or all wrong: their advantages are 0, so they give no gradient."""
-    rule = (
-        f"No gradient: late share of groups that are all right or all wrong above {SILENT_LOOK} (look), "
-        f"{SILENT_BAD} (bad)"
-    )
-    right, wrong = finite(run, ALL_RIGHT), finite(run, ALL_WRONG)
-    if not len(right) or not len(wrong):
-        return Finding(rule, "", NOT_LOGGED)
-    late = [values[-tenth(values) :].mean() for values in (right, wrong)]
-    seen = f"{late[0]:.1%} all right, {late[1]:.1%} all wrong"
-    return Finding(rule, seen, grade(sum(late), SILENT_LOOK, SILENT_BAD))
-
-
-def non_finite(run: Run) -> Finding:
-    """Whether anything was NaN or infinite; veRL skips an update whose gradient norm is."""
-    rule = "Values that are not finite: any in a metric of the actor or the rewards (bad), in another (look)"
-    counts = {name: len(series.values) - len(series.finite) for name, series in run.metrics.items()}
-    found = {name: count for name, count in counts.items() if count}
-    if not found:
-        return Finding(rule, "none", OK)
-    trained = [name for name in found if name.startswith(("actor/", "critic/", "reward/"))]
-    names = [*trained, *(name for name in found if name not in trained)]
-    seen = ", ".join(f"{found[name]} in {name}" for name in names[:3])
-    more = f" and {len(names) - 3} more metrics" if len(names) > 3 else ""
-    return Finding(rule, seen + more, BAD if trained else LOOK)
-
-
-RULES = (entropy_collapse, length_explosion, clipping, plateau, mismatch, silent_groups, non_finite)
-
-
-def trend(run: Run, name: str, rule: str, judge: Callable[[float, float], str], text: str) -> Finding:
-    """The finding on a metric's early and late mean."""
-    values = finite(run, name)
-    if not len(values):
-        return Finding(rule, "", NOT_LOGGED)
-    if len(values) < MIN_STEPS:
-        return Finding(rule, f"{len(values)} steps", TOO_EARLY)
-    count = tenth(values)
-    early, late = values[:count].mean(), values[-count:].mean()
-    return Finding(rule, f"from {text.format(early)} to {text.format(late)}", judge(early, late))
-
-
-def finite(run: Run, name: str) -> FloatArray:
-    """The finite values of a metric, empty where it is not logged."""
-    return run.metrics[name].finite if name in run.metrics else np.array([])
-
-
-def tenth(values: FloatArray) -> int:
-    return max(3, len(values) // 10)
-
-
-def grade(value: float, look: float, bad: float) -> str:
-    """The verdict on a value that should be small."""
-    return BAD if value > bad else LOOK if value > look else OK
-
-
-def worst(verdicts: Sequence[str]) -> str:
-    return max(verdicts, key=(OK, LOOK, BAD).index)
-
-
-def noise(values: FloatArray) -> float:
-    """The standard deviation of a step around its neighbours, whatever the trend."""
-    return float(np.diff(values).std() / np.sqrt(2))
+        return Finding(PLATEAU, seen, OK)
+    if not rises(first, last, noise):
+        return Finding(PLATEAU, f"{seen}: no rise", ERROR)
+    if len(values) >= PLATEAU_STEPS and not rises(before, now, noise):
+        quarters = f"{before.mean():+.3f}, then {now.mean():+.3f} in the last two quarters"
+        return Finding(PLATEAU, f"{seen}; {quarters}", WARNING)
+    return Finding(PLATEAU, seen, OK)
 
 
 def rises(before: FloatArray, after: FloatArray, noise: float) -> bool:
     error = noise * np.sqrt(1 / len(before) + 1 / len(after))
     return bool(after.mean() - before.mean() > ERRORS * error)
+
+
+def non_finite(run: Run) -> Finding:
+    """Whether anything was NaN or infinite; what is trained first."""
+    counts = {name: len(series.values) - len(series.finite) for name, series in run.metrics.items()}
+    found = sorted((name for name in counts if counts[name]), key=lambda name: not name.startswith(TRAINED))
+    if not found:
+        return Finding(NON_FINITE, "none", OK)
+    seen = ", ".join(f"{counts[name]} in {name}" for name in found[:3])
+    more = f" and {len(found) - 3} more metrics" if len(found) > 3 else ""
+    return Finding(NON_FINITE, seen + more, ERROR if found[0].startswith(TRAINED) else WARNING)

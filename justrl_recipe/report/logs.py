@@ -14,19 +14,24 @@ from numpy.typing import NDArray
 
 from justrl_recipe import files
 from justrl_recipe.errors import UserError
+from justrl_recipe.run.folder import RunFolder, parse_metrics
 from justrl_recipe.terminal import one_line, plain
 
 FloatArray = NDArray[np.float64]
 Entry = tuple[int, str, float]  # step, metric, value
 
 STEP = re.compile(r"(?<![\w/])step:(\d{1,15}) - ")
-LAST_STEP = 10**15  # a larger one is no step, and no float
-LARGEST = 1e200  # a larger value is as infinite: the span of two cannot be drawn
+LAST_STEP = 10**15  # steps are kept as floats, which are exact up to here
+LARGEST = 1e200  # a larger value counts as infinite: the span of two cannot be drawn
 MOST_VALUES = 10_000_000  # 20 times as many as a full run logs; they take 160 MB
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)"
 PAIR = re.compile(rf"([^\s:]+):(?:np\.\w+\()?({NUMBER})\)?")  # numpy 2 prints np.float64(0.5)
 EVENT_FILES = "events.out.tfevents*"
 RECORD_BYTES = 1 << 20
+
+
+class NoStepYet(UserError):
+    """A run that has logged nothing: not wrong, but nothing to report."""
 
 
 class Series(NamedTuple):
@@ -41,29 +46,69 @@ class Series(NamedTuple):
 
     @property
     def finite(self) -> FloatArray:
-        """The values without what is not finite."""
+        """The values that are finite."""
         return self.values[np.isfinite(self.values)]
 
 
 Metrics = dict[str, Series]
 
 
-def read(path: Path) -> Metrics:
-    """The metrics of a log, by name; empty where it has none.
+def log_of(path: Path) -> Path:
+    """The log of a run that is given by its folder or by a log.
 
-    A step that stands there twice (a resumed run) counts as it was logged last. What is still being written at
+    Raises:
+        UserError: nothing exists at `path`, or the folder is not a run folder.
+        NoStepYet: the run has no log.
+    """
+    if not os.path.exists(path):  # Path.exists raises at a name that no file can have
+        raise UserError(f"no such file or folder: {path}")
+    if not path.is_dir():
+        return path
+    run = RunFolder(path)
+    if os.path.lexists(run.metrics):
+        return run.metrics
+    if next(path.rglob(EVENT_FILES), None):
+        return path
+    if os.path.lexists(run.log):
+        return run.log
+    if os.path.lexists(run.manifest):
+        raise NoStepYet(f"{path} has logged no step yet")
+    raise UserError(f"{path} is not a run folder: it has no {run.metrics.name}, {run.log.name} or {EVENT_FILES}")
+
+
+def growing(path: Path) -> list[Path]:
+    """The files that change during a run."""
+    if path.is_file():
+        return [path]
+    run = RunFolder(path)
+    return [file for file in (run.metrics, run.log, run.manifest) if file.exists()] + list(path.rglob(EVENT_FILES))
+
+
+def read(path: Path) -> Metrics:
+    """The metrics of a log, by name.
+
+    A step that was logged twice (a resumed run) has the value that was logged last. What is still being written at
     the end of the file is left out.
 
     Args:
         path: a JSON-lines, console or TensorBoard file, or a folder of TensorBoard files.
 
     Raises:
-        UserError: it cannot be read, is broken in the middle.
+        UserError: the log cannot be read, is broken in the middle, or is not veRL's.
+        NoStepYet: it has no step.
     """
     try:
-        return collect(entries(path))
+        found = _series_of(entries(path))
+        if found:
+            return found
+        if path.is_dir() or _starts_as_json_lines(path):
+            raise NoStepYet(f"{path} has logged no step yet")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    raise UserError(
+        f"{path} is not a veRL log: it has no line like `step:1 - actor/entropy:0.5`; give a run folder, its "
+        f"metrics.jsonl or train.log, or TensorBoard's {EVENT_FILES}"
+    )
 
 
 def entries(path: Path) -> Iterator[Entry]:
@@ -74,17 +119,16 @@ def entries(path: Path) -> Iterator[Entry]:
     elif path.match(EVENT_FILES):
         yield from from_tensorboard(path)
     else:
-        yield from from_json_lines(path) if starts_as_json_lines(path) else from_console(path)
+        yield from from_json_lines(path) if _starts_as_json_lines(path) else from_console(path)
 
 
-def starts_as_json_lines(file: Path) -> bool:
-    """Whether a file is empty, or begins as `file` logger's do."""
+def _starts_as_json_lines(file: Path) -> bool:
+    """Whether a file is empty, or begins as the `file` logger's do."""
     with files.open_bytes(file) as start:
         return start.read(1) in (b"", b"{")
 
 
-def collect(found: Iterator[Entry]) -> Metrics:
-    """Every metric's series; of a step that stands there twice the last value."""
+def _series_of(found: Iterator[Entry]) -> Metrics:
     logged: dict[str, tuple[array, array]] = defaultdict(lambda: (array("d"), array("d")))
     for count, (step, name, value) in enumerate(found):
         if count == MOST_VALUES:
@@ -92,10 +136,10 @@ def collect(found: Iterator[Entry]) -> Metrics:
         steps, values = logged[name]
         steps.append(step)
         values.append(value)
-    return {one_line(name): _series(*both) for name, both in logged.items()}
+    return {one_line(name): _last_of_each_step(*both) for name, both in logged.items()}
 
 
-def _series(logged_steps: array, logged_values: array) -> Series:
+def _last_of_each_step(logged_steps: array, logged_values: array) -> Series:
     steps, last = np.unique(np.frombuffer(logged_steps)[::-1], return_index=True)
     values = np.frombuffer(logged_values)[::-1][last]
     return Series(steps, np.where(abs(values) > LARGEST, np.copysign(np.inf, values), values))
@@ -105,29 +149,29 @@ def from_json_lines(file: Path) -> Iterator[Entry]:
     """veRL's `file` logger. It writes NaN and infinities as null, so a null is a value that is not finite."""
     for number, line in enumerate(files.lines(file), 1):
         try:
-            entry = files.parse_json(line)
-            step = _step(entry["step"])
+            entry = parse_metrics(line)
+            if entry is None:
+                raise ValueError("not a step with its metrics")
+            step, data = _require_step(entry[0]), entry[1]
             found = [
                 (name, float("nan") if value is None else float(value))
-                for name, value in entry["data"].items()
-                if value is None or isinstance(value, (int, float))
+                for name, value in data.items()
+                if value is None or isinstance(value, int | float)
             ]
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, OverflowError) as error:
             if not line.endswith(b"\n"):
                 return  # still being written
             raise UserError(
                 f'{file}, line {number}: not veRL\'s {{"step": ..., "data": {{...}}}}: delete the line, or give '
                 "the run's console log (train.log) instead"
             ) from error
-        for name, number_found in found:
-            yield step, name, number_found
+        for name, value in found:
+            yield step, name, value
 
 
-def _step(value: Any) -> int:
-    """A step; raises ValueError where it is none."""
-    step = int(value)
+def _require_step(step: int) -> int:
     if not 0 <= step <= LAST_STEP:
-        raise ValueError(f"no step is {value}")
+        raise ValueError(f"not a step: {step}")
     return step
 
 
@@ -141,8 +185,8 @@ def from_console(file: Path) -> Iterator[Entry]:
 def from_console_line(line: str) -> Iterator[Entry]:
     """The values of one line of a console log.
 
-    Several processes write there, at times in the midst of each other's lines: only what stands whole between
-    ` - ` and ` - ` counts, since a number that was broken off is another number.
+    Several processes write to it, sometimes in the middle of each other's lines: only what stands whole between
+    ` - ` and ` - ` counts, since a number that was cut is another number.
     """
     _, *parts = STEP.split(plain(line))
     for step, pairs in zip(parts[::2], parts[1::2], strict=True):
@@ -162,23 +206,22 @@ def from_tensorboard(file: Path) -> Iterator[Entry]:
 
     try:
         with files.open_bytes(file) as opened:
-            for record in records(opened):
+            for record in _records(opened):
                 event: Any = Event.FromString(record)
                 for value in event.summary.value:
                     if value.HasField("simple_value"):
-                        yield _step(event.step), value.tag, value.simple_value
+                        yield _require_step(event.step), value.tag, value.simple_value
     except (DecodeError, ValueError) as error:
         raise UserError(
-            f"{file} is no TensorBoard file, or is broken: give the run's metrics.jsonl instead"
+            f"{file} is not a TensorBoard file, or is broken: give the run's metrics.jsonl instead"
         ) from error
 
 
-def records(file: BinaryIO) -> Iterator[bytes]:
-    """The records of a TFRecord file: length (8 bytes), its CRC (4), data, their CRC (4); whole ones only.
+def _records(file: BinaryIO) -> Iterator[bytes]:
+    """The whole records of a TFRecord file: length (8 bytes), its CRC (4), data, their CRC (4).
 
-    One of more than `RECORD_BYTES`, which holds no scalars but images or the like, is left out.
-
-    TensorBoard's own reader checks the CRCs in Python: 12 s for the 438,000 scalars of 4,380 steps.
+    TensorBoard's own reader checks the CRCs in Python: 12 s for the 438,000 scalars of 4,380 steps. A record of more
+    than `RECORD_BYTES`, which holds images or the like, is skipped.
     """
     size = os.fstat(file.fileno()).st_size
     while len(header := file.read(12)) == 12:

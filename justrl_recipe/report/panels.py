@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from justrl_recipe import metrics
 from justrl_recipe.errors import UserError
-from justrl_recipe.metrics import VALIDATION
-from justrl_recipe.report import paper
 from justrl_recipe.report.logs import Series
 from justrl_recipe.report.runs import CLIPPED, Run
 
@@ -17,29 +16,48 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = ("-", "--", "-.", ":")
 
 PHASES = ("step", "gen", "old_log_prob", "adv", "update_actor", "update_weights", "testing", "save_checkpoint")
-ENTROPY, REWARD, LENGTH = "actor/entropy", "critic/score/mean", "response_length/mean"
-THROUGHPUT = "perf/throughput"
 MOST_SETS = 50  # validation sets that are drawn, each in a panel of its own
 FAVOURITE = "AIME24"  # of the validation sets, the one of the paper's figures
 
 TITLES = {
-    ENTROPY: "Policy entropy",
-    REWARD: "Mean reward",
-    LENGTH: "Mean response length, tokens",
+    metrics.ENTROPY: "Policy entropy",
+    metrics.REWARD: "Mean reward",
+    metrics.LENGTH: "Mean response length, tokens",
     CLIPPED: "Share of responses cut off at the limit",
-    "reward/acc": "Accuracy of the rollouts",
-    "reward/overlong": "Share of responses with an overlong penalty",
-    "reward/all_right": "Share of groups that are all right",
-    "reward/all_wrong": "Share of groups that are all wrong",
-    "actor/grad_norm": "Gradient norm",
-    "actor/pg_clipfrac": "Clip fraction",
-    "actor/pg_clipfrac_lower": "Clip fraction of the dual clip",
-    "actor/ppo_kl": "KL of the update",
-    "rollout_corr/kl": "KL between rollout and trainer",
-    "training/rollout_probs_diff_mean": "Rollout/trainer probability difference",
-    "training/rollout_actor_probs_pearson_corr": "Rollout/trainer correlation",
-    THROUGHPUT: "Tokens/s",
-    "perf/mfu/actor": "MFU of the update",
+    metrics.ACCURACY: "Accuracy of the rollouts",
+    metrics.OVERLONG: "Share of responses with an overlong penalty",
+    metrics.ALL_RIGHT: "Share of groups that are all right",
+    metrics.ALL_WRONG: "Share of groups that are all wrong",
+    metrics.GRAD_NORM: "Gradient norm",
+    metrics.PG_CLIPFRAC: "Clip fraction",
+    metrics.PG_CLIPFRAC_LOWER: "Clip fraction of the dual clip",
+    metrics.PPO_KL: "KL of the update",
+    metrics.ROLLOUT_KL: "KL between rollout and trainer",
+    metrics.PROBS_DIFF: "Rollout/trainer probability difference",
+    metrics.PROBS_CORRELATION: "Rollout/trainer correlation",
+    metrics.THROUGHPUT: "Tokens/s",
+    metrics.MFU: "MFU of the update",
+}
+
+
+class Band(NamedTuple):
+    """A range that a metric moves in.
+
+    text: the range as the paper states it.
+    corners: (step, low, high); straight between two of them, level after the last.
+    """
+
+    text: str
+    corners: tuple[tuple[float, float, float], ...]
+
+
+# Read off the text and the figures of training dynamics; they hold for the full recipe and nothing smaller.
+PAPER = "the paper's DeepSeek run (arXiv 2512.16649)"
+PAPER_ENTROPY = (1.0, 1.6)
+BANDS = {
+    metrics.ENTROPY: Band("1.0 to 1.6", ((0, *PAPER_ENTROPY),)),
+    metrics.REWARD: Band("from -0.6 to +0.4", ((0, -0.6, 0.4),)),
+    metrics.LENGTH: Band("from 8,000 to 4,000-5,000 by step 1,000", ((0, 7_500, 8_500), (1_000, 4_000, 5_000))),
 }
 
 
@@ -68,18 +86,16 @@ class Panel(NamedTuple):
     title: str
     metric: str
     curves: list[Curve]
-    band: paper.Band | None = None
+    band: Band | None = None
     log: bool = False
     run: str = ""
 
 
 def panels(runs: Sequence[Run]) -> list[Panel]:
     """Every panel that the runs have metrics for: validation first, time per phase last."""
-    looks = arm_looks(runs)
-    metrics = [(*validation, True) for validation in validations(runs)]
-    metrics += [(name, title, False) for name, title in TITLES.items()]
-    made = [compared(runs, looks, *metric) for metric in metrics]
-    made += [phases(run, len(runs) > 1) for run in runs if times(run)]
+    made = [compared(runs, name, title, points=True) for name, title in validations(runs)]
+    made += [compared(runs, name, title) for name, title in TITLES.items()]
+    made += [phases(run, len(runs) > 1) for run in runs]
     drawn = [panel for panel in made if panel.curves]
     count = Counter[str]()
     for number, panel in enumerate(drawn):
@@ -93,7 +109,7 @@ def headline(all_panels: Sequence[Panel], several: bool) -> list[Panel]:
     """The panels of the paper's figure: validation and entropy of the arms, or the dynamics of one run."""
     found = {panel.metric: panel for panel in all_panels}
     first = next((name for name in found if FAVOURITE in name), next(iter(found), ""))
-    wanted = (first, ENTROPY) if several else (ENTROPY, REWARD, LENGTH)
+    wanted = (first, metrics.ENTROPY) if several else (metrics.ENTROPY, metrics.REWARD, metrics.LENGTH)
     return [found[name] for name in dict.fromkeys(wanted) if name in found]
 
 
@@ -103,66 +119,53 @@ def arm_looks(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
     return {arm: (COLOURS[n % len(COLOURS)], STYLES[n % len(STYLES)]) for n, arm in enumerate(arms)}
 
 
-def compared(runs: Sequence[Run], looks: dict[str, tuple[str, str]], metric: str, title: str, points: bool) -> Panel:
-    """The runs over each other in one metric, with the paper's band where one of them is of its size."""
-    if metric == THROUGHPUT:
-        whole = all(run.gpus for run in runs)
-        title += ", all GPUs" if whole else " per GPU"
-        factors = [run.gpus if whole and run.gpus else 1 for run in runs]
-    else:
-        factors = [1 for _ in runs]
+def compared(runs: Sequence[Run], metric: str, title: str, points: bool = False) -> Panel:
+    """The runs over each other in one metric, with the paper's band where one of them has its size."""
+    looks, factors = arm_looks(runs), [1] * len(runs)
+    if metric == metrics.THROUGHPUT:
+        gpus = [run.gpus for run in runs if run.gpus]
+        all_known = len(gpus) == len(runs)
+        title += ", all GPUs" if all_known else " per GPU"
+        factors = gpus if all_known else factors
     curves = [
         Curve(run.arm, Series(steps, factor * values), *looks[run.arm], points)
         for run, factor in zip(runs, factors, strict=True)
         if metric in run.metrics
         for steps, values in [run.metrics[metric]]
     ]
-    band = paper.BANDS.get(metric) if any(run.full for run in runs) else None
+    band = BANDS.get(metric) if any(run.full for run in runs) else None
     return Panel(file_name(title), title, metric, curves, band)
 
 
 def validations(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Metric and title of each validation set: its accuracy, and its reward for runs that log none; AIME24 first."""
-    best: dict[tuple[str, bool], tuple[int, str]] = {}
+    largest: dict[tuple[str, str], tuple[int, str]] = {}  # n and metric, by source and kind
     for run in runs:
-        found = [(match, name) for name in run.metrics if (match := VALIDATION.match(name))]
-        accurate = {match["source"] for match, _ in found if match["name"] == "acc"}
-        for match, name in found:
-            has_acc = match["name"] == "acc"
-            if has_acc or match["source"] not in accurate:
-                of = match["source"], not has_acc
-                best[of] = max((int(match["n"]), name), best.get(of, (0, "")))
-    if len(best) > MOST_SETS:
-        raise UserError(f"{len(best):,} validation sets: a report draws at most {MOST_SETS}")
-    order = sorted(best, key=lambda of: (of[0] != FAVOURITE, of))
-    return [
-        (name, f"{source} {'reward' if rewarded else 'accuracy'} (avg@{n})")
-        for source, rewarded in order
-        for n, name in [best[source, rewarded]]
-    ]
-
-
-def times(run: Run) -> list[tuple[str, Series]]:
-    """The phases of a step that a run has timed; a logarithmic axis needs one that is above 0."""
-    timed = [(phase, run.metrics.get(f"timing_s/{phase}")) for phase in PHASES]
-    return [(phase, series) for phase, series in timed if series and (series.values > 0).any()]
+        found = [match for name in run.metrics if (match := metrics.VALIDATION.match(name))]
+        accurate = {match["source"] for match in found if match["name"] == "acc"}
+        for match in found:
+            if match["name"] == "acc" or match["source"] not in accurate:
+                key = match["source"], match["name"]
+                largest[key] = max((int(match["n"]), match[0]), largest.get(key, (0, "")))
+    if len(largest) > MOST_SETS:
+        raise UserError(f"{len(largest):,} validation sets: a report draws at most {MOST_SETS}")
+    order = sorted(largest.items(), key=lambda item: (item[0][0] != FAVOURITE, item))
+    kinds = {"acc": "accuracy", "reward": "reward"}
+    return [(metric, f"{source} {kinds[kind]} (avg@{n})") for (source, kind), (n, metric) in order]
 
 
 def phases(run: Run, several: bool) -> Panel:
     """Where a step's time goes; validation and checkpoints happen only now and then."""
     title, label = "Time per phase, seconds", run.label if several else ""
-    most = max(len(series.steps) for _, series in times(run))
-    curves = [
-        Curve(phase, Series(series.steps, positive(series.values)), COLOURS[n % 7], STYLES[n // 7], sparse)
-        for n, (phase, series) in enumerate(times(run))
-        for sparse in [len(series.steps) < most / 2]
-    ]
-    return Panel(file_name(f"{title} {label}"), title, "timing_s/*", curves, log=True, run=label)
-
-
-def positive(values: np.ndarray) -> np.ndarray:
-    """What a logarithmic axis can show."""
-    return np.where(values > 0, values, np.nan)
+    logged = [(phase, run.metrics.get(f"{metrics.TIMING}{phase}")) for phase in PHASES]
+    timed = [(phase, series) for phase, series in logged if series and (series.values > 0).any()]
+    most = max((len(series.steps) for _, series in timed), default=0)
+    curves = []
+    for n, (phase, (steps, values)) in enumerate(timed):
+        positive = Series(steps, np.where(values > 0, values, np.nan))  # what a logarithmic axis can show
+        sparse = len(steps) < most / 2
+        curves.append(Curve(phase, positive, COLOURS[n % len(COLOURS)], STYLES[n // len(COLOURS)], sparse))
+    return Panel(file_name(f"{title} {label}"), title, f"{metrics.TIMING}*", curves, log=True, run=label)
 
 
 def file_name(title: str) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from justrl_recipe.report import runs, write
+from justrl_recipe.report import page as pages
+from justrl_recipe.report import runs
 
 TINY = Path(__file__).parents[2] / "benchmarks" / "results" / "tiny"
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
@@ -60,7 +61,7 @@ def requests(page: Path) -> list[str]:
 def page(request, tmp_path_factory) -> Path:
     logs = [TINY / "seed0.jsonl"] if request.param == "one" else sorted(TINY.glob("*.jsonl"))
     loaded = runs.with_labels([runs.load(log) for log in logs])
-    return write.write(loaded, tmp_path_factory.mktemp("report"), None)
+    return pages.write(loaded, tmp_path_factory.mktemp("report"), None)
 
 
 def test_nothing_is_loaded_and_nothing_is_wrong(page):

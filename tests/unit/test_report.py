@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from justrl_recipe.errors import UserError
-from justrl_recipe.report import health, logs, paper, runs, smooth
+from justrl_recipe.report import figures, health, logs, runs
 from justrl_recipe.report.logs import Series
-from justrl_recipe.report.panels import headline, panels
-from justrl_recipe.report.write import write
+from justrl_recipe.report.page import without_paths, write
+from justrl_recipe.report.panels import BANDS, headline, panels
 
 VERL = Path(sys.executable).with_name("verl")
 TINY = Path(__file__).parents[2] / "benchmarks" / "results" / "tiny"
@@ -192,7 +192,7 @@ def test_null_is_a_value_that_is_not_finite(tmp_path):
     run = runs.load(write_run(tmp_path / "run", metrics))
     assert len(run.metrics["actor/entropy"].values) == STEPS and len(run.metrics["actor/entropy"].finite) == STEPS - 1
     finding = health.non_finite(run)
-    assert finding.verdict == health.BAD
+    assert finding.verdict == health.ERROR
     assert "1 in actor/entropy" in finding.seen and "1 in actor/grad_norm" in finding.seen
 
 
@@ -210,7 +210,7 @@ def test_a_resumed_run_counts_as_logged_last(tmp_path):
     st.integers(2, 100),
 )
 def test_an_average_stays_within_its_values(values, span):
-    average = smooth.smoothed(values, span)
+    average = figures.smoothed(values, span)
     finite = values[np.isfinite(values)]
     first = np.argmax(np.isfinite(values)) if len(finite) else len(values)
     assert np.isnan(average[:first]).all() and np.isfinite(average[first:]).all()
@@ -221,19 +221,19 @@ def test_an_average_stays_within_its_values(values, span):
 
 @given(st.floats(-1e6, 1e6), st.integers(1, 200), st.integers(1, 100))
 def test_a_constant_stays_constant(value, count, span):
-    np.testing.assert_allclose(smooth.smoothed(np.full(count, value), span), value, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(figures.smoothed(np.full(count, value), span), value, rtol=1e-9, atol=1e-12)
 
 
 def test_the_average_is_the_one_that_the_page_explains():
     decay = 1 - 2 / (5 + 1)
     expected = (1 * decay**2 + 2 * decay + 4) / (decay**2 + decay + 1)
-    assert smooth.smoothed(np.array([1.0, 2.0, 4.0]), 5)[-1] == pytest.approx(expected)
+    assert figures.smoothed(np.array([1.0, 2.0, 4.0]), 5)[-1] == pytest.approx(expected)
 
 
 @given(npst.arrays(float, st.integers(1, 3_000), elements=st.floats(-1e6, 1e6)))
 def test_thinning_loses_no_peak(values):
-    thin = smooth.thinned(Series(np.arange(len(values), dtype=float), values))
-    assert len(thin.steps) == len(thin.values) <= 2 * smooth.COLUMNS
+    thin = figures.thinned(Series(np.arange(len(values), dtype=float), values))
+    assert len(thin.steps) == len(thin.values) <= 2 * figures.COLUMNS
     assert (thin.values.min(), thin.values.max()) == (values.min(), values.max())
     assert (np.diff(thin.steps) >= 0).all()
 
@@ -248,31 +248,31 @@ def test_a_healthy_run_is_ok_by_every_rule(tmp_path):
 @pytest.mark.parametrize(
     ("rule", "changes", "verdict"),
     [
-        ("Entropy collapse", {"actor/entropy": np.linspace(1.3, 0.9, STEPS)}, "look"),
-        ("Entropy collapse", {"actor/entropy": np.linspace(1.3, 2.0, STEPS)}, "look"),
-        ("Entropy collapse", {"actor/entropy": np.linspace(1.3, 0.5, STEPS)}, "bad"),
-        ("Length explosion", {"response_length/mean": np.linspace(4_000, 7_000, STEPS)}, "look"),
-        ("Length explosion", {"response_length/mean": np.linspace(4_000, 12_000, STEPS)}, "bad"),
-        ("Clipping", {"response_length/clip_ratio": np.full(STEPS, 0.2)}, "look"),
-        ("Clipping", {"response_length/clip_ratio": np.full(STEPS, 0.6)}, "bad"),
+        ("Entropy collapse", {"actor/entropy": np.linspace(1.3, 0.9, STEPS)}, "warning"),
+        ("Entropy collapse", {"actor/entropy": np.linspace(1.3, 2.0, STEPS)}, "warning"),
+        ("Entropy collapse", {"actor/entropy": np.linspace(1.3, 0.5, STEPS)}, "error"),
+        ("Length explosion", {"response_length/mean": np.linspace(4_000, 7_000, STEPS)}, "warning"),
+        ("Length explosion", {"response_length/mean": np.linspace(4_000, 12_000, STEPS)}, "error"),
+        ("Clipping", {"response_length/clip_ratio": np.full(STEPS, 0.2)}, "warning"),
+        ("Clipping", {"response_length/clip_ratio": np.full(STEPS, 0.6)}, "error"),
         (
             "Clipping",
             {"response_length/clip_ratio": np.full(STEPS, 0.6), "response_length/max": np.full(STEPS, 900.0)},
             "ok",
         ),
-        ("Reward plateau", {"critic/score/mean": -0.5 + 0.05 * np.sin(2.0 * np.arange(STEPS))}, "bad"),
-        ("Reward plateau", {"critic/score/mean": np.linspace(0.4, -0.6, STEPS)}, "bad"),
+        ("Reward plateau", {"critic/score/mean": -0.5 + 0.05 * np.sin(2.0 * np.arange(STEPS))}, "error"),
+        ("Reward plateau", {"critic/score/mean": np.linspace(0.4, -0.6, STEPS)}, "error"),
         ("Reward plateau", {"critic/score/mean": np.full(STEPS, 1.0)}, "ok"),
-        ("Rollout/trainer mismatch", {"training/rollout_probs_diff_mean": np.full(STEPS, 0.01)}, "look"),
-        ("Rollout/trainer mismatch", {"training/rollout_probs_diff_mean": np.full(STEPS, 0.1)}, "bad"),
-        ("Rollout/trainer mismatch", {"training/rollout_actor_probs_pearson_corr": np.full(STEPS, 0.95)}, "look"),
-        ("Rollout/trainer mismatch", {"training/rollout_actor_probs_pearson_corr": np.full(STEPS, 0.5)}, "bad"),
-        ("Rollout/trainer mismatch", {"rollout_corr/kl": np.full(STEPS, -0.05)}, "look"),
-        ("Rollout/trainer mismatch", {"rollout_corr/kl": np.full(STEPS, 6.0)}, "bad"),
-        ("No gradient", {"reward/all_right": np.full(STEPS, 0.5)}, "look"),
-        ("No gradient", {"reward/all_wrong": np.full(STEPS, 0.79)}, "bad"),
-        ("Values that are not finite", {"actor/grad_norm": np.array([np.nan] + [0.1] * (STEPS - 1))}, "bad"),
-        ("Values that are not finite", {"perf/throughput": np.array([np.nan] + [1.0] * (STEPS - 1))}, "look"),
+        ("Rollout/trainer mismatch", {"training/rollout_probs_diff_mean": np.full(STEPS, 0.01)}, "warning"),
+        ("Rollout/trainer mismatch", {"training/rollout_probs_diff_mean": np.full(STEPS, 0.1)}, "error"),
+        ("Rollout/trainer mismatch", {"training/rollout_actor_probs_pearson_corr": np.full(STEPS, 0.95)}, "warning"),
+        ("Rollout/trainer mismatch", {"training/rollout_actor_probs_pearson_corr": np.full(STEPS, 0.5)}, "error"),
+        ("Rollout/trainer mismatch", {"rollout_corr/kl": np.full(STEPS, -0.05)}, "warning"),
+        ("Rollout/trainer mismatch", {"rollout_corr/kl": np.full(STEPS, 6.0)}, "error"),
+        ("No gradient", {"reward/all_right": np.full(STEPS, 0.5)}, "warning"),
+        ("No gradient", {"reward/all_wrong": np.full(STEPS, 0.79)}, "error"),
+        ("Values that are not finite", {"actor/grad_norm": np.array([np.nan] + [0.1] * (STEPS - 1))}, "error"),
+        ("Values that are not finite", {"perf/throughput": np.array([np.nan] + [1.0] * (STEPS - 1))}, "warning"),
     ],
 )
 def test_each_rule_sees_what_it_is_for_and_the_others_do_not(tmp_path, rule, changes, verdict):
@@ -285,7 +285,7 @@ def test_a_plateau_after_a_rise_is_worth_a_look(tmp_path):
     at = np.arange(400)
     reward = np.minimum(-0.6 + at / 100, 0.4) + 0.02 * np.sin(2.0 * at)
     found = verdicts(write_run(tmp_path / "run", healthy(400) | {"critic/score/mean": reward}))
-    assert found["Reward plateau"] == "look"
+    assert found["Reward plateau"] == "warning"
 
 
 @pytest.mark.parametrize("factor", [0.4, 0.1])
@@ -295,8 +295,8 @@ def test_collapse_is_relative_where_the_recipe_is_scaled(tmp_path, factor):
     assert (
         verdicts(write_run(tmp_path / "run", healthy() | small, **scaled))["Entropy collapse"]
         == {
-            0.4: "look",
-            0.1: "bad",
+            0.4: "warning",
+            0.1: "error",
         }[factor]
     )
 
@@ -326,7 +326,7 @@ def test_the_tiny_runs_are_healthy_and_the_control_stands_still():
     for seed in range(3):
         found = verdicts(TINY / f"seed{seed}.jsonl")
         assert set(found.values()) <= {health.OK, health.NOT_LOGGED}, seed
-    assert verdicts(TINY / "control.jsonl")["Reward plateau"] == health.BAD
+    assert verdicts(TINY / "control.jsonl")["Reward plateau"] == health.ERROR
 
 
 def test_the_share_that_is_cut_off_is_not_the_share_as_long_as_the_longest():
@@ -474,7 +474,7 @@ def test_the_paper_s_bands_are_for_the_full_recipe_alone(tmp_path):
     small = runs.load(write_run(tmp_path / "small", scaled=scaled))
     bare = runs.load(TINY / "seed0.jsonl")
     banded = {panel.metric: panel.band for panel in panels([full]) if panel.band}
-    assert banded == paper.BANDS
+    assert banded == BANDS
     for other in (tiny, small, bare):
         assert not any(panel.band for panel in panels([other]))
 
@@ -525,7 +525,7 @@ def test_a_reward_beside_an_accuracy_has_a_panel_of_its_own(tmp_path):
     assert headline(list(drawn.values()), True)[0].metric == "val-core/AIME24/acc/mean@32"
 
 
-@pytest.mark.parametrize(("highest", "verdict"), [(1.0, "ok"), (100.0, "bad")])
+@pytest.mark.parametrize(("highest", "verdict"), [(1.0, "ok"), (100.0, "error")])
 def test_a_reward_of_another_scale_is_not_at_its_ceiling(tmp_path, highest, verdict):
     standing = {"critic/score/mean": 0.95 + 0.01 * np.sin(2.0 * np.arange(STEPS))}
     folder = write_run(tmp_path / "run", healthy() | standing | {"critic/score/max": np.full(STEPS, highest)})
@@ -640,7 +640,7 @@ def test_what_comes_from_a_run_stays_text_and_names_no_machine(tmp_path):
     ],
 )
 def test_absolute_paths_lose_their_folders(text, cleaned):
-    assert runs.without_paths(text) == cleaned
+    assert without_paths(text) == cleaned
 
 
 def test_a_metric_that_is_never_finite_is_drawn_as_such(tmp_path):
@@ -672,10 +672,10 @@ def test_a_last_line_that_is_being_written_is_left_out(tmp_path):
     ("make", "says"),
     [
         (lambda path: None, "no such file or folder"),
-        (lambda path: path.mkdir(), "is no run"),
+        (lambda path: path.mkdir(), "is not a run folder"),
         (lambda path: path.touch(), "no step yet"),
-        (lambda path: path.write_text("hello\nstep: 1\n"), "is no veRL log"),
-        (lambda path: path.write_bytes(bytes(range(256)) * 20), "is no veRL log"),
+        (lambda path: path.write_text("hello\nstep: 1\n"), "is not a veRL log"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 20), "is not a veRL log"),
         (
             lambda path: path.write_text('{"step": 1, "data": {}}\n{"step": 2, "da\n{"step": 3, "data": {}}\n'),
             "line 2",
@@ -700,14 +700,15 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, make, says):
 def test_a_broken_tensorboard_file_says_so(tmp_path):
     file = tmp_path / "events.out.tfevents.1"
     file.write_bytes(b"\x05" + bytes(7) + bytes(4) + b"\xff\xff\xff\xff\xff" + bytes(4))
-    with pytest.raises(UserError, match="no TensorBoard file"):
+    with pytest.raises(UserError, match="not a TensorBoard file"):
         logs.read(file)
 
 
 def test_help_shows_an_example_and_imports_nothing_heavy():
     code = "import sys; sys.argv = ['verl', 'report', '--help']\nfrom justrl_recipe.cli import main\n"
     code += "try: main()\nexcept SystemExit as end: assert not end.code\n"
-    code += "print(*({'matplotlib', 'torch', 'tensorboard', 'verl'} & set(sys.modules)), file=sys.stderr)"
+    code += "heavy = {'jinja2', 'matplotlib', 'pandas', 'torch', 'tensorboard', 'verl'}\n"
+    code += "print(*(heavy & set(sys.modules)), file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "Example: verl report runs/" in result.stdout and result.stderr.strip() == ""
 
