@@ -1,5 +1,6 @@
 # make install     .venv: the CPU environment with this package (editable) and the test tools
 # make quickstart  install, then train the tiny recipe to its end
+# make docs        fill the tables of README.md and docs/ that are computed from raw results
 # make test        install, then lint, type-check and run every test
 PYTHON ?= python3
 UV := .tools/bin/uv
@@ -9,7 +10,7 @@ BUILD := --build-constraints requirements/build.txt --require-build-hashes
 # $(PYTHON) itself where its version fits, else whichever one uv finds.
 CHOOSE := import sys; print(sys.executable if (3, 10) <= sys.version_info < (3, 13) else ">=3.10,<3.13")
 
-.PHONY: install quickstart test lock
+.PHONY: install quickstart docs test lock
 install: .venv/installed
 
 .tools/bin/uv: requirements/build.txt
@@ -28,6 +29,9 @@ install: .venv/installed
 
 quickstart: install
 	$(BIN)/verl run recipes/justrl_tiny.yaml
+
+docs: install
+	$(BIN)/python benchmarks/docs.py
 
 test: install
 	@command -v chromium chromium-browser google-chrome >/dev/null || \

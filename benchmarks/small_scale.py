@@ -10,9 +10,11 @@ problems by the robust verifier and, of the same responses, by exact match (`rul
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 from justrl_recipe.report import logs
@@ -26,6 +28,7 @@ ARMS = {
     "verifier": ("robust_verifier",),
     "both": ("overlong_penalty", "robust_verifier"),
 }
+TITLES = {"base": "base", "overlong": "overlong penalty", "verifier": "robust verifier", "both": "both"}
 SHOWN = {
     "reward/acc": ".2f",
     "critic/score/mean": "+.2f",
@@ -73,6 +76,27 @@ def evaluations(kind: str) -> str:
     for folder in folders(kind, "rule_based.json"):
         scores = [score(folder / f"{verifier}.json") for verifier in ("robust_verifier", "rule_based")]
         rows.append(f"| {folder.name.replace('_', ', ')} | {' | '.join(scores)} |")
+    return "\n".join(rows)
+
+
+def outcome(arm: str) -> tuple[float, float, float]:
+    """Accuracy before and after training, and the seconds of the run."""
+    before, after = (
+        json.loads((RESULTS / "arms" / name / "robust_verifier.json").read_text())["average"]["rule"]["avg"]
+        for name in ("before", arm)
+    )
+    manifest = json.loads((RESULTS / "arms" / arm / "manifest.json").read_text())
+    started, ended = (datetime.fromisoformat(manifest[key]) for key in ("started", "ended"))
+    return before, after, (ended - started).total_seconds()
+
+
+def cut() -> str:
+    """The validation at step 20 of the runs that were cut off, by what they printed."""
+    rows = ["| arm | seed 1 | seed 2 |", "|---|---:|---:|"]
+    for arm, title in TITLES.items():
+        printed = [(RESULTS / "cut" / f"{arm}_{seed}.txt").read_text() for seed in (1, 2)]
+        found = [re.search(r"validation at step 20: .* accuracy (\S+)", text)[1] for text in printed]
+        rows.append(f"| {title} | {' | '.join(found)} |")
     return "\n".join(rows)
 
 

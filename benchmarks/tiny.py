@@ -13,13 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import psutil
 
+from justrl_recipe import metrics
 from justrl_recipe.report import logs
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +25,13 @@ CURVE = ROOT / "docs" / "tiny_curve.png"
 RUNS = {f"seed {seed}": [f"seed={seed}", f"tiny_model.seed={seed}", f"tiny_data.seed={seed}"] for seed in range(3)}
 RUNS["control (lr 0)"] = [*RUNS["seed 2"], "actor_rollout_ref.actor.optim.lr=0"]
 VALIDATION = "val-core/arithmetic/acc/mean@1"
-PHASES = ("gen", "old_log_prob", "update_actor", "update_weights", "step")
+PHASES = {
+    "gen": "generation",
+    "old_log_prob": "old log-probs",
+    "update_actor": "update",
+    "update_weights": "weight sync",
+    "step": "whole step",
+}
 
 
 def file_name(name: str) -> str:
@@ -62,6 +65,13 @@ def read(name: str) -> logs.Metrics:
     return logs.read(RESULTS / f"{file_name(name)}.jsonl")
 
 
+def outcome(name: str) -> tuple[float, float, float]:
+    """Validation accuracy before and after, and seconds."""
+    about = json.loads((RESULTS / f"{file_name(name)}.json").read_text())
+    validation = read(name)[VALIDATION].values
+    return validation[0], validation[-1], about["wall_s"]
+
+
 def table() -> str:
     """The runs as a Markdown table."""
     head = "| run | reward, first 3 steps | reward, last 3 | validation before | after | optimizer steps "
@@ -69,15 +79,15 @@ def table() -> str:
     rows = [head, "|---|" + "---:|" * 8]
     for name in RUNS:
         about = json.loads((RESULTS / f"{file_name(name)}.json").read_text())
-        metrics = read(name)
-        rewards, validation = metrics["critic/score/mean"].values, metrics[VALIDATION].values
-        difference = metrics["training/rollout_probs_diff_mean"].values.max()
+        logged = read(name)
+        rewards, (before, after, _) = logged[metrics.REWARD].values, outcome(name)
+        difference = logged[metrics.PROBS_DIFF].values.max()
         cells = [
             name,
             f"{rewards[:3].mean():+.2f}",
             f"{rewards[-3:].mean():+.2f}",
-            f"{validation[0]:.3f}",
-            f"{validation[-1]:.3f}",
+            f"{before:.3f}",
+            f"{after:.3f}",
             str(4 * len(rewards)),
             f"{difference:.1e}",
             f"{about['wall_s']} s",
@@ -88,17 +98,25 @@ def table() -> str:
 
 
 def phases() -> str:
-    """Where a step's time goes: medians over the steps of the three seeds, in seconds."""
+    """Where a step's time goes: medians over the steps of the three seeds, as a Markdown table."""
     seeds = [read(name) for name in RUNS if name.startswith("seed")]
-    timings = {phase: np.concatenate([seed[f"timing_s/{phase}"].values for seed in seeds]) for phase in PHASES}
-    return "  ".join(f"{phase} {np.median(seconds):.2f} s" for phase, seconds in timings.items())
+    rows = ["| phase of a step | median, seconds |", "|---|---:|"]
+    for phase, title in PHASES.items():
+        seconds = np.concatenate([seed[f"{metrics.TIMING}{phase}"].values for seed in seeds])
+        rows.append(f"| {title} | {np.median(seconds):.2f} |")
+    return "\n".join(rows)
 
 
 def plot() -> None:
     """Mean reward per step of every run."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     for name in RUNS:
-        rewards = read(name)["critic/score/mean"].values
+        rewards = read(name)[metrics.REWARD].values
         control = name.startswith("control")
         style = {"color": "0.5", "linestyle": "--"} if control else {}
         axes.plot(range(1, len(rewards) + 1), rewards, label=name, **style)
@@ -117,7 +135,6 @@ if __name__ == "__main__":
                 run(run_name, run_overrides)
         case ["report"]:
             plot()
-            print(table())
-            print(phases())
+            print(table(), phases(), sep="\n\n")
         case _:
             sys.exit(__doc__)

@@ -37,11 +37,16 @@ class Limit(NamedTuple):
     of_early: bool = False
     full: bool = False
 
-    def __str__(self) -> str:
-        side = "above" if self.error > self.warning else "below"
+    def bound(self, value: float) -> str:
+        """`warning` or `error` in words, empty where it is infinite."""
+        if not np.isfinite(value):
+            return ""
         early = " times early" if self.of_early else ""
-        error = f", {self.error:g} (error)" if np.isfinite(self.error) else ""
-        return f"{self.what} {side} {self.warning:g}{early} (warning){error}"
+        return f"{'above' if self.error > self.warning else 'below'} {value:g}{early}"
+
+    def __str__(self) -> str:
+        error = self.bound(self.error)
+        return f"{self.what} {self.bound(self.warning)} (warning)" + (f", {error} (error)" if error else "")
 
     def verdict(self, early: float, late: float) -> str:
         scale = early if self.of_early else 1.0
@@ -56,8 +61,8 @@ LIMITS = {
     # to 1.4: at 0.4 of it. Half of the start is on the way there; at a fifth all responses of a group are alike.
     "Entropy collapse": (
         Limit("late entropy", (metrics.ENTROPY,), 0.5, 0.2, "{:.3g}", of_early=True),
-        Limit("of the full recipe", (metrics.ENTROPY,), PAPER_ENTROPY[0], 0.6, "{:.3g}", full=True),
-        Limit("or", (metrics.ENTROPY,), PAPER_ENTROPY[1], np.inf, "{:.3g}", full=True),
+        Limit("late entropy of the full recipe", (metrics.ENTROPY,), PAPER_ENTROPY[0], 0.6, "{:.3g}", full=True),
+        Limit("late entropy of the full recipe", (metrics.ENTROPY,), PAPER_ENTROPY[1], np.inf, "{:.3g}", full=True),
     ),
     # Nothing in the recipe pays for length, and the paper's run becomes shorter by half: twice as long is the
     # opposite.
@@ -72,7 +77,7 @@ LIMITS = {
     "Rollout/trainer mismatch": (
         Limit("late probability difference", (metrics.PROBS_DIFF,), 0.005, 0.05, "difference {:.1e}"),
         Limit("correlation", (metrics.PROBS_CORRELATION,), 0.99, 0.9, "correlation {:.4f}"),
-        Limit("|KL|, nats a token,", (metrics.ROLLOUT_KL,), 0.01, 0.1, "|KL| {:.1e}"),
+        Limit("size of the KL in nats a token", (metrics.ROLLOUT_KL,), 0.01, 0.1, "|KL| {:.1e}"),
     ),
     # The advantages of such groups are 0. Of the recipe's 256 groups, above 0.75 fewer than one of the four
     # mini-batches of 64 has a gradient; above 0.95 fewer than 13 groups.
