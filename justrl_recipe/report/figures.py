@@ -38,12 +38,7 @@ STYLE: dict[Any, Any] = {
 }
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 WIDTH, HEIGHT, LEGEND_LINE = 4.2, 2.6, 0.17  # inches; a phone shows a panel at about nine tenths of it
-LEFT, RIGHT, TOP, BOTTOM = (
-    0.62,
-    0.12,
-    0.30,
-    0.46,
-)  # margins of a panel: the same in all, so that a grid of them is even
+LEFT, RIGHT, TOP, BOTTOM = 0.62, 0.12, 0.30, 0.46  # margins of a panel, alike in all: a grid of them is even
 LETTER, LONGEST_LABEL = 0.068, 60  # inches of a letter in the legend; letters
 FRAME = (0.5, 99.5)  # percentiles of the raw values that a frame shows of a long run, so one spike hides nothing
 FRAME_FROM = 200  # values; of fewer it shows all
@@ -77,17 +72,10 @@ def arrange(made: Figure, handles: Mapping[str, Artist], panels: int) -> None:
     """Give a figure its legend at the top and its margins, in inches whatever its size."""
     widest = max(map(len, handles), default=0) * LETTER + 0.5
     columns = max(1, int((WIDTH * panels - LEFT) / widest))
-    height = HEIGHT + LEGEND_LINE * -(-len(handles) // columns)
-    width = WIDTH * panels
+    width, height = WIDTH * panels, HEIGHT + LEGEND_LINE * -(-len(handles) // columns)
     made.set_size_inches(width, height)
-    inside = WIDTH - LEFT - RIGHT
-    made.subplots_adjust(
-        left=LEFT / width,
-        right=1 - RIGHT / width,
-        bottom=BOTTOM / height,
-        top=(HEIGHT - TOP) / height,
-        wspace=(LEFT + RIGHT) / inside,
-    )
+    made.subplots_adjust(LEFT / width, BOTTOM / height, 1 - RIGHT / width, (HEIGHT - TOP) / height)
+    made.subplots_adjust(wspace=(LEFT + RIGHT) / (WIDTH - LEFT - RIGHT))
     if handles:
         made.legend(
             list(handles.values()),
@@ -136,6 +124,39 @@ def draw_curve(axes: Axes, curve: Curve, faint: float) -> None:
     axes.plot(*thin_average, color=curve.colour, linestyle=curve.style, linewidth=1.6, label=curve.label, zorder=3)
 
 
+def draw_points(axes: Axes, curve: Curve) -> None:
+    size = 3 if len(curve.series.steps) < 50 else 1.5
+    steps, values = thinned(curve.series)
+    axes.plot(steps, values, "o", ls=curve.style, lw=1.2, ms=size, color=curve.colour, label=curve.label)
+
+
+def mark_non_finite(axes: Axes, curve: Curve) -> None:
+    """Crosses at the bottom where a value is not finite."""
+    steps = curve.series.steps[~np.isfinite(curve.series.values)]
+    if len(steps):
+        shown, at = steps[:: -(-len(steps) // COLUMNS)], axes.get_xaxis_transform()
+        bottom = np.full(len(shown), 0.02)
+        axes.plot(shown, bottom, "x", color="#D00000", ms=4, transform=at, clip_on=False, label="not finite")
+
+
+def frame(axes: Axes, panel: Panel) -> None:
+    """Limits of the vertical axis: see EXPLANATION; the paper's band stays in sight."""
+    parts = [np.array(corner[1:], dtype=float) for corner in panel.band.corners] if panel.band else []
+    for curve in panel.curves:
+        finite = curve.series.finite
+        if curve.points or len(finite) < FRAME_FROM:
+            parts.append(finite)
+        else:
+            average = smoothed(finite, span(len(curve.series.values)))
+            parts += [np.array(np.percentile(finite, FRAME)), average]
+    shown = np.concatenate(parts)
+    if len(shown):
+        low, high = shown.min(), shown.max()
+        margin = max(0.06 * (high - low), LEAST_SPAN * abs(high)) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if high >= 1_000 else "{x:.6g}"))
+
+
 def span(count: int) -> int:
     """The span of the average over a series of `count` values."""
     return max(SHORTEST_SPAN, round(count / SPAN_SHARE))
@@ -158,47 +179,6 @@ def thinned(series: Series) -> Series:
     starts = np.linspace(0, len(values), COLUMNS, endpoint=False).astype(int)
     both = np.column_stack((np.fmin.reduceat(values, starts), np.fmax.reduceat(values, starts)))
     return Series(np.repeat(steps[starts], 2), both.ravel())
-
-
-def draw_points(axes: Axes, curve: Curve) -> None:
-    look: dict[str, Any] = {"color": curve.colour, "linestyle": curve.style, "linewidth": 1.2, "label": curve.label}
-    axes.plot(*thinned(curve.series), marker="o", markersize=3 if len(curve.series.steps) < 50 else 1.5, **look)
-
-
-def mark_non_finite(axes: Axes, curve: Curve) -> None:
-    """Crosses at the bottom where a value is not finite."""
-    steps = curve.series.steps[~np.isfinite(curve.series.values)]
-    if len(steps):
-        shown = steps[:: -(-len(steps) // COLUMNS)]
-        bottom = np.full(len(shown), 0.02)
-        look: dict[str, Any] = {
-            "color": "#D00000",
-            "marker": "x",
-            "markersize": 4,
-            "linestyle": "none",
-            "label": "not finite",
-        }
-        axes.plot(shown, bottom, transform=axes.get_xaxis_transform(), clip_on=False, **look)
-
-
-def frame(axes: Axes, panel: Panel) -> None:
-    """Limits of the vertical axis: see EXPLANATION; the paper's band stays in sight."""
-    parts: list[FloatArray] = (
-        [np.array(corner[1:], dtype=float) for corner in panel.band.corners] if panel.band else []
-    )
-    for curve in panel.curves:
-        finite = curve.series.finite
-        if curve.points or len(finite) < FRAME_FROM:
-            parts.append(finite)
-        else:
-            average = smoothed(finite, span(len(curve.series.values)))
-            parts += [np.array(np.percentile(finite, FRAME)), average]
-    shown = np.concatenate(parts)
-    if len(shown):
-        low, high = shown.min(), shown.max()
-        margin = max(0.06 * (high - low), LEAST_SPAN * abs(high)) or 1.0
-        axes.set_ylim(low - margin, high + margin)
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if high >= 1_000 else "{x:.6g}"))
 
 
 def svg(drawn: Figure, prefix: str) -> str:
