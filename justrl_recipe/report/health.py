@@ -45,8 +45,8 @@ class Limit(NamedTuple):
         return f"{'above' if self.error > self.warning else 'below'} {value:g}{early}"
 
     def __str__(self) -> str:
-        error = self.bound(self.error)
-        return f"{self.what} {self.bound(self.warning)} (warning)" + (f", {error} (error)" if error else "")
+        error = f", {self.error:g} (error)" if np.isfinite(self.error) else ""
+        return f"{self.what} {self.bound(self.warning)} (warning){error}"
 
     def verdict(self, early: float, late: float) -> str:
         scale = early if self.of_early else 1.0
@@ -99,7 +99,7 @@ PLATEAU_STEPS = 100
 CEILING = 0.9
 PLATEAU = (
     f"Reward plateau: last fifth not above the first by {ERRORS:g} standard errors (error); of {PLATEAU_STEPS} steps "
-    f"or more, last quarter not above the one before it (warning); at {CEILING:+g} of a reward up to 1 it may"
+    f"or more, last quarter not above the one before it (warning); ok from {CEILING:+g} of a reward up to 1"
 )
 NON_FINITE = "Values that are not finite: any in a metric of the actor or the rewards (error), in another (warning)"
 TRAINED = ("actor/", "critic/", "reward/")  # the actor's and the rewards'; veRL skips an update with a NaN norm
