@@ -149,7 +149,7 @@ def from_json_lines(file: Path) -> Iterator[Entry]:
     """veRL's `file` logger. It writes NaN and infinities as null, so a null is a value that is not finite."""
     for number, line in enumerate(files.lines(file), 1):
         try:
-            entry = parse_metrics(line)
+            entry = parse_metrics(line.decode())
             if entry is None:
                 raise ValueError("not a step with its metrics")
             step, data = _require_step(entry[0]), entry[1]

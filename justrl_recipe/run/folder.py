@@ -67,7 +67,7 @@ class RunFolder:
         return [json.loads(line) for line in self.lost_responses.read_text().splitlines() if line.endswith("}")]
 
 
-def parse_metrics(line: str | bytes) -> tuple[int, dict[str, Any]] | None:
+def parse_metrics(line: str) -> tuple[int, dict[str, Any]] | None:
     """Step and metrics of a line that veRL's `file` logger wrote; None where it is none, or was cut."""
     try:
         entry = parse_json(line)
