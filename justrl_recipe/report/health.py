@@ -58,7 +58,7 @@ class Limit(NamedTuple):
 
 LIMITS = {
     # The paper's arms with the overlong penalty, which it calls collapsed, end at 0.5 to 0.6 where JustRL is at 1.2
-    # to 1.4: at 0.4 of it. Half of the start is on the way there; at a fifth all responses of a group are alike.
+    # to 1.4: at 0.4 of it. Half of the start is on the way there; at a fifth a group's responses are nearly alike.
     "Entropy collapse": (
         Limit("late entropy", (metrics.ENTROPY,), 0.5, 0.2, "{:.3g}", of_early=True),
         Limit("late entropy of the full recipe", (metrics.ENTROPY,), PAPER_ENTROPY[0], 0.6, "{:.3g}", full=True),
