@@ -1,4 +1,4 @@
-"""What the evaluation is measured by: the speed of grading and the coverage of the interval.
+"""Measures the evaluation: the speed of grading and the coverage of the interval.
 
 .venv/bin/python benchmarks/evaluation.py grading --golds FOLDER    # FOLDER with the nine prepared benchmarks
 .venv/bin/python benchmarks/evaluation.py coverage
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy
 
-from justrl_recipe.evaluation import statistics, tasks
+from justrl_recipe.evaluation import benchmarks, scores
 
 VERL = str(Path(sys.executable).with_name("verl"))
 CHARACTERS = 30_000  # of a response
@@ -45,9 +45,9 @@ def grading(golds: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "samples.jsonl")
         with file.open("w") as lines:
-            for task in tasks.load([], golds, None, None):
-                for name, problem, sample in task.sample_keys():
-                    prompt, gold = task.pairs[problem]
+            for benchmark in benchmarks.load([], golds, None, None):
+                for name, problem, sample in benchmark.response_keys():
+                    prompt, gold = benchmark.problems[problem]
                     entry = {"benchmark": name, "problem": problem, "sample": sample, "prompt": prompt, "gold": gold}
                     entry |= {"response": response(rng, words, gold), "tokens": 9_000, "finish_reason": "stop"}
                     lines.write(json.dumps(entry) + "\n")
@@ -65,7 +65,7 @@ def coverage() -> None:
     for size, n, repeats in ((30, 32, 1_000), (40, 32, 1_000), (272, 4, 300), (674, 4, 200)):
         for mix in ((0.5, 0.5), (0.3, 1.2), (3.0, 0.3)):
             true = mix[0] / sum(mix)
-            intervals = [statistics.interval(rng.binomial(n, rng.beta(*mix, size=size)) / n) for _ in range(repeats)]
+            intervals = [scores.interval(rng.binomial(n, rng.beta(*mix, size=size)) / n) for _ in range(repeats)]
             share = numpy.mean([low <= true <= high for low, high in intervals])
             width = numpy.mean([high - low for low, high in intervals])
             print(f"| {size} x {n} | Beta({mix[0]}, {mix[1]}) | {true:.2f} | {share:.3f} | {width:.3f} |", flush=True)

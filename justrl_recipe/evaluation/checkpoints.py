@@ -1,34 +1,169 @@
-"""Folds a LoRA adapter into its base weights.
+"""veRL's checkpoints: finds them, and merges shards and LoRA adapter into a folder in Hugging Face's format.
 
 veRL 0.9.1's merger writes the base weights to FOLDER and the adapter to FOLDER/lora_adapter
-(verl/model_merger/base_model_merger.py). vLLM would load the base weights alone.
+(verl/model_merger/base_model_merger.py). vLLM would load the base weights alone, so the adapter is added to them.
 """
 
 import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from justrl_recipe import files
 from justrl_recipe.errors import UserError
+from justrl_recipe.evaluation import untrusted
+from justrl_recipe.run.log import errors
+from justrl_recipe.terminal import warn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ADAPTER, RECORD = "lora_adapter", "lora_merge.json"
+MERGED = "merged"
+HUGGINGFACE = "huggingface"  # where veRL's trainers save a model for others, in the folder of its step
+ADAPTER = "lora_adapter"
+LORA_META = "lora_train_meta.json"  # which veRL saves beside the shards of a model with an adapter
+LORA_RECORD = "lora_merge.json"
+STEP = re.compile(r"global_step_(\d+)")
+EARLIER = "restore it, or give another global_step_N of its run"
+MOST_RANKS = 100_000
 # base_model.model.model.layers.0.mlp.up_proj.lora_A.weight; of an embedding `lora_embedding_A.default`
-NAME = re.compile(
+LORA_NAME = re.compile(
     r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])\.(?:weight|default)"
 )
 
 
-def fold(folder: Path, checkpoint: Path) -> None:
+def containing(path: Path) -> Path:
+    """The checkpoint (global_step_N) of which `path` is a folder; else `path`."""
+    for inner in (f"actor/{HUGGINGFACE}", "actor", MERGED):
+        if path.match(f"global_step_*/{inner}"):
+            return path.parents[inner.count("/")]
+    return path
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether veRL saved a model here; its shards may be removed once they are merged."""
+    return (folder / "actor").is_dir() or (folder / MERGED).is_dir()
+
+
+def step_of(checkpoint: Path) -> int | None:
+    match = STEP.fullmatch(checkpoint.name)
+    return int(match[1]) if match else None
+
+
+def last(folder: Path) -> Path:
+    """The checkpoint of the last step in a folder of checkpoints."""
+    found = [path for path in folder.iterdir() if STEP.fullmatch(path.name) and is_checkpoint(path)]
+    if not found:
+        raise UserError(f"{folder} holds no checkpoint: trainer.save_freq says when one is written")
+    return max(found, key=lambda path: int(path.name.rpartition("_")[2]))
+
+
+def merged(checkpoint: Path, with_adapter: bool, trust: bool) -> Path:
+    """The Hugging Face folder of a veRL checkpoint, made by veRL's merger where it is not there yet.
+
+    It is there where the run's `checkpoint.save_contents` has `hf_model`, except for a run with LoRA, whose saved
+    model has the names of its wrapped layers. The merger stores bfloat16.
+
+    Args:
+        with_adapter: the run's config says that it trained a LoRA adapter.
+        trust: run the code that its shards and its model hold.
+
+    Raises:
+        UserError: shards are missing, or the merger failed; with its error.
+    """
+    actor, target = checkpoint / "actor", checkpoint / MERGED
+    with_adapter = with_adapter or (actor / LORA_META).is_file()
+    if not with_adapter and any((actor / HUGGINGFACE).glob("*.safetensors")):
+        return actor / HUGGINGFACE
+    shards = sorted(actor.glob("model_world_size_*_rank_*.pt"))
+    if _is_current(target, shards):
+        return target
+    _require_shards(checkpoint, shards)
+    warn(f"merging {checkpoint.name} into {target} (first use)")
+    with tempfile.TemporaryDirectory(prefix=".merged-", dir=checkpoint) as scratch:
+        made = Path(scratch, MERGED)
+        _merge(checkpoint, made, Path(scratch, "log"), trust)
+        if (made / ADAPTER).is_dir():
+            fold_adapter(made, checkpoint)
+        elif with_adapter:
+            raise UserError(f"{checkpoint} was trained with LoRA, and its adapter was not found in its shards")
+        if target.is_dir() and not _is_current(target, shards):
+            target.rename(Path(scratch, "stale"))
+        try:
+            made.rename(target)
+        except OSError:
+            if not target.is_dir():  # otherwise another evaluation has been faster
+                raise
+    return target
+
+
+def _is_current(target: Path, shards: Sequence[Path]) -> bool:
+    """Whether a complete merged folder of these shards (which may be removed once they are merged) is there."""
+    if not target.is_dir() or (target / ADAPTER).is_dir():
+        return False
+    return target.stat().st_mtime >= max((shard.stat().st_mtime for shard in shards), default=0)
+
+
+def _require_shards(checkpoint: Path, shards: Sequence[Path]) -> None:
+    """Check that every rank's weights are there; veRL writes fsdp_config.json after them.
+
+    Raises:
+        UserError: some are missing, or the model is quantised, which the merger would not preserve.
+    """
+    actor = checkpoint / "actor"
+    if not shards:
+        raise UserError(
+            f"{checkpoint} holds no weights of FSDP (actor/model_*.pt): save_contents of its run has no `model`, "
+            "or another strategy trained it"
+        )
+    try:
+        size = files.read_json_object(actor / "fsdp_config.json")["world_size"]
+        config = files.read_json_object(actor / HUGGINGFACE / "config.json")
+        if type(size) is not int or not 0 < size <= MOST_RANKS:
+            raise TypeError("world_size is not a number of ranks")
+    except (files.Unreadable, KeyError, TypeError) as error:
+        raise UserError(f"{checkpoint} was not saved whole (fsdp_config.json, huggingface/): {EARLIER}") from error
+    ranks = [actor / f"model_world_size_{size}_rank_{rank}.pt" for rank in range(size)]
+    if missing := [file.name for file in ranks if not file.is_file()]:
+        raise UserError(f"{checkpoint} lacks {len(missing)} of {size} shards ({missing[0]}): {EARLIER}")
+    if "quantization_config" in config:
+        raise UserError(f"{checkpoint} is of a quantised model, which veRL's merger cannot write")
+
+
+def _merge(checkpoint: Path, target: Path, log: Path, trust: bool) -> None:
+    """Run veRL's merger in a process of its own.
+
+    Raises:
+        UserError: it failed, with its error; or the checkpoint holds code that is not trusted.
+    """
+    folders = ["--local_dir", str(checkpoint / "actor"), "--target_dir", str(target)]
+    command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", *folders]
+    command += ["--trust-remote-code"] * trust
+    env = None if trust else untrusted.environment()
+    with log.open("wb") as output:
+        done = subprocess.run(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+        )
+    if done.returncode != 0:
+        if not trust and (code := untrusted.refused(log)):
+            raise UserError(f"{checkpoint} brings {code}: {untrusted.FIX}")
+        found = errors(log) or [f"exit code {done.returncode}"]
+        raise UserError(f"cannot merge {checkpoint}: {found[-1]}")
+
+
+# --- LoRA
+
+
+def fold_adapter(folder: Path, checkpoint: Path) -> None:
     """Replace each weight that the adapter changes by W + (alpha / r) B A in float32, and remove the adapter.
 
-    In float32, since bfloat16 takes away the part of an update that is smaller than its step at W; RECORD says what
-    share bfloat16 would keep.
+    bfloat16 would lose an update smaller than its step at W; LORA_RECORD says what share it would keep.
 
     Args:
         checkpoint: what it is merged from, for error messages.
@@ -39,11 +174,11 @@ def fold(folder: Path, checkpoint: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     adapter = folder / ADAPTER
-    alpha = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["lora_alpha"]
+    alpha = files.read_json_object(adapter / "adapter_config.json")["lora_alpha"]
     if not alpha:
-        raise UserError(f"{checkpoint}: no lora_alpha in lora_train_meta.json, so the adapter's scale is not known")
+        raise UserError(f"{checkpoint}: no lora_alpha in {LORA_META}, so the adapter's scale is not known")
     parts = _by_weight(load_file(adapter / "adapter_model.safetensors"))
-    tied = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("tie_word_embeddings")
+    tied = files.read_json_object(folder / "config.json").get("tie_word_embeddings")
     if tied and (embeddings := [name for name, part in parts.items() if part.get("embedding")]):
         raise UserError(f"cannot merge the adapter: {embeddings[0]} is also the model's output layer")
     kept = total = 0.0
@@ -60,13 +195,13 @@ def fold(folder: Path, checkpoint: Path) -> None:
     if parts:
         raise UserError(f"cannot merge the adapter: the model has no weight {min(parts)}")
     record = {"lora_alpha": alpha, "kept_in_bfloat16": kept / total if total else 1.0}
-    (folder / RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+    (folder / LORA_RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
     shutil.rmtree(adapter)
 
 
-def record(folder: Path) -> dict[str, Any] | None:
-    """What was written of the adapter that is folded into a model folder; None for a model without one."""
-    file = folder / RECORD
+def lora_record(folder: Path) -> dict[str, Any] | None:
+    """What `fold_adapter` recorded of the adapter in a model folder; None for a model without one."""
+    file = folder / LORA_RECORD
     if not os.path.lexists(file):
         return None
     found = files.read_json_object(file)
@@ -79,19 +214,16 @@ def _by_weight(adapter: "dict[str, Tensor]") -> dict[str, dict[str, Any]]:
     """A and B by the name of the weight that they change."""
     parts: dict[str, dict[str, Any]] = {}
     for name, tensor in adapter.items():
-        match = NAME.fullmatch(name)
+        match = LORA_NAME.fullmatch(name)
         if not match:
-            raise UserError(f"cannot merge the adapter: {name} is no A or B of plain LoRA")
+            raise UserError(f"cannot merge the adapter: {name} is not an A or B of plain LoRA")
         part = parts.setdefault(f"{match['module']}.weight", {"embedding": bool(match["embedding"])})
         part[match["side"]] = tensor.float()
     return parts
 
 
 def _update(name: str, part: dict[str, Any], weight: "Tensor", alpha: float) -> "Tensor":
-    """(alpha / r) B A of one weight.
-
-    An embedding's is transposed, as in PEFT (peft/tuners/lora/layer.py).
-    """
+    """(alpha / r) B A of one weight; an embedding's is transposed, as in PEFT (peft/tuners/lora/layer.py)."""
     if not {"A", "B"} <= part.keys() or any(part[side].ndim != 2 for side in "AB"):
         raise UserError(f"cannot merge the adapter: {name} has no A and B that are matrices")
     a, b = part["A"], part["B"]

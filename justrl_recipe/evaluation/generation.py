@@ -1,5 +1,6 @@
-"""Responses from vLLM, one engine per GPU (or group of GPUs, or CPU), each handed on as soon as it is finished."""
+"""Responses from vLLM: one process of `vllm_engine.py` per GPU (or group of GPUs, or CPU), and its progress."""
 
+import math
 import os
 import signal
 import socket
@@ -8,28 +9,127 @@ import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich import progress
 
+from justrl_recipe import files
+from justrl_recipe.config import SYSTEMS
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation.job import Generated, Job, Refused
+from justrl_recipe.evaluation.models import Model
 from justrl_recipe.run.log import errors
-from justrl_recipe.run.progress import duration
 from justrl_recipe.terminal import Console
 
-# What vLLM has to be told on a CPU; the user's environment goes first.
-ON_CPU = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "TORCHDYNAMO_DISABLE": "1",
-}
+
+@dataclass(frozen=True)
+class Sampling:
+    """vLLM's sampling parameters; `max_tokens` of a response."""
+
+    temperature: float
+    top_p: float
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """An engine uses `tensor_parallel` GPUs and runs `max_num_seqs` sequences at a time (None: vLLM's default)."""
+
+    tensor_parallel: int = 1
+    max_num_seqs: int | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The user's message, before the chat template; `name` is for error messages."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One response wanted: to the workload's prompt number `prompt`, sampled with this seed."""
+
+    prompt: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one engine generates.
+
+    Attributes:
+        prompts: also those that no request asks for: the engine's context length is that of the longest.
+    """
+
+    model: Model
+    prompts: list[Prompt]
+    requests: list[Request]
+    sampling: Sampling
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The response to the workload's request number `index`."""
+
+    index: int
+    text: str
+    tokens: int
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a workload is impossible: one line that the user can act on."""
+
+    why: str
 
 
 class EngineFailed(Exception):
-    """An engine ended without finishing its job; its text says why and where to read on."""
+    """An engine ended before its workload was done; the text says why and names the log."""
+
+
+def generate(workload: Workload, title: str, log_folder: Path) -> Generator[Generated, None, None]:
+    """Generate on all GPUs and yield each response as soon as it is finished.
+
+    Requests are dealt to the engines in turn, so that the same number of engines gives each the same requests.
+
+    Args:
+        title: of the progress bar and of the engines' logs in `log_folder`.
+
+    Raises:
+        UserError: the model cannot do it.
+        EngineFailed: an engine ended early; what was finished has been yielded.
+    """
+    if not workload.requests:
+        return
+    gpus, group = visible_gpus(), workload.engine.tensor_parallel
+    if group > max(1, len(gpus)):
+        raise UserError(f"--tensor-parallel {group} needs as many GPUs; here are {len(gpus) or 'none'}")
+    engines = min(max(1, len(gpus) // group), len(workload.requests))
+    with ExitStack() as stack, ProgressReport(title, len(workload.requests)) as report:
+        running: dict[Connection, tuple[int, Path]] = {}
+        for rank in range(engines):
+            share = replace(workload, requests=workload.requests[rank::engines])
+            log = log_folder / f"{title}-{rank}.log"
+            running[_start(share, gpus[rank * group : (rank + 1) * group], stack, log)] = rank, log
+        while running:
+            for connection in wait(list(running)):
+                assert isinstance(connection, Connection)
+                rank, log = running[connection]
+                message = _receive(connection, log)
+                if message is None:
+                    del running[connection]
+                elif isinstance(message, Refused):
+                    raise UserError(message.why)
+                elif isinstance(message, Generated):
+                    report.finished()
+                    yield replace(message, index=message.index * engines + rank)
+                else:
+                    report.generated(rank, message)
 
 
 def visible_gpus() -> list[str]:
@@ -41,67 +141,35 @@ def visible_gpus() -> list[str]:
     return named.split(",")[: len(found)] if named else found
 
 
-def generate(job: Job, what: str, log_folder: Path) -> Generator[Generated, None, None]:
-    """Do a job on all GPUs, with a progress bar titled `what`; what an engine prints goes to `log_folder`.
-
-    The requests are dealt out like cards, the same way each time, so that engines of the same number see the same.
-
-    Raises:
-        UserError: the model cannot do it.
-        EngineFailed: an engine broke down; what was finished has been handed on.
-    """
-    if not job.requests:
-        return
-    gpus, group = visible_gpus(), job.resources.tensor_parallel
-    if group > max(1, len(gpus)):
-        raise UserError(f"--tensor-parallel {group} needs as many GPUs; here are {len(gpus) or 'none'}")
-    count = max(1, len(gpus) // group)
-    engines = min(count, len(job.requests))
-    with ExitStack() as stack, Shown(what, len(job.requests)) as shown:
-        running: dict[Connection, tuple[int, Path]] = {}
-        for rank in range(engines):
-            share = replace(job, requests=job.requests[rank::engines])
-            devices = gpus[rank * group : (rank + 1) * group]
-            log = log_folder / f"{what}-{rank}.log"
-            running[_start(share, devices, stack, log)] = rank, log
-        while running:
-            for connection in wait(list(running)):
-                assert isinstance(connection, Connection)
-                rank, log = running[connection]
-                message = _receive(connection, log)
-                if message is None:
-                    del running[connection]
-                elif isinstance(message, Refused):
-                    raise UserError(message.why)
-                elif isinstance(message, Generated):
-                    shown.finished(message.tokens)
-                    yield replace(message, index=message.index * engines + rank)
-                else:
-                    shown.tokens(rank, message)
+def cpu_environment() -> dict[str, str]:
+    """What the system file `cpu` tells vLLM; not OMP_NUM_THREADS, since no trainer shares the cores here."""
+    variables = files.read_yaml(SYSTEMS / "cpu.yaml")["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]
+    return {name: value for name, value in variables.items() if name != "OMP_NUM_THREADS"}
 
 
-def _start(job: Job, devices: list[str], stack: ExitStack, log_file: Path) -> Connection:
+def _start(workload: Workload, gpus: list[str], stack: ExitStack, log_file: Path) -> Connection:
+    """Start an engine that ends with `stack`, and send it its workload."""
     ours, theirs = socket.socketpair()
     connection = stack.enter_context(Connection(ours.detach()))
-    env = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else ON_CPU | os.environ
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else cpu_environment() | os.environ
+    command = [sys.executable, "-m", "justrl_recipe.evaluation.vllm_engine", str(theirs.fileno()), str(os.getpid())]
     with theirs, log_file.open("wb") as log:
-        module = "justrl_recipe.evaluation.engine"
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid())],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**env, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},  # deterministic scheduling
             pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C comes to this process alone, and it ends them
+            start_new_session=True,  # Ctrl-C reaches this process alone, which ends its engines
         )
-    stack.callback(_end, process)
-    with suppress(BrokenPipeError):  # an engine that has ended already is found so when it does not answer
-        connection.send(job)
+    stack.callback(_kill, process)
+    with suppress(BrokenPipeError):  # an engine that has ended already is noticed when it does not answer
+        connection.send(workload)
     return connection
 
 
-def _end(process: subprocess.Popen) -> None:
+def _kill(process: subprocess.Popen) -> None:
     """End an engine with its own workers; there is nothing in it to lose."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -116,55 +184,49 @@ def _receive(connection: Connection, log: Path) -> Generated | Refused | int | N
         raise EngineFailed(f"{found[-1] if found else 'vLLM ended'} (whole log: {log})") from error
 
 
-class Shown:
-    """What a person sees: a bar on a terminal, a line for every twentieth part elsewhere."""
+class ProgressReport:
+    """A progress bar on a terminal; elsewhere a line for every twentieth part."""
 
-    def __init__(self, what: str, total: int):
-        self.what, self.total = what, total
-        self.done = 0
-        self.finished_tokens = 0
-        self.by_engine: dict[int, int] = {}
-        self.started: float | None = None  # by the first token: start-up is no generation
+    def __init__(self, title: str, responses: int):
+        self.title = title
+        self.tokens: dict[int, int] = {}  # by engine
+        self.started: float | None = None  # with the first token: loading a model is not generation
         self.console = Console(stderr=True, soft_wrap=True)
-        what_it_does, rate = TextColumn("{task.description}"), TextColumn("{task.fields[rate]}")
-        self.progress = Progress(
-            *(what_it_does, BarColumn(), MofNCompleteColumn(), rate),
+        self.time_left = progress.TimeRemainingColumn()
+        self.bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[rate]}"),
+            self.time_left,
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
+            speed_estimate_period=math.inf,  # seconds; a response may take many minutes
         )
-        self.task = self.progress.add_task(what, total=total, rate="starting vLLM")
+        self.task = self.bar.tasks[self.bar.add_task(title, total=responses, rate="starting vLLM")]
 
-    def __enter__(self) -> "Shown":
-        self.progress.start()
+    def __enter__(self) -> "ProgressReport":
+        self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self.bar.stop()
 
-    def tokens(self, engine: int, tokens: int) -> None:
+    def generated(self, engine: int, tokens: int) -> None:
         """An engine has generated so many tokens in all."""
         self.started = self.started or time.monotonic()
-        self.by_engine[engine] = tokens
-        self.progress.update(self.task, rate=self.rate())
+        self.tokens[engine] = tokens
+        self.bar.update(self.task.id, rate=self.rate())
 
-    def finished(self, tokens: int) -> None:
-        """One more response is there."""
-        self.done += 1
-        self.finished_tokens += tokens
-        self.progress.update(self.task, completed=self.done, rate=self.rate())
-        step = max(1, self.total // 20)
-        if not self.console.is_terminal and (self.done % step == 0 or self.done == self.total):
-            self.console.print(f"{self.what} {self.done:,}/{self.total:,}  {self.rate()}")
+    def finished(self) -> None:
+        """One more response is finished."""
+        self.bar.update(self.task.id, advance=1, rate=self.rate())
+        done, total = int(self.task.completed), int(self.task.total or 0)
+        if not self.console.is_terminal and (done % max(1, total // 20) == 0 or done == total):
+            self.console.print(f"{self.title} {done:,}/{total:,}  {self.rate()}  {self.time_left(self.task)} left")
 
     def rate(self) -> str:
-        """Tokens per second so far, and the time left at the mean length of what is finished."""
-        generated = max(self.finished_tokens, sum(self.by_engine.values()))
-        seconds = time.monotonic() - (self.started or time.monotonic())
-        if not generated or not seconds:
-            return "starting"
-        per_second = generated / seconds
-        if not self.done:
-            return f"{per_second:,.0f} tokens/s"
-        expected = self.total * self.finished_tokens / self.done
-        return f"{per_second:,.0f} tokens/s  {duration(max(0.0, expected - generated) / per_second)} left"
+        """Tokens per second so far."""
+        seconds = time.monotonic() - self.started if self.started else 0
+        return f"{sum(self.tokens.values()) / seconds:,.0f} tokens/s" if seconds else "starting"

@@ -1,4 +1,4 @@
-"""What a run's folder says of the checkpoints in it: where they are, and how their prompts were made in training."""
+"""What a run's folder says of its checkpoints: where they are, and how prompts were made in training."""
 
 import os
 from collections.abc import Mapping
@@ -13,6 +13,10 @@ from justrl_recipe.terminal import warn
 
 CONFIG, MANIFEST = "config.yaml", "manifest.json"
 ROWS = 1_000  # of the training data that are searched for system messages
+# Given by veRL itself (verl/utils/dataset/rl_dataset.py).
+OWN_ARGUMENTS = ("tokenize", "return_dict", "return_tensors", "add_generation_prompt")
+# Fields of PEFT's LoraConfig that change what is computed.
+UNUSUAL = ("use_rslora", "use_dora", "alpha_pattern", "modules_to_save", "lora_bias", "fan_in_fan_out")
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Template:
     Attributes:
         custom: a chat template in place of the tokenizer's (`actor_rollout_ref.model.custom_chat_template`).
         arguments: of the template (`data.apply_chat_template_kwargs`), e.g. `{"enable_thinking": False}`.
-        system: the system message that stands before each prompt of the training data.
+        system: the system message before each prompt of the training data.
     """
 
     custom: str | None = None
@@ -35,13 +39,9 @@ class Template:
         return [*before, {"role": "user", "content": prompt}]
 
     def as_dict(self) -> dict[str, Any] | None:
-        """For what is recorded; None where the tokenizer's own template is used as it is."""
+        """For the results; None where the tokenizer's own template is used unchanged."""
         given = {"custom": self.custom, "arguments": dict(self.arguments), "system": self.system}
         return given if any(given.values()) else None
-
-
-# What veRL gives by itself (verl/utils/dataset/rl_dataset.py).
-OWN_ARGUMENTS = ("tokenize", "return_dict", "return_tensors", "add_generation_prompt")
 
 
 def template(run: Path) -> Template:
@@ -50,17 +50,16 @@ def template(run: Path) -> Template:
     Raises:
         UserError: config.yaml is broken.
     """
-    config = _config(run)
-    if not config:
+    if not _config(run):
         warn(f"{run} has no {CONFIG}: prompts are made with the tokenizer's own chat template")
     arguments = _section(run, "data", "apply_chat_template_kwargs")
     given = {name: value for name, value in arguments.items() if name not in OWN_ARGUMENTS}
-    custom = _model(run).get("custom_chat_template")
-    return Template(str(custom) if custom else None, given, _system(_section(run, "data")))
+    custom = _section(run, "actor_rollout_ref", "model").get("custom_chat_template")
+    return Template(str(custom) if custom else None, given, _system_message(_section(run, "data")))
 
 
 def checkpoints(run: Path) -> Path | None:
-    """Where a run saved its checkpoints: in its folder, or where its config.yaml says; None for no run."""
+    """Where a run saved its checkpoints: in its folder, or where its config.yaml says; None if `run` is not a run."""
     if (run / "checkpoints").is_dir():
         return run / "checkpoints"
     local = _section(run, "trainer").get("default_local_dir")
@@ -70,13 +69,14 @@ def checkpoints(run: Path) -> Path | None:
 def require_plain_lora(run: Path) -> bool:
     """Whether a run trained a LoRA adapter, whose scale is alpha / r then.
 
-    veRL keeps r and alpha of an adapter alone, so what else the one says that the run started from would be lost.
+    veRL's checkpoints keep only r and alpha of an adapter, and lose what else the adapter that the run started from
+    says.
 
     Raises:
         UserError: the base weights were not saved, or the adapter that the run started from has another scale or
-            weights that are no adapter's.
+            weights other than an adapter's.
     """
-    model = _model(run)
+    model = _section(run, "actor_rollout_ref", "model")
     if not model.get("lora_rank"):
         return False
     if _section(run, "actor_rollout_ref", "actor", "checkpoint").get("save_lora_only"):
@@ -93,10 +93,6 @@ def require_plain_lora(run: Path) -> bool:
             what = ", ".join(unusual) or f"lora_alpha {adapter['lora_alpha']}"
             raise UserError(f"cannot merge the adapter of {run}: {file} has {what}, which veRL's checkpoints lose")
     return True
-
-
-# Fields of PEFT's LoraConfig that change what is computed.
-UNUSUAL = ("use_rslora", "use_dora", "alpha_pattern", "modules_to_save", "lora_bias", "fan_in_fan_out")
 
 
 def about(run: Path, step: int) -> dict[str, Any] | None:
@@ -122,11 +118,8 @@ def steps(run: Path) -> int | None:
     return steps if type(steps) is int else None
 
 
-def _system(data: Mapping[str, Any]) -> str | None:
-    """The system message of the training prompts, by the first of them; None where there is none.
-
-    Where they have several, or their file is not there, no answer is right: it is said, and none is used.
-    """
+def _system_message(data: Mapping[str, Any]) -> str | None:
+    """The system message of the training prompts, by the first of them; None, with a warning, where they differ."""
     named = data.get("train_files") or []
     first = named[0] if isinstance(named, list) and named else named
     file = Path(first if isinstance(first, str) else "")
@@ -137,34 +130,30 @@ def _system(data: Mapping[str, Any]) -> str | None:
         if named:
             warn(f"not checked: {file}, so a system message in the training data is not used")
         return None
-    found = {_system_of(prompt) for prompt in prompts}
+    found = {_system_message_of(prompt) for prompt in prompts}
     if len(found) > 1:
         warn(f"{file} has several system messages: evaluated without one")
         return None
     return found.pop()
 
 
-def _system_of(prompt: Any) -> str | None:
+def _system_message_of(prompt: Any) -> str | None:
     messages = prompt if isinstance(prompt, list) else []
     texts = [m.get("content") for m in messages if isinstance(m, dict) and m.get("role") == "system"]
     return texts[0] if texts and isinstance(texts[0], str) else None
-
-
-def _model(run: Path) -> dict[str, Any]:
-    return _section(run, "actor_rollout_ref", "model")
 
 
 def _section(run: Path, *names: str) -> dict[str, Any]:
     """A section of a run's config; empty where there is none.
 
     Raises:
-        UserError: it is something else than a section.
+        UserError: it is not a section.
     """
     found: Any = _config(run)
     for name in names:
         found = found.get(name) or {}
         if not isinstance(found, dict):
-            raise UserError(f"{run / CONFIG} is no resolved config ({name} is no section): restore it")
+            raise UserError(f"{run / CONFIG} is not a resolved config ({name} is not a section): restore it")
     return found
 
 
@@ -174,6 +163,5 @@ def _config(run: Path) -> dict[str, Any]:
         return {}
     found = files.read_yaml(file)
     if not isinstance(found, dict):
-        raise UserError(f"{file} is no resolved config: restore it")
-    written = {name: section for name, section in found.items() if isinstance(section, dict)}
-    return masking.from_environment(written)
+        raise UserError(f"{file} is not a resolved config: restore it")
+    return masking.from_environment({name: section for name, section in found.items() if isinstance(section, dict)})

@@ -1,4 +1,4 @@
-"""Code that a model's folder brings and that would run when it is loaded: pickles, and Python files by `auto_map`.
+"""Code in a model's folder that would run when it is loaded: pickles, and Python files named by `auto_map`.
 
 transformers and vLLM run Python files only with `trust_remote_code`, and load a folder's own pickles
 (pytorch_model.bin) with torch's `weights_only=True`. veRL's merger loads shards with `weights_only=False`.
@@ -18,7 +18,7 @@ CUSTOM_CODE = "to allow custom code to be run"  # in transformers' refusal (tran
 # In torch's refusals (torch/serialization.py, 2.11), the second that of a TorchScript archive or a .tar.
 NOT_TENSORS = re.compile(r"Weights only load failed|Cannot use ``weights_only=True``")
 NAME = re.compile(r"GLOBAL ([\w.]+)")
-NOT_WEIGHTS = ("training_args.bin", "optimizer.bin")  # which vLLM leaves out
+NOT_WEIGHTS = ("training_args.bin", "optimizer.bin")  # which vLLM does not load
 
 
 def environment() -> dict[str, str]:
@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
 
 
 def refused(log: Path) -> str | None:
-    """What code a process in this environment has refused to run, by its log."""
+    """The code that a process in this environment has refused to run, by its log."""
     text = log.read_text(errors="replace")
     if NOT_TENSORS.search(text):
         return f"a pickle in actor/model_*.pt that holds more than tensors{_name(text)}"
@@ -53,7 +53,7 @@ def require_tensors(folder: Path) -> None:
             continue
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what is wrong with a file is one line
+                warnings.simplefilter("ignore")  # an error is one line
                 torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))
         except Exception as error:  # a broken file raises anything
             if NOT_TENSORS.search(str(error)):

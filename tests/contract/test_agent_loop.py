@@ -11,7 +11,7 @@ import pytest
 from justrl_recipe.config import Request, load, recipe_names
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import arithmetic
-from justrl_recipe.evaluation.generate import ON_CPU
+from justrl_recipe.evaluation.generation import cpu_environment
 
 ASK = """
 import asyncio, json, sys
@@ -47,7 +47,7 @@ def test_the_final_output_is_the_one_that_every_token_leads_to(tmp_path):
     result = subprocess.run(
         [sys.executable, "ask.py", "model"],
         cwd=tmp_path,
-        env={**os.environ, **ON_CPU, "VERL_PLATFORM": "cpu"},
+        env={**os.environ, **cpu_environment(), "VERL_PLATFORM": "cpu"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -14,9 +14,11 @@ from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import checkpoint, engine, folder, lora, sources, trained
-from justrl_recipe.evaluation.job import Job, Prompt, Resources, Sampling
-from justrl_recipe.evaluation.trained import Template
+from justrl_recipe.evaluation import checkpoints, evaluation_run, models, training_run, vllm_engine
+from justrl_recipe.evaluation.evaluation_folder import EvaluationFolder
+from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload
+from justrl_recipe.evaluation.models import Model
+from justrl_recipe.evaluation.training_run import Template
 
 WEIGHT, OTHER, EMBEDDING = (
     "model.layers.0.q_proj.weight",
@@ -61,9 +63,9 @@ def write_merged(made: Path, parts: dict[str, torch.Tensor] | None, alpha: float
     index = {"weight_map": {name: file for file, names in files.items() for name in names}}
     (made / "model.safetensors.index.json").write_text(json.dumps(index))
     if parts is not None:
-        (made / lora.ADAPTER).mkdir()
-        save_file(parts, made / lora.ADAPTER / "adapter_model.safetensors")
-        (made / lora.ADAPTER / "adapter_config.json").write_text(json.dumps({"lora_alpha": alpha, "r": 8}))
+        (made / checkpoints.ADAPTER).mkdir()
+        save_file(parts, made / checkpoints.ADAPTER / "adapter_model.safetensors")
+        (made / checkpoints.ADAPTER / "adapter_config.json").write_text(json.dumps({"lora_alpha": alpha, "r": 8}))
     return made
 
 
@@ -80,7 +82,7 @@ def weights_of(made: Path) -> dict[str, torch.Tensor]:
 def test_an_adapter_is_folded_as_w_plus_alpha_over_r_b_a(tmp_path, alpha, rank, names):
     parts = {key: part for name in names for key, part in adapter(name, rank, name == EMBEDDING).items()}
     made = write_merged(tmp_path / "merged", parts, alpha)
-    lora.fold(made, tmp_path)
+    checkpoints.fold_adapter(made, tmp_path)
     found, sides = weights_of(made), list(parts.values())
     for name, weight in base().items():
         if name not in names:
@@ -91,15 +93,15 @@ def test_an_adapter_is_folded_as_w_plus_alpha_over_r_b_a(tmp_path, alpha, rank, 
         torch.testing.assert_close(
             found[name].double(), weight.double() + alpha / rank * update, rtol=1e-5, atol=1e-5
         )
-    assert not (made / lora.ADAPTER).exists()
+    assert not (made / checkpoints.ADAPTER).exists()
 
 
 def test_an_update_smaller_than_bfloat16_s_step_is_kept_and_its_loss_is_recorded(tmp_path):
     parts = {key: part * 1e-3 for key, part in adapter(WEIGHT, 2).items()}
     made = write_merged(tmp_path / "merged", parts, alpha=2)
-    lora.fold(made, tmp_path)
+    checkpoints.fold_adapter(made, tmp_path)
     assert not torch.equal(weights_of(made)[WEIGHT], base()[WEIGHT].float())
-    assert lora.record(made)["kept_in_bfloat16"] < 0.1
+    assert checkpoints.lora_record(made)["kept_in_bfloat16"] < 0.1
 
 
 def renamed(old: str, new: str, of: str = WEIGHT) -> dict[str, torch.Tensor]:
@@ -111,8 +113,8 @@ def renamed(old: str, new: str, of: str = WEIGHT) -> dict[str, torch.Tensor]:
     [
         (adapter(WEIGHT, 2), 0, {}, "scale is not known"),
         (renamed("q_proj", "experts"), 16, {}, "the model has no weight model.layers.0.experts.weight"),
-        (renamed("lora_B", "lora_magnitude_vector"), 16, {}, "is no A or B of plain LoRA"),
-        (renamed("lora_B.weight", "lora_B.bias"), 16, {}, "is no A or B of plain LoRA"),
+        (renamed("lora_B", "lora_magnitude_vector"), 16, {}, "is not an A or B of plain LoRA"),
+        (renamed("lora_B.weight", "lora_B.bias"), 16, {}, "is not an A or B of plain LoRA"),
         (dict(list(adapter(WEIGHT, 2).items())[:1]), 16, {}, "has no A and B that are matrices"),
         ({name: part[..., None, None] for name, part in adapter(WEIGHT, 2).items()}, 16, {}, "that are matrices"),
         (renamed("q_proj", "up_proj"), 16, {}, "up_proj.weight is (8, 4), its update (6, 4)"),
@@ -124,7 +126,7 @@ def test_an_adapter_that_cannot_be_folded_is_refused(tmp_path, parts, alpha, con
         tmp_path / "merged", {name: part.contiguous() for name, part in parts.items()}, alpha, **config
     )
     with pytest.raises(UserError, match=re.escape(says)):
-        lora.fold(made, tmp_path)
+        checkpoints.fold_adapter(made, tmp_path)
 
 
 # --- a run and its checkpoints
@@ -139,7 +141,7 @@ def merger(monkeypatch):
         calls.append(step)
         write_merged(target, parts["adapter"])
 
-    monkeypatch.setattr(checkpoint, "_merge", merge)
+    monkeypatch.setattr(checkpoints, "_merge", merge)
     merge.calls, merge.parts = calls, parts  # type: ignore[attr-defined]
     return merge
 
@@ -172,7 +174,7 @@ def actor_of(run: Path, step: int = 3) -> Path:
 def test_a_run_is_evaluated_by_its_folder_or_by_anything_of_its_checkpoint(tmp_path, merger, capsys, inner):
     run = write_run(tmp_path / "run")
     write_config(run, apply_chat_template_kwargs={"enable_thinking": False, "tokenize": True})
-    found = checkpoint.find(str(run / inner))
+    found = models.find(str(run / inner))
     assert (found.name, found.folder.name) == ("run-global_step_3", "merged")
     assert found.template == Template(None, {"enable_thinking": False})
     assert {name: found.run[name] for name in ("recipe", "ablations", "is_justrl", "step", "steps")} == {
@@ -183,14 +185,14 @@ def test_a_run_is_evaluated_by_its_folder_or_by_anything_of_its_checkpoint(tmp_p
         "steps": 9,
     }
     assert "was to train 9 steps: step 3 is evaluated" in capsys.readouterr().err
-    assert checkpoint.find(str(run / inner)) == checkpoint.find(str(found.folder)) == found and len(merger.calls) == 1
+    assert models.find(str(run / inner)) == models.find(str(found.folder)) == found and len(merger.calls) == 1
     assert torch.equal(weights_of(found.folder)[WEIGHT], base()[WEIGHT]), "a plain checkpoint was changed"
 
 
 def test_a_run_stands_for_its_last_checkpoint_and_another_step_is_asked_for_by_its_folder(tmp_path, merger):
     run = write_run(tmp_path / "run", steps=(3, 6, 10))
-    assert checkpoint.find(str(run)).run["step"] == 10
-    assert checkpoint.find(str(run / "checkpoints" / "global_step_6")).run["step"] == 6
+    assert models.find(str(run)).run["step"] == 10
+    assert models.find(str(run / "checkpoints" / "global_step_6")).run["step"] == 6
 
 
 @pytest.mark.parametrize("known_by", ["config", "meta"])
@@ -198,9 +200,9 @@ def test_a_lora_run_is_evaluated_with_its_adapter(tmp_path, merger, known_by):
     merger.parts["adapter"] = adapter(WEIGHT, 2)
     run = write_run(tmp_path / "run", lora_rank=2 if known_by == "config" else 0)
     if known_by == "meta":
-        (actor_of(run) / checkpoint.LORA_META).write_text("{}")
+        (actor_of(run) / checkpoints.LORA_META).write_text("{}")
     (actor_of(run) / "huggingface" / "model.safetensors").write_text("with the names of wrapped layers")
-    found = checkpoint.find(str(run))
+    found = models.find(str(run))
     assert not torch.equal(weights_of(found.folder)[WEIGHT].bfloat16(), base()[WEIGHT])
     assert found.run["lora"]["lora_alpha"] == 16
 
@@ -210,7 +212,7 @@ def test_what_bfloat16_takes_from_an_adapter_is_said_at_each_evaluation(tmp_path
     merger.parts["adapter"] = {name: part * size for name, part in adapter(WEIGHT, 2).items()}
     run = write_run(tmp_path / "run", lora_rank=2)
     for _ in range(2):
-        checkpoint.find(str(run))
+        models.find(str(run))
         said = capsys.readouterr().err
         assert says in said and ("keeps" in said) == bool(says)
 
@@ -220,18 +222,18 @@ def test_what_bfloat16_takes_from_an_adapter_is_said_at_each_evaluation(tmp_path
     [
         (lambda step: None, False),
         (lambda step: os.utime(step / "actor" / "model_world_size_2_rank_1.pt", (4e9, 4e9)), True),
-        (lambda step: (step / "merged" / lora.ADAPTER).mkdir(), True),  # base weights alone, as once merged
+        (lambda step: (step / "merged" / checkpoints.ADAPTER).mkdir(), True),  # base weights alone, as once merged
         (lambda step: [file.unlink() for file in (step / "actor").glob("*.pt")], False),  # removed to save the disk
     ],
     ids=["same", "newer shards", "adapter not folded", "shards removed"],
 )
 def test_a_merged_folder_is_used_while_it_is_of_these_shards(tmp_path, merger, change, merges):
     run = write_run(tmp_path / "run")
-    checkpoint.find(str(run))
+    models.find(str(run))
     change(actor_of(run).parent)
-    assert torch.equal(weights_of(checkpoint.find(str(run)).folder)[WEIGHT], base()[WEIGHT])
+    assert torch.equal(weights_of(models.find(str(run)).folder)[WEIGHT], base()[WEIGHT])
     assert len(merger.calls) == 1 + merges
-    assert not (actor_of(run).parent / "merged" / lora.ADAPTER).exists()
+    assert not (actor_of(run).parent / "merged" / checkpoints.ADAPTER).exists()
     assert sorted(p.name for p in actor_of(run).parent.iterdir()) == ["actor", "merged"]
 
 
@@ -252,8 +254,8 @@ def cut(file: str):
             lambda actor: (actor / "huggingface/config.json").write_text('{"quantization_config": {}}'),
             "quantised model",
         ),
-        (lambda actor: (actor / checkpoint.LORA_META).write_text("{}"), "adapter was not found in its shards"),
-        (lambda actor: (actor.parents[2] / "config.yaml").write_text("- a"), "is no resolved config"),
+        (lambda actor: (actor / checkpoints.LORA_META).write_text("{}"), "adapter was not found in its shards"),
+        (lambda actor: (actor.parents[2] / "config.yaml").write_text("- a"), "is not a resolved config"),
         (lambda actor: (actor.parents[2] / "manifest.json").write_text("{}"), "manifest.json is broken"),
     ],
 )
@@ -261,7 +263,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path, merger, spoil, says
     run = write_run(tmp_path / "run", steps=(1, 3))
     spoil(actor_of(run))
     with pytest.raises(UserError, match=says):
-        checkpoint.find(str(run))
+        models.find(str(run))
     assert not list(actor_of(run).parent.glob("*merged*"))
 
 
@@ -284,10 +286,10 @@ def test_an_adapter_that_a_run_started_from_must_have_a_scale_that_the_checkpoin
     if started_from is not None:
         (tmp_path / "adapter_config.json").write_text(json.dumps(started_from))
     if says is None:
-        assert checkpoint.find(str(run)).run["lora"]
+        assert models.find(str(run)).run["lora"]
         return
     with pytest.raises(UserError, match=says):
-        checkpoint.find(str(run))
+        models.find(str(run))
 
 
 @pytest.mark.parametrize("made_by", ["peft", "peft with the model's config", "veRL's merger", "cut off"])
@@ -301,11 +303,11 @@ def test_a_folder_that_is_not_the_whole_model_is_refused(tmp_path, made_by):
     else:
         write_merged(path, adapter(WEIGHT, 2) if "merger" in made_by else None)
     if made_by == "cut off":
-        assert checkpoint.find(str(path)).folder == path
+        assert models.find(str(path)).folder == path
         (path / "model-2.safetensors").unlink()
     says = "model-2.safetensors is missing" if made_by == "cut off" else "LoRA adapter that is not merged"
     with pytest.raises(UserError, match=says):
-        checkpoint.find(str(path))
+        models.find(str(path))
 
 
 # --- chat templates
@@ -334,12 +336,12 @@ def training_file(path: Path, *systems: str | None) -> Path:
 def test_the_system_message_of_the_training_data_is_used(tmp_path, capsys, systems, used, says):
     file = training_file(tmp_path / "train.parquet", *systems) if systems else tmp_path / "moved.parquet"
     write_config(tmp_path, train_files=[str(file)])
-    assert trained.template(tmp_path).system == used
+    assert training_run.template(tmp_path).system == used
     assert says in capsys.readouterr().err
 
 
 def test_a_checkpoint_without_its_run_says_that_the_template_is_not_known(tmp_path, capsys):
-    assert trained.template(tmp_path) == Template() and "has no config.yaml" in capsys.readouterr().err
+    assert training_run.template(tmp_path) == Template() and "has no config.yaml" in capsys.readouterr().err
 
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if brief %}<brief>{% endif %}"
@@ -367,21 +369,22 @@ def tokenizer_folder(tmp_path_factory) -> Path:
 def test_prompts_are_made_with_the_template_of_the_training(tokenizer_folder, template, text):
     from transformers import AutoTokenizer
 
-    job = Job(str(tokenizer_folder), [Prompt("x", "1 + 1")], [], Sampling(1.0, 1.0, 8), Resources(), template)
-    (ids,), _ = engine.prompt_ids(job)
+    model = Model(tokenizer_folder, "m", template)
+    workload = Workload(model, [Prompt("x", "1 + 1")], [], Sampling(1.0, 1.0, 8))
+    (ids,), _ = vllm_engine.prompt_ids(workload)
     assert AutoTokenizer.from_pretrained(tokenizer_folder).decode(ids) == text
 
 
 def test_evaluations_with_different_templates_do_not_share_a_folder(tmp_path, tokenizer_folder, monkeypatch):
-    monkeypatch.setattr(sources, "_engine", lambda: "vllm")
+    monkeypatch.setattr(evaluation_run, "_installed_vllm", lambda: "vllm")
 
     def about(template: Template, run: dict | None = None) -> dict:
-        found = checkpoint.Checkpoint(tokenizer_folder, "m", template, run)
-        return sources.from_model(found, [], Sampling(0.7, 0.9, 8), 0, Resources()).about
+        found = Model(tokenizer_folder, "m", template, run)
+        return evaluation_run.from_model(found, [], Sampling(0.7, 0.9, 8), 0, EngineOptions()).about
 
-    place = folder.EvaluationFolder(tmp_path / "out")
+    place = EvaluationFolder(tmp_path / "out")
     with place.claim(about(Template())):
-        place.samples.write_text("{}\n")
+        place.responses.write_text("{}\n")
     with place.claim(about(Template(), run={"recipe": "x"})):  # of the same weights more is known
         pass
     for other in (Template(custom=CHAT), Template(arguments={"enable_thinking": False}), Template(system="s")):
@@ -402,7 +405,7 @@ def unmerged(tmp_path) -> tuple[Path, torch.nn.Module]:
     model.config.architectures = ["Qwen2ForCausalLM"]
     for part in (model.config, tokenizer):
         part.save_pretrained(actor_of(run) / "huggingface")
-    (actor_of(run) / checkpoint.LORA_META).write_text(json.dumps({"r": 4, "lora_alpha": 12}))
+    (actor_of(run) / checkpoints.LORA_META).write_text(json.dumps({"r": 4, "lora_alpha": 12}))
     return run, model
 
 
@@ -416,7 +419,7 @@ def test_verl_s_merger_and_the_folding_give_what_peft_merges(unmerged, modules):
     config = LoraConfig(r=4, lora_alpha=12, target_modules=modules, task_type="CAUSAL_LM", init_lora_weights=False)
     wrapped = get_peft_model(model, config, autocast_adapter_dtype=False)
     torch.save(wrapped.state_dict(), actor_of(run) / "model_world_size_1_rank_0.pt")
-    found = {name: weight.float() for name, weight in weights_of(checkpoint.find(str(run)).folder).items()}
+    found = {name: weight.float() for name, weight in weights_of(models.find(str(run)).folder).items()}
     merged = wrapped.float().merge_and_unload().state_dict()
     assert any(not torch.equal(found[name], before[name]) for name in found)
     for name, weight in found.items():
@@ -430,12 +433,12 @@ def test_an_adapter_saved_without_its_base_is_refused(unmerged):
     parts = {name.format("A"): torch.ones(4, 128), name.format("B"): torch.ones(128, 4)}
     torch.save(parts, actor_of(run) / "model_world_size_1_rank_0.pt")
     with pytest.raises(UserError, match="cannot merge"):  # else random weights would be evaluated
-        checkpoint.find(str(run))
+        models.find(str(run))
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["actor_rollout_ref"]["actor"] = {"checkpoint": {"save_lora_only": True}}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match="save_lora_only"):
-        checkpoint.find(str(run))
+        models.find(str(run))
 
 
 def test_checkpoints_below_a_variable_of_the_environment_are_found(tmp_path, monkeypatch):
@@ -443,4 +446,4 @@ def test_checkpoints_below_a_variable_of_the_environment_are_found(tmp_path, mon
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("trainer: {default_local_dir: '${oc.env:SCRATCH}/saved'}\n")
     monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
-    assert trained.checkpoints(tmp_path / "run") == tmp_path / "scratch" / "saved"
+    assert training_run.checkpoints(tmp_path / "run") == tmp_path / "scratch" / "saved"

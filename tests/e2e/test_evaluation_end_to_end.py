@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import arithmetic, schema
-from justrl_recipe.evaluation import judge
-from justrl_recipe.evaluation.samples import Sample
+from justrl_recipe.evaluation.grading import judge_prompt
+from justrl_recipe.evaluation.responses import Response
 
 VERL = Path(sys.executable).with_name("verl")
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -152,7 +152,7 @@ def test_ctrl_c_ends_the_engine_and_says_how_to_go_on(folder):
         time.sleep(0.05)
     engines = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    assert "interrupted: the same command goes on from here" in process.communicate(timeout=30)[1]
+    assert "interrupted: run the same command again to resume" in process.communicate(timeout=30)[1]
     assert process.returncode == 130
     assert not psutil.wait_procs(engines, timeout=5)[1]
     assert samples(folder, "stopped")
@@ -218,12 +218,12 @@ def test_a_lora_run_is_evaluated_with_what_it_learned(folder):
         assert (after - before - update).norm() < 0.1 * update.norm() + 4e-3 * before.norm()
 
 
-def a_sample(problem: int, question: str, gold: str, response: str) -> Sample:
-    return Sample("colours", problem, 0, question, gold, response, 5, "stop")
+def a_sample(problem: int, question: str, gold: str, response: str) -> Response:
+    return Response("colours", problem, 0, question, gold, response, 5, "stop")
 
 
 @pytest.fixture(scope="module")
-def colours(folder) -> list[Sample]:
+def colours(folder) -> list[Response]:
     """Two responses that no rule accepts, and a judge that has learned to accept the one to the first question."""
     found = [
         a_sample(0, "Name the colour of the sky.", "blue", "Answer: blue"),
@@ -232,7 +232,7 @@ def colours(folder) -> list[Sample]:
     ]
     lines = [json.dumps(vars(sample)) + "\n" for sample in found]
     (folder / "colours.jsonl").write_text("".join(lines))
-    replies = {judge.prompt(found[0]): "A", judge.prompt(found[1]): "B"}
+    replies = {judge_prompt(found[0]): "A", judge_prompt(found[1]): "B"}
     spec = load(Request("justrl_tiny")).values["tiny_model"]
     tokenizer = tiny_model.build_tokenizer([*replies, "A", "B"])
     model = tiny_model.build_model(spec, tokenizer)
@@ -277,7 +277,7 @@ def test_a_judge_that_answers_nonsense_is_refused_and_its_replies_are_kept(folde
     (folder / "many.jsonl").write_text("".join(lines))
     done = verl_eval(folder, "--grade-only", "many.jsonl", "--judge", "nonsense", "--out", "unjudged")
     assert done.returncode == 2
-    assert "20 of 20 replies of nonsense are none of A, B and C, so it is no judge" in done.stderr
+    assert "20 of 20 replies of nonsense are none of A, B and C, so it cannot judge" in done.stderr
     assert len((folder / "unjudged" / "verdicts.jsonl").read_text().split("\n")[:-1]) == 20
     assert not (folder / "unjudged" / "results.json").exists()
 

@@ -18,9 +18,10 @@ from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import columns, schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import checkpoint, engine, trained
-from justrl_recipe.evaluation.job import Job, Prompt, Resources, Sampling
-from justrl_recipe.evaluation.trained import Template
+from justrl_recipe.evaluation import models, training_run, vllm_engine
+from justrl_recipe.evaluation.generation import Prompt, Sampling, Workload
+from justrl_recipe.evaluation.models import Model
+from justrl_recipe.evaluation.training_run import Template
 from justrl_recipe.report import runs
 
 VERL = Path(sys.executable).with_name("verl")
@@ -110,7 +111,7 @@ def test_pickled_weights_of_tensors_alone_are_taken(tmp_path, write):
     folder = write_model(tmp_path / "model")
     write({"a": torch.ones(2).bfloat16(), "b": torch.nn.Parameter(torch.ones(3))}, folder / BIN)
     zipped({"args": Path()}, folder / "training_args.bin")  # of transformers' trainer; nothing loads it
-    assert checkpoint.find(str(folder)).folder == folder
+    assert models.find(str(folder)).folder == folder
 
 
 @pytest.mark.parametrize("trust", [False, True])
@@ -119,7 +120,7 @@ def test_an_adapter_s_pickle_is_not_opened(tmp_path, marker, files, trust):
     folder = write_model(tmp_path / "adapter", *files)
     zipped({"lora": Planted(marker)}, folder / "adapter_model.bin")
     with pytest.raises(UserError):
-        checkpoint.find(str(folder), trust)
+        models.find(str(folder), trust)
     assert not marker.exists()
 
 
@@ -144,9 +145,9 @@ def change(file: Path, **values: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-def job(model: Path, trust: bool = False, template: str | None = None) -> Job:
-    wanted = Sampling(1.0, 1.0, 8)
-    return Job(str(model), [Prompt("x", "1 + 1")], [], wanted, Resources(), Template(template), trust)
+def workload(folder: Path, trust: bool = False, template: str | None = None) -> Workload:
+    model = Model(folder, "m", Template(template), trust=trust)
+    return Workload(model, [Prompt("x", "1 + 1")], [], Sampling(1.0, 1.0, 8))
 
 
 CODE = {
@@ -174,10 +175,10 @@ def test_a_model_s_own_python_runs_with_trust_alone(tmp_path, model, marker, mon
     )
     (model / "mine.py").write_text(f"open({str(marker)!r}, 'w')\n{classes}\n")
     if trust:
-        engine.prompt_ids(job(model, trust))
+        vllm_engine.prompt_ids(workload(model, trust))
     else:
-        with pytest.raises(engine.NotPossible, match=r"code of its own \(auto_map\): --trust"):
-            engine.prompt_ids(job(model))
+        with pytest.raises(vllm_engine.NotPossible, match=r"code of its own \(auto_map\): --trust"):
+            vllm_engine.prompt_ids(workload(model))
     assert marker.exists() == trust
 
 
@@ -191,7 +192,7 @@ def test_python_files_come_from_the_hub_with_trust_alone(model, monkeypatch, tru
         return str(model)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert checkpoint.find("somebody/model", trust).trust == trust
+    assert models.find("somebody/model", trust).trust == trust
     assert ("*.py" in asked) == trust and "*.bin" not in asked and "*.safetensors" in asked
 
 
@@ -210,8 +211,8 @@ def test_a_chat_template_does_not_leave_its_sandbox(model, marker, custom, escap
     template = escape.replace("MARKER", str(marker))
     if not custom:
         (model / "chat_template.jinja").write_text(template)
-    with pytest.raises(engine.NotPossible, match="the chat template of"):
-        engine.prompt_ids(job(model, template=template if custom else None))
+    with pytest.raises(vllm_engine.NotPossible, match="the chat template of"):
+        vllm_engine.prompt_ids(workload(model, template=template if custom else None))
     assert not marker.exists()
 
 
@@ -224,7 +225,7 @@ YAML_TAGS = ["!!python/object/apply:os.system ['touch MARKER']", "!!python/objec
 @pytest.mark.parametrize(
     "read",
     [
-        trained.steps,
+        training_run.steps,
         lambda run: runs.read_size(run / "config.yaml"),
         lambda run: load(Request(str(run / "config.yaml"))),
     ],
@@ -247,7 +248,7 @@ def test_parquet_makes_no_objects(tmp_path, marker):
     pyarrow.parquet.write_table(table.cast(pyarrow.schema(fields)), tmp_path / "train.parquet")
     assert list(columns.read(tmp_path / "train.parquet", "prompt"))
     (tmp_path / "config.yaml").write_text(f"data: {{train_files: {tmp_path / 'train.parquet'}}}")
-    trained.template(tmp_path)
+    training_run.template(tmp_path)
     assert not marker.exists()
 
 

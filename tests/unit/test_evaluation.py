@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from justrl_recipe.data import benchmarks, schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import checkpoint, compare, folder, grade, judge, results, samples, show, tasks
-from justrl_recipe.evaluation.judge import Verdict
-from justrl_recipe.evaluation.samples import Sample
+from justrl_recipe.evaluation import benchmarks as prepared
+from justrl_recipe.evaluation import comparison, grading, models, responses, results_output, scores
+from justrl_recipe.evaluation.evaluation_folder import EvaluationFolder
+from justrl_recipe.evaluation.grading import Verdict
+from justrl_recipe.evaluation.responses import Response
 
 VERL = str(Path(sys.executable).with_name("verl"))
 
@@ -28,11 +30,11 @@ def verl_eval(where: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=120, env=offline)
 
 
-def sample(problem: int, number: int, response: str, gold: str = "34", benchmark: str = "AIME24") -> Sample:
-    return Sample(benchmark, problem, number, f"problem {problem}", gold, response, len(response), "stop")
+def sample(problem: int, number: int, response: str, gold: str = "34", benchmark: str = "AIME24") -> Response:
+    return Response(benchmark, problem, number, f"problem {problem}", gold, response, len(response), "stop")
 
 
-def write_samples(file: Path, found: list[Sample]) -> Path:
+def write_samples(file: Path, found: list[Response]) -> Path:
     file.write_text("".join(json.dumps(asdict(one)) + "\n" for one in found))
     return file
 
@@ -49,16 +51,16 @@ def benchmark_file(path: Path, rows: int, name: str = "AIME24", gold: str = "34"
 def test_the_nine_take_the_papers_number_of_samples(tmp_path):
     for benchmark in benchmarks.BENCHMARKS:
         benchmark_file(tmp_path / f"{benchmark.name}.parquet", benchmark.rows, benchmark.name)
-    found = tasks.load([], tmp_path, None, None)
+    found = prepared.load([], tmp_path, None, None)
     assert [task.name for task in found] == [benchmark.name for benchmark in benchmarks.BENCHMARKS]
-    assert sum(len(task.sample_keys()) for task in found) == 12_184
-    assert [len(task.sample_keys()) for task in tasks.load(["aime-24", "MATH500"], tmp_path, 2, 10)] == [20, 20]
+    assert sum(len(task.response_keys()) for task in found) == 12_184
+    assert [len(task.response_keys()) for task in prepared.load(["aime-24", "MATH500"], tmp_path, 2, 10)] == [20, 20]
 
 
 def test_every_sample_has_a_seed_of_its_own_that_only_its_key_and_the_seed_decide():
     keys = [("AIME24", problem, number) for problem in range(30) for number in range(32)]
-    assert len({tasks.seed_of(key, 0) for key in keys}) == len(keys)
-    assert tasks.seed_of(keys[5], 0) == 2_538_433_540 != tasks.seed_of(keys[5], 1)
+    assert len({responses.seed_of(key, 0) for key in keys}) == len(keys)
+    assert responses.seed_of(keys[5], 0) == 2_538_433_540 != responses.seed_of(keys[5], 1)
 
 
 # --- samples
@@ -72,40 +74,40 @@ def test_the_authors_files_are_read_by_their_names(tmp_path):
         for problem in range(2)
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = list(samples.read(file))
+    found = list(responses.read(file))
     assert [one.key for one in found] == [
         ("OlympiadBench", problem, number) for number in (0, 1) for problem in (0, 1)
     ]
     assert {one.gold for one in found} == {"204"}
-    assert samples.settings(file) == {"temperature": 0.7, "top_p": 0.9, "max_tokens": 31_744}
+    assert responses.sampling_settings(file) == {"temperature": 0.7, "top_p": 0.9, "max_tokens": 31_744}
     file.write_text(file.read_text().rpartition('{"example_id"')[0])
     with pytest.raises(UserError, match="1 samples of example_id 1, by its name there are 2"):
-        list(samples.read(file))
+        list(responses.read(file))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda text: text[:-20], "line 3 is cut or no JSON"),
-        (lambda text: text.replace('"gold": "34", ', "", 1), "line 1 is no sample: missing"),
+        (lambda text: text[:-20], "line 3 is cut or not JSON"),
+        (lambda text: text.replace('"gold": "34", ', "", 1), "line 1 is not a sample: missing"),
         (
             lambda text: text.replace('"problem": 1', '"problem": "1"'),
-            "line 2 is no sample: problem is no whole number",
+            "line 2 is not a sample: problem is not a whole number",
         ),
         (
             lambda text: text.replace('"response": "a"', '"response": null', 1),
-            "line 1 is no sample: response is no text",
+            "line 1 is not a sample: response is not text",
         ),
         (
             lambda text: text.replace('"tokens": 1', '"tokens": "1"', 1),
-            "line 1 is no sample: tokens is no whole number",
+            "line 1 is not a sample: tokens is not a whole number",
         ),
         (
             lambda text: text.replace('"response": "a"', '"response": "\\ud83d"', 1),
-            "line 1 is no sample: 'utf-8' codec",
+            "line 1 is not a sample: 'utf-8' codec",
         ),
-        (lambda text: "[]\n" + text, "line 1 is no sample"),
-        (lambda text: text + "\x00\n", "line 4 is cut or no JSON"),
+        (lambda text: "[]\n" + text, "line 1 is not a sample"),
+        (lambda text: text + "\x00\n", "line 4 is cut or not JSON"),
         (lambda text: "", "is empty"),
     ],
 )
@@ -138,32 +140,32 @@ def test_a_sample_that_stands_in_two_files_is_refused(tmp_path):
 )
 def test_grading_gives_each_sample_the_verifiers_own_verdict(endings, gold):
     found = [sample(number, 0, "text " * number + ending, gold) for number, ending in enumerate(endings)]
-    for verifier, score in grade.VERIFIERS.items():
-        for one, graded in zip(found, grade.grade(found, verifier), strict=True):
+    for verifier, score in grading.VERIFIERS.items():
+        for one, graded in zip(found, grading.grade(found, verifier), strict=True):
             direct = score("", one.response, gold)
             assert (graded.pred, graded.correct) == (direct["pred"], direct["acc"])
 
 
 def test_equal_answers_vote_together():
     responses = ["\\boxed{\\frac{1}{2}}", "\\boxed{\\dfrac12}", "\\boxed{3}", "\\boxed{ 3 }", "none", "\\boxed{}"]
-    graded = grade.grade([sample(0, number, text, "7") for number, text in enumerate(responses)], "robust_verifier")
+    graded = grading.grade([sample(0, number, text, "7") for number, text in enumerate(responses)], "robust_verifier")
     votes = [one.vote for one in graded]
     assert votes[0] == votes[1] != votes[2] == votes[3] and votes[4:] == [None, None]
 
 
 def test_the_strict_verifier_wants_the_box_at_the_end_and_letter_by_letter():
     found = [sample(0, 0, "\\boxed{34}" + " " * 100), sample(0, 1, "\\boxed{34.0}"), sample(0, 2, "\\boxed{34}")]
-    assert [one.correct for one in grade.grade(found, "rule_based")] == [False, False, True]
-    assert [one.correct for one in grade.grade(found, "robust_verifier")] == [True, True, True]
+    assert [one.correct for one in grading.grade(found, "rule_based")] == [False, False, True]
+    assert [one.correct for one in grading.grade(found, "robust_verifier")] == [True, True, True]
 
 
 # --- the judge
 
 
 def test_the_judge_reads_problem_reference_and_what_follows_the_thinking():
-    text = judge.prompt(sample(3, 0, "<think>" + "x" * 9_000 + "</think> The answer is 34 {braces}."))
+    text = grading.judge_prompt(sample(3, 0, "<think>" + "x" * 9_000 + "</think> The answer is 34 {braces}."))
     assert "problem 3" in text and "\n34\n" in text and "The answer is 34 {braces}." in text and "xxx" not in text
-    assert len(judge.prompt(sample(3, 0, "y" * 90_000))) < 8_000
+    assert len(grading.judge_prompt(sample(3, 0, "y" * 90_000))) < 8_000
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_the_judge_reads_problem_reference_and_what_follows_the_thinking():
     ],
 )
 def test_a_verdict_is_the_letter_that_the_reply_starts_with(reply, verdict):
-    assert judge.verdict(reply) is verdict
+    assert grading.verdict_of(reply) is verdict
 
 
 # --- results and comparison
@@ -198,7 +200,7 @@ def summary(right: dict[int, int], n: int = 8, benchmark: str = "AIME24") -> dic
     ]
     settings = {"settings": {"temperature": 0.7, "top_p": 0.9, "max_tokens": 31_744}, "model": "ours"}
     about = settings | {"verifier": "robust_verifier"}
-    return about | results.summarise(found, grade.grade(found, "robust_verifier"))
+    return about | scores.summarise(found, grading.grade(found, "robust_verifier"))
 
 
 def test_a_judge_gives_its_votes_to_the_right_answer():
@@ -206,60 +208,60 @@ def test_a_judge_gives_its_votes_to_the_right_answer():
     texts = ["\\boxed{34}"] * 2 + ["thirty-four", "\\boxed{XXXIV}", "\\boxed{34 or so}"] + ["\\boxed{5}"] * 4
     found = [sample(0, number, text) for number, text in enumerate(texts)]
     verdicts = {one.key: Verdict.CORRECT if one.sample < 5 else Verdict.INCORRECT for one in found[2:]}
-    made = results.summarise(found, grade.grade(found, "robust_verifier"), verdicts)["benchmarks"]["AIME24"]
+    made = scores.summarise(found, grading.grade(found, "robust_verifier"), verdicts)["benchmarks"]["AIME24"]
     assert (made["rule"]["maj"], made["hybrid"]["maj"]) == (0, 1)
     assert made["hybrid"]["avg"] == pytest.approx(5 / 9) and made["judge"]["incorrect"] == 4
 
 
 def test_problems_of_different_numbers_of_samples_weigh_the_same():
     found = [sample(0, 0, "\\boxed{34}"), *(sample(1, number, "\\boxed{1}") for number in range(3))]
-    made = results.summarise(found, grade.grade(found, "rule_based"))["benchmarks"]["AIME24"]
+    made = scores.summarise(found, grading.grade(found, "rule_based"))["benchmarks"]["AIME24"]
     assert made["rule"]["avg"] == 0.5 and made["samples"] == 1 and list(made["rule"]["pass"]) == ["1"]
 
 
 def test_the_average_weighs_benchmarks_alike_and_they_come_in_the_papers_order():
     found = [sample(problem, 0, "\\boxed{34}", benchmark="CMIMC25") for problem in range(9)]
     found += [sample(0, 0, "no", benchmark="AIME24"), sample(0, 0, "no", benchmark="my own")]
-    made = results.summarise(found, grade.grade(found, "rule_based"))
+    made = scores.summarise(found, grading.grade(found, "rule_based"))
     assert list(made["benchmarks"]) == ["AIME24", "CMIMC25", "my own"]
     assert made["average"]["rule"]["avg"] == pytest.approx(1 / 3)
 
 
 def test_the_published_rows_are_the_papers():
-    rows = compare.published()
+    rows = comparison.published()
     assert rows["JustRL-DeepSeek-1.5B"].scores["AIME24"] == pytest.approx(0.526)
-    assert rows["JustRL-Nemotron-1.5B"].scores[compare.AVERAGE] == pytest.approx(0.6432)
+    assert rows["JustRL-Nemotron-1.5B"].scores[comparison.AVERAGE] == pytest.approx(0.6432)
     for row in rows.values():
-        nine = [score for name, score in row.scores.items() if name != compare.AVERAGE]
-        if compare.AVERAGE in row.scores:
-            assert sum(nine) / 9 == pytest.approx(row.scores[compare.AVERAGE], abs=3e-4), row.name
+        nine = [score for name, score in row.scores.items() if name != comparison.AVERAGE]
+        if comparison.AVERAGE in row.scores:
+            assert sum(nine) / 9 == pytest.approx(row.scores[comparison.AVERAGE], abs=3e-4), row.name
     assert "HMMT25" not in rows["BroRL"].scores
 
 
-def row(score: float, problems: int = 30, n: int = 8) -> compare.Row:
-    return compare.Row("theirs", {"AIME24": score}, {"AIME24": (problems, n)}, PAPERS, "rule", None)
+def row(score: float, problems: int = 30, n: int = 8) -> comparison.Row:
+    return comparison.Row("theirs", {"AIME24": score}, {"AIME24": (problems, n)}, PAPERS, "rule", None)
 
 
 def test_the_verdict_says_where_ours_is():
     found = summary({problem: 4 if problem % 2 else 6 for problem in range(30)})
     low, high = found["benchmarks"]["AIME24"]["rule"]["interval"]
     for theirs, verdict in ((low - 0.001, "above"), ((low + high) / 2, "inside"), (high + 0.001, "below")):
-        assert compare.compare(found, row(theirs))["AIME24"]["verdict"] == verdict
+        assert comparison.compare(found, row(theirs))["AIME24"]["verdict"] == verdict
 
 
 def test_golden_is_as_strict_as_sampling_allows_and_not_as_lax_as_the_interval():
     """Half of the problems always right, half never: no sampling noise, but a wide interval over problems."""
     found = summary({problem: 8 * (problem % 2) for problem in range(30)})
-    assert compare.compare(found, row(0.40))["AIME24"]["verdict"] == "inside"
-    assert compare.golden(found, row(0.40))["reproduces"] is False
-    assert compare.golden(found, row(0.50))["reproduces"] is True
+    assert comparison.compare(found, row(0.40))["AIME24"]["verdict"] == "inside"
+    assert comparison.golden(found, row(0.40))["reproduces"] is False
+    assert comparison.golden(found, row(0.50))["reproduces"] is True
 
 
 def test_golden_accepts_what_two_evaluations_of_one_model_differ_by():
     found = summary(dict.fromkeys(range(30), 4))
     error = found["benchmarks"]["AIME24"]["rule"]["sampling_error"]
-    assert compare.golden(found, row(0.5 + 2.5 * error))["reproduces"] is True
-    assert compare.golden(found, row(0.5 + 3.0 * error))["reproduces"] is False
+    assert comparison.golden(found, row(0.5 + 2.5 * error))["reproduces"] is True
+    assert comparison.golden(found, row(0.5 + 3.0 * error))["reproduces"] is False
 
 
 PAPERS = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 31_744}
@@ -272,40 +274,42 @@ PAPERS = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 31_744}
         (PAPERS, {"AIME24": (30, 4)}, row(0.5), "theirs has 30 x 8 responses, this 30 x 4"),
         (PAPERS, {"AIME24": (30, 1)}, row(0.5, n=1), "one sample a problem"),
         (PAPERS, {"arithmetic": (30, 8)}, row(0.5), "theirs has none of these benchmarks: arithmetic"),
-        (PAPERS, {"AMC23": (40, 32)}, compare.published()["BroRL"], "give --judge"),
+        (PAPERS, {"AMC23": (40, 32)}, comparison.published()["BroRL"], "give --judge"),
         (PAPERS | {"top_p": 1.0}, {"AIME24": (30, 8)}, row(0.5), "evaluated with top_p 0.9, this with 1.0"),
         ({}, {"AIME24": (30, 8)}, row(0.5), "evaluated with temperature 0.7, this with None"),
     ],
 )
 def test_golden_refuses_what_cannot_be_compared(settings, sizes, theirs, says):
-    compare.require_same(row(0.5), PAPERS, {"AIME24": (30, 8), "arithmetic": (5, 1)}, "robust_verifier", False)
+    comparison.require_comparable(
+        row(0.5), PAPERS, {"AIME24": (30, 8), "arithmetic": (5, 1)}, "robust_verifier", False
+    )
     with pytest.raises(UserError, match=re.escape(says)):
-        compare.require_same(theirs, settings, sizes, "robust_verifier", False)
+        comparison.require_comparable(theirs, settings, sizes, "robust_verifier", False)
 
 
 def test_golden_compares_scores_of_one_kind_only():
-    sizes, paper = {"AMC23": (40, 32)}, compare.published()
-    compare.require_same(paper["JustRL-DeepSeek-1.5B"], PAPERS, sizes, "robust_verifier", True)
+    sizes, paper = {"AMC23": (40, 32)}, comparison.published()
+    comparison.require_comparable(paper["JustRL-DeepSeek-1.5B"], PAPERS, sizes, "robust_verifier", True)
     for theirs, verifier, asked, says in (
         (paper["BroRL"], "robust_verifier", True, "BroRL has none of these benchmarks: AMC23"),
         (paper["JustRL-DeepSeek-1.5B"], "rule_based", True, "this by rule_based"),
         (row(0.5), "robust_verifier", True, "evaluated without a judge, this with one"),
     ):
         with pytest.raises(UserError, match=re.escape(says)):
-            compare.require_same(theirs, PAPERS, sizes, verifier, asked)
+            comparison.require_comparable(theirs, PAPERS, sizes, verifier, asked)
 
 
 def test_a_results_file_is_a_row_to_compare_with(tmp_path):
     found = summary(dict.fromkeys(range(30), 4))
     (tmp_path / "results.json").write_text(json.dumps(found))
-    theirs = compare.find(str(tmp_path / "results.json"))
+    theirs = comparison.find(str(tmp_path / "results.json"))
     assert theirs.name == "ours" and theirs.sizes == {"AIME24": (30, 8)}
-    assert compare.golden(found, theirs)["reproduces"] is True
+    assert comparison.golden(found, theirs)["reproduces"] is True
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(UserError, match=r"is no results\.json"):
-        compare.find(str(tmp_path / "results.json"))
+    with pytest.raises(UserError, match=r"is not a results\.json"):
+        comparison.find(str(tmp_path / "results.json"))
     with pytest.raises(UserError, match=r"did you mean 'JustRL-DeepSeek-1\.5B'"):
-        compare.find("JustRL-Deepseek")
+        comparison.find("JustRL-Deepseek")
 
 
 # --- the folder
@@ -315,11 +319,11 @@ ABOUT = {"model": "m", "settings": {"seed": 0}, "benchmarks": {"AIME24": "digest
 
 
 def test_a_folder_takes_more_benchmarks_but_no_other_evaluation(tmp_path):
-    place = folder.EvaluationFolder(tmp_path / "out")
+    place = EvaluationFolder(tmp_path / "out")
     with place.claim(ABOUT | {"settings": {"seed": 7}}):
         pass  # an evaluation that got nowhere holds no claim
     with place.claim(ABOUT):
-        place.samples.write_text("{}\n")
+        place.responses.write_text("{}\n")
     with place.claim(ABOUT | {"benchmarks": {"AMC23": "other"}}):
         pass
     assert json.loads(place.about.read_text())["benchmarks"] == {"AIME24": "digest", "AMC23": "other"}
@@ -335,7 +339,7 @@ def test_a_folder_takes_more_benchmarks_but_no_other_evaluation(tmp_path):
 
 
 def test_a_folder_serves_one_evaluation_at_a_time(tmp_path):
-    place, refused = folder.EvaluationFolder(tmp_path), []
+    place, refused = EvaluationFolder(tmp_path), []
 
     def other() -> None:
         try:
@@ -354,14 +358,14 @@ def test_a_folder_serves_one_evaluation_at_a_time(tmp_path):
 @given(st.lists(st.text(max_size=30), max_size=5), st.integers(0, 400))
 def test_a_cut_file_keeps_its_whole_lines(tmp_path_factory, texts, cut):
     file = tmp_path_factory.mktemp("cut") / "samples.jsonl"
-    with folder.appending(file) as append:
+    with responses.appending(file) as append:
         for text in texts:
             append({"text": text})
     whole = file.read_bytes()
     file.write_bytes(whole[:cut])
-    folder.keep_whole_lines(file)
+    responses.keep_whole_lines(file)
     assert file.read_bytes() == whole[: whole[:cut].rfind(b"\n") + 1]
-    with folder.appending(file) as append:
+    with responses.appending(file) as append:
         append({"text": "new"})
     assert [json.loads(line)["text"] for line in file.read_text().split("\n")[:-1]][-1] == "new"
 
@@ -425,7 +429,7 @@ def test_the_paper_is_printed_whole_on_a_narrow_terminal(tmp_path):
         (("nowhere",), "no folder nowhere, and no name of a model on the hub"),
         (("some/model",), "cannot download some/model"),
         (("file",), "file is a file: give the model's folder"),
-        (("empty",), "empty is no model folder (no config.json), no run folder and no veRL checkpoint"),
+        (("empty",), "empty is not a model folder (no config.json), a run folder or a veRL checkpoint"),
         (("run",), "holds no checkpoint"),
         (("bare",), "no weights"),
         (("mute",), "no tokenizer"),
@@ -434,7 +438,7 @@ def test_the_paper_is_printed_whole_on_a_narrow_terminal(tmp_path):
         (("model", "--benchmark", "no.parquet"), "no file no.parquet"),
         (("model", "--benchmark", "goldless.parquet"), "goldless.parquet: row 1: the answer is empty"),
         (("model", "--benchmark", "p.parquet", "--benchmark", "p.parquet"), "p is given twice"),
-        (("model", "--verifier", "vibes"), "no verifier 'vibes'"),
+        (("model", "--verifier", "vibes"), "unknown verifier 'vibes'"),
         (("model", "--golden"), "no published row 'model'"),
         (("model", "--against", "missing.json"), "cannot read missing.json"),
         (("--grade-only", "missing.jsonl"), "no file missing.jsonl"),
@@ -467,27 +471,27 @@ def test_a_checkpoint_that_was_saved_as_a_model_needs_no_merging(tmp_path):
     saved.mkdir(parents=True)
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (saved / name).write_text("{}")
-    found = checkpoint.find(str(tmp_path / "run"))
+    found = models.find(str(tmp_path / "run"))
     assert (found.folder, found.name) == (saved, "run-global_step_2")
-    assert checkpoint.find(str(saved)) == found
+    assert models.find(str(saved)) == found
     warmed_up = saved.parent.rename(tmp_path / "global_step_100")  # as the supervised trainer has it
-    assert checkpoint.find(str(warmed_up / "huggingface")).name == "global_step_100"
+    assert models.find(str(warmed_up / "huggingface")).name == "global_step_100"
 
 
 def test_a_checkpoint_is_another_one_when_its_weights_change(tmp_path):
     for name, content in (("config.json", "{}"), ("model.safetensors", "a"), ("tokenizer.json", "{}")):
         (tmp_path / name).write_text(content)
-    found = checkpoint.find(str(tmp_path))
+    found = models.find(str(tmp_path))
     before = found.fingerprint()
-    assert checkpoint.find(str(tmp_path)).fingerprint() == before
+    assert models.find(str(tmp_path)).fingerprint() == before
     (tmp_path / "model.safetensors").write_text("b")
     assert found.fingerprint() != before
 
 
 def test_markdown_holds_what_the_terminal_shows():
     found = summary(dict.fromkeys(range(30), 4))
-    found["against"] = {"row": "theirs", "benchmarks": compare.compare(found, row(0.9))}
-    header, lines = show.cells(found)
+    found["against"] = {"row": "theirs", "benchmarks": comparison.compare(found, row(0.9))}
+    header, lines = results_output.cells(found)
     assert all(len(line) == len(header) for line in lines)
-    text = show.markdown(header, lines)
+    text = results_output.markdown(header, lines)
     assert "| AIME24 | 30 x 8 | 50.00 |" in text and text.rstrip().endswith("| 90.00 | below |")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from justrl_recipe.evaluation import statistics
+from justrl_recipe.evaluation import scores as statistics
 
 
 def problem(most: int) -> st.SearchStrategy[tuple[int, int]]:

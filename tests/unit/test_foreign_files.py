@@ -25,8 +25,8 @@ from justrl_recipe.checks import code
 from justrl_recipe.cli import app
 from justrl_recipe.data import columns, schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import checkpoint, judge, trained
-from justrl_recipe.evaluation.folder import EvaluationFolder
+from justrl_recipe.evaluation import checkpoints, grading, models, training_run
+from justrl_recipe.evaluation.evaluation_folder import EvaluationFolder
 from justrl_recipe.planning import shape
 
 SECONDS, MEGABYTES = 10, 500
@@ -130,13 +130,13 @@ def against(file: Path) -> int:
 
 def claim(file: Path) -> None:
     folder = EvaluationFolder(file.parent)
-    folder.samples.write_text("{}\n")
+    folder.responses.write_text("{}\n")
     with folder.claim({"model": "m", "benchmarks": {}}):
         pass
 
 
 def replies(file: Path) -> None:
-    judge._replies(file)
+    grading.read_replies(file)
 
 
 def config_json(file: Path) -> int:
@@ -149,24 +149,24 @@ def weights(file: Path) -> None:
     (file.parent / "config.json").write_text(json.dumps(MODEL))
     (file.parent / "model.safetensors").write_text("")
     (file.parent / "tokenizer.json").write_text("{}")
-    checkpoint.find(str(file.parent)).fingerprint()
+    models.find(str(file.parent)).fingerprint()
 
 
 def shards(file: Path) -> None:
     actor = file.parent
     (actor / "huggingface").mkdir()
     (actor / "huggingface" / "config.json").write_text("{}")
-    checkpoint._require_shards(actor, [actor / "x"])
+    checkpoints._require_shards(actor, [actor / "x"])
 
 
 def template(file: Path) -> None:
-    trained.template(file.parent)
-    trained.checkpoints(file.parent)
-    trained.require_plain_lora(file.parent)
+    training_run.template(file.parent)
+    training_run.checkpoints(file.parent)
+    training_run.require_plain_lora(file.parent)
 
 
 def about(file: Path) -> None:
-    trained.about(file.parent, 1)
+    training_run.about(file.parent, 1)
 
 
 def recipe(file: Path) -> int:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from justrl_recipe.cli import app, main
 from justrl_recipe.data import schema
-from justrl_recipe.evaluation import show
+from justrl_recipe.evaluation import results_output
 from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.run.log import errors
 from justrl_recipe.run.progress import Progress
@@ -119,7 +119,7 @@ def test_a_benchmark_of_any_name_is_reported(tmp_path, monkeypatch, name):
 
 
 def test_a_published_row_of_any_name_is_printed(capsys):
-    show.print_table(["model", "[/]"], [[f"[/]{TRICKS}", "1"]])
+    results_output.print_table(["model", "[/]"], [[f"[/]{TRICKS}", "1"]])
     printed = capsys.readouterr().out
     assert "[/]" in printed and not controls(printed)
 

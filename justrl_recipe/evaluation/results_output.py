@@ -1,4 +1,4 @@
-"""Results as people read them: a table in the terminal, the same in Markdown, a picture."""
+"""Results as people read them: a table in the terminal, the same in Markdown, and a PNG."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,35 +7,31 @@ from typing import Any
 from rich.table import Table
 
 from justrl_recipe import files
-from justrl_recipe.evaluation.compare import AVERAGE, Row, best, published
-from justrl_recipe.evaluation.folder import EvaluationFolder
+from justrl_recipe.evaluation.comparison import AVERAGE, Row, best, published
 from justrl_recipe.terminal import Console, one_line
 
 Cells = list[list[str]]
-HEADER = ["benchmark", "responses", "avg@N", "95% interval", "pass@N", "maj@N"]
-HEADER += ["truncated", "no box", "length", "distinct-4"]
 
 
 def cells(results: Mapping[str, Any]) -> tuple[list[str], Cells]:
     """Header and rows of the results' table; scores and shares in percent, the length in tokens."""
-    hybrid, against = "hybrid" in results["average"], results.get("against")
-    header = HEADER[:3] + (["rule only"] if hybrid else []) + HEADER[3:] + ([against["row"], ""] if against else [])
-    kind, rows = best(results), []
+    hybrid, against, kind = "hybrid" in results["average"], results.get("against"), best(results)
+    header = ["benchmark", "responses", "avg@N", *["rule only"] * hybrid, "95% interval", "pass@N", "maj@N"]
+    header += ["truncated", "no box", "length", "distinct-4"] + ([against["row"], ""] if against else [])
+    rows = []
     for name, about in results["benchmarks"].items():
         score, n = about[kind], about["samples"]
         row = [name, f"{about['problems']:,} x {n}", percent(score["avg"])]
-        row += [percent(about["rule"]["avg"])] if hybrid else []
+        row += [percent(about["rule"]["avg"])] * hybrid
         row += [between(score["interval"]), percent(score["pass"][str(n)]), percent(score["maj"])]
         row += [percent(about["truncated"]), percent(about["no_box"])]
         row += [f"{about['length']['mean']:,.0f}" if about["length"] else "-", percent(about["distinct_4"])]
         rows.append(row + _theirs(against, name))
-    if len(rows) == 1:
-        return header, rows
-    average = results["average"]
-    row = [AVERAGE, "", percent(average[kind]["avg"])]
-    row += [percent(average["rule"]["avg"])] if hybrid else []
-    row += [between(average[kind]["interval"]), *[""] * 6]
-    return header, [*rows, row + _theirs(against, AVERAGE)]
+    if len(rows) > 1:
+        average = results["average"]
+        row = [AVERAGE, "", percent(average[kind]["avg"]), *[percent(average["rule"]["avg"])] * hybrid]
+        rows.append([*row, between(average[kind]["interval"]), *[""] * 6, *_theirs(against, AVERAGE)])
+    return header, rows
 
 
 def _theirs(against: Mapping[str, Any] | None, name: str) -> list[str]:
@@ -55,14 +51,13 @@ def between(interval: tuple[float, float]) -> str:
 
 def published_cells() -> tuple[list[str], Cells]:
     """Header and rows of the paper's table."""
-    columns = list(next(iter(published().values())).scores)
-    return ["model", *columns], [
-        [row.name, *(percent(row.scores.get(column)) for column in columns)] for row in published().values()
-    ]
+    rows = published().values()
+    columns = list(next(iter(rows)).scores)
+    return ["model", *columns], [[row.name, *(percent(row.scores.get(name)) for name in columns)] for row in rows]
 
 
 def print_table(header: list[str], rows: Cells) -> None:
-    """A table in the terminal; never cut, also where the terminal is narrow."""
+    """Print a table; a narrow terminal does not cut it."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, title in enumerate(header):
         table.add_column(title, justify="left" if number == 0 else "right", no_wrap=True)
@@ -79,45 +74,45 @@ def markdown(header: list[str], rows: Cells) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write(results: Mapping[str, Any], row: Row | None, folder: EvaluationFolder) -> None:
-    """results.json, results.md and results.png, each whole or not at all."""
-    files.write_json(folder.results, results)
-    files.write_text(folder.path / "results.md", markdown(*cells(results)))
+def write(results: Mapping[str, Any], row: Row | None, folder: Path) -> None:
+    """Write results.json, results.md and results.png, each whole or not at all."""
+    files.write_json(folder / "results.json", results)
+    files.write_text(folder / "results.md", markdown(*cells(results)))
     import matplotlib
 
-    # A dollar in a name is a dollar.
-    with files.replacing(folder.path / "results.png") as scratch, matplotlib.rc_context({"text.parse_math": False}):
-        picture(results, row, scratch)
+    # a dollar in a name is a dollar
+    with files.replacing(folder / "results.png") as scratch, matplotlib.rc_context({"text.parse_math": False}):
+        draw(results, row, scratch)
 
 
-def picture(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
+def draw(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
     """Our scores with their intervals, and the scores of the row that they are compared with, as a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     kind = best(results)
     scores = {name: about[kind] for name, about in results["benchmarks"].items()}
     if len(scores) > 1:
         scores[AVERAGE] = results["average"][kind]
     names = [one_line(name) for name in scores]
-    places = range(len(names), 0, -1)
-    figure, axes = pyplot.subplots(figsize=(7, 1.4 + 0.36 * len(names)), layout="constrained")
-    ours = [100 * score["avg"] for score in scores.values()]
-    reach = [
-        [max(0, 100 * (score["avg"] - score["interval"][0])) for score in scores.values()],
-        [max(0, 100 * (score["interval"][1] - score["avg"])) for score in scores.values()],
-    ]
+    places = list(range(len(names), 0, -1))
+    below = [max(0, 100 * (score["avg"] - score["interval"][0])) for score in scores.values()]
+    above = [max(0, 100 * (score["interval"][1] - score["avg"])) for score in scores.values()]
+    figure = Figure(figsize=(7, 1.4 + 0.36 * len(names)), layout="constrained")
+    axes = figure.subplots()
     axes.errorbar(
-        ours, places, xerr=reach, fmt="o", color="#1f5aa6", capsize=3, label=f"{one_line(results['model'])}, 95%"
+        [100 * score["avg"] for score in scores.values()],
+        places,
+        xerr=[below, above],
+        fmt="o",
+        color="#1f5aa6",
+        capsize=3,
+        label=f"{one_line(results['model'])}, 95%",
     )
     if row:
-        theirs = [100 * row.scores[name] if name in row.scores else float("nan") for name in scores]
-        axes.plot(
-            theirs, places, "D", color="#c8501e", markerfacecolor="none", markersize=8, label=one_line(row.name)
-        )
-    axes.set_yticks(list(places), names)
+        theirs = [100 * row.scores.get(name, float("nan")) for name in scores]
+        label = one_line(row.name)
+        axes.plot(theirs, places, "D", color="#c8501e", markerfacecolor="none", markersize=8, label=label)
+    axes.set_yticks(places, names)
     axes.set_ylim(0.3, len(names) + 0.7)
     axes.set_xlim(-2, 102)
     axes.set_xlabel("accuracy, %")
@@ -126,4 +121,3 @@ def picture(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper left", ncols=2, frameon=False)
     figure.savefig(file, dpi=150, format="png")
-    pyplot.close(figure)
