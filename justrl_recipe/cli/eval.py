@@ -94,7 +94,7 @@ def evaluate(
         out=out,
     )
     try:
-        done = evaluate_with(settings)
+        results, folder = evaluate_with(settings)
     except EngineFailed as failure:
         warn(f"evaluation failed: {failure}")
         raise typer.Exit(2 if golden else 1) from failure  # a golden check that failed to check has no verdict
@@ -104,14 +104,14 @@ def evaluate(
     except OSError as error:
         raise UserError(f"cannot read or write {error.filename}: {error.strerror}") from error
 
-    results_output.print_table(*results_output.cells(done.results))
-    kind = comparison.best(done.results)
-    if done.row and done.row.kind != kind:
-        say(f"{done.row.name} is a {done.row.kind} score, ours are by {kind}")
-    say(f"written to {done.folder}: results.json, results.md, results.png, grades.jsonl")
+    results_output.print_table(*results_output.cells(results))
+    kind, compared = comparison.best(results), results.get("against")
+    if compared and compared["kind"] != kind:
+        say(f"{compared['row']} is a {compared['kind']} score, ours are by {kind}")
+    say(f"written to {folder}: results.json, results.md, results.png, grades.jsonl")
     if golden:
-        report_golden(done.results["golden"])
-        raise typer.Exit(0 if done.results["golden"]["reproduces"] else 1)
+        report_golden(results["golden"])
+        raise typer.Exit(0 if results["golden"]["reproduces"] else 1)
 
 
 def refuse_generation_options(context: typer.Context) -> None:

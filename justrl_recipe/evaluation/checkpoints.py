@@ -104,24 +104,18 @@ def merged(checkpoint: Path, with_adapter: bool, trust: bool) -> Path:
 
 
 def _is_current(target: Path, shards: Sequence[Path]) -> bool:
-    """Whether a complete merged folder of these shards (which may be removed once they are merged) is there."""
+    """Whether a complete merged folder of these shards is there."""
     if not target.is_dir() or (target / ADAPTER).is_dir():
         return False
     return target.stat().st_mtime >= max((shard.stat().st_mtime for shard in shards), default=0)
 
 
 def _require_shards(checkpoint: Path, shards: Sequence[Path]) -> None:
-    """Check that every rank's weights are there; veRL writes fsdp_config.json after them.
-
-    Raises:
-        UserError: some are missing, or the model is quantised, which the merger would not preserve.
-    """
+    """Check that every rank's weights are there, and not quantised; veRL writes fsdp_config.json after them."""
     actor = checkpoint / "actor"
     if not shards:
-        raise UserError(
-            f"{checkpoint} holds no weights of FSDP (actor/model_*.pt): save_contents of its run has no `model`, "
-            "or another strategy trained it"
-        )
+        why = "save_contents of its run has no `model`, or another strategy trained it"
+        raise UserError(f"{checkpoint} holds no weights of FSDP (actor/model_*.pt): {why}")
     try:
         size = files.read_json_object(actor / "fsdp_config.json")["world_size"]
         config = files.read_json_object(actor / HUGGINGFACE / "config.json")
@@ -137,11 +131,7 @@ def _require_shards(checkpoint: Path, shards: Sequence[Path]) -> None:
 
 
 def _merge(checkpoint: Path, target: Path, log: Path, trust: bool) -> None:
-    """Run veRL's merger in a process of its own.
-
-    Raises:
-        UserError: it failed, with its error; or the checkpoint holds code that is not trusted.
-    """
+    """Run veRL's merger in a process of its own; raises `UserError` with its error, or with what needs trust."""
     folders = ["--local_dir", str(checkpoint / "actor"), "--target_dir", str(target)]
     command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", *folders]
     command += ["--trust-remote-code"] * trust

@@ -1,10 +1,12 @@
-"""The folder of an evaluation: the names of its files, and whether it can be resumed from."""
+"""The folder of an evaluation: the names of its files, and whether an evaluation can be resumed from it.
+
+Responses and verdicts grow line by line; the other files are made from them.
+"""
 
 import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,71 +14,53 @@ from justrl_recipe import files
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation.responses import has_content, keep_whole_lines
 
+ABOUT, RESPONSES, VERDICTS, GRADES = "evaluation.json", "samples.jsonl", "verdicts.jsonl", "grades.jsonl"
+RESULTS = "results.json"
 
-@dataclass(frozen=True)
-class EvaluationFolder:
-    """The files of one evaluation; responses and verdicts grow line by line, the others are made from them."""
 
-    path: Path
+@contextmanager
+def claim(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
+    """Hold a folder for the one evaluation that is `about` this.
 
-    @property
-    def about(self) -> Path:
-        return self.path / "evaluation.json"
+    An evaluation that is in the folder must be the same in everything but `run` (the fingerprint names the weights),
+    and in each benchmark that both have: benchmarks and samples may be added later.
 
-    @property
-    def responses(self) -> Path:
-        return self.path / "samples.jsonl"
-
-    @property
-    def verdicts(self) -> Path:
-        return self.path / "verdicts.jsonl"
-
-    @property
-    def grades(self) -> Path:
-        return self.path / "grades.jsonl"
-
-    @contextmanager
-    def claim(self, about: Mapping[str, Any]) -> Iterator[None]:
-        """Hold the folder for the one evaluation that is `about` this.
-
-        An evaluation that is in the folder must be the same in everything but `run` (the fingerprint names the
-        weights), and each benchmark that both have: benchmarks and samples may be added later.
-
-        Raises:
-            UserError: the folder holds another evaluation, is in use, or cannot be made.
-        """
+    Raises:
+        UserError: the folder holds another evaluation, is in use, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
+    with lock:
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(f"{self.path} is in use by another evaluation: choose another --out") from error
-            benchmarks = {**self._benchmarks_before(about), **about["benchmarks"]}
-            keep_whole_lines(self.responses)
-            keep_whole_lines(self.verdicts)
-            files.write_json(self.about, {**about, "benchmarks": benchmarks})
-            yield
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder} is in use by another evaluation: choose another --out") from error
+        benchmarks = {**_benchmarks_before(folder, about), **about["benchmarks"]}
+        keep_whole_lines(folder / RESPONSES)
+        keep_whole_lines(folder / VERDICTS)
+        files.write_json(folder / ABOUT, {**about, "benchmarks": benchmarks})
+        yield
 
-    def _benchmarks_before(self, about: Mapping[str, Any]) -> dict[str, str]:
-        """The digests of the benchmarks in the folder; raises `UserError` where it holds another evaluation."""
-        if not any(map(has_content, (self.responses, self.verdicts, self.path / "results.json"))):
-            return {}
-        try:
-            before = files.read_json_object(self.about)
-            digests = dict(before["benchmarks"])
-        except (files.Unreadable, ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{self.about} is missing or damaged, so what the folder holds is unknown: choose another --out"
-            ) from error
-        for name in {**about, **before}:
-            if name not in ("benchmarks", "run") and before.get(name) != about.get(name):
-                change = f"{name} {json.dumps(before.get(name))}, now {json.dumps(about.get(name))}"
-                raise UserError(f"{self.path} holds another evaluation ({change}): choose another --out")
-        for name, digest in about["benchmarks"].items():
-            if digests.get(name, digest) != digest:
-                raise UserError(f"{self.path} was made with other problems of {name}: choose another --out")
-        return digests
+
+def _benchmarks_before(folder: Path, about: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of the benchmarks in the folder; raises `UserError` where it holds another evaluation."""
+    if not any(has_content(folder / name) for name in (RESPONSES, VERDICTS, RESULTS)):
+        return {}
+    file = folder / ABOUT
+    try:
+        before = files.read_json_object(file)
+        digests = dict(before["benchmarks"])
+    except (files.Unreadable, ValueError, TypeError, KeyError) as error:
+        what = f"{file} is missing or damaged, so what the folder holds is unknown"
+        raise UserError(f"{what}: choose another --out") from error
+    for name in {**about, **before}:
+        if name not in ("benchmarks", "run") and before.get(name) != about.get(name):
+            change = f"{name} {json.dumps(before.get(name))}, now {json.dumps(about.get(name))}"
+            raise UserError(f"{folder} holds another evaluation ({change}): choose another --out")
+    for name, digest in about["benchmarks"].items():
+        if digests.get(name, digest) != digest:
+            raise UserError(f"{folder} was made with other problems of {name}: choose another --out")
+    return digests

@@ -13,8 +13,8 @@ from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import benchmarks, comparison, grading, models, responses, results_output
 from justrl_recipe.evaluation.benchmarks import PreparedBenchmark
 from justrl_recipe.evaluation.comparison import Row
-from justrl_recipe.evaluation.evaluation_folder import EvaluationFolder
-from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Request, Sampling, Workload, generate
+from justrl_recipe.evaluation.evaluation_folder import GRADES, RESPONSES, VERDICTS, claim
+from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload, generate
 from justrl_recipe.evaluation.grading import Grade, Verdict
 from justrl_recipe.evaluation.models import Model
 from justrl_recipe.evaluation.responses import Key, Response, has_content
@@ -44,17 +44,8 @@ class EvaluationSettings:
     out: Path | None
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation has found, and where it is written; `row` is what it was compared with."""
-
-    results: dict[str, Any]
-    row: Row | None
-    folder: Path
-
-
-def evaluate(settings: EvaluationSettings) -> Evaluation:
-    """Evaluate and write the results; whatever can be wrong with the settings is checked first.
+def evaluate(settings: EvaluationSettings) -> tuple[dict[str, Any], Path]:
+    """Evaluate, write the results and return them with their folder; the settings are checked first.
 
     Raises:
         UserError: something that the settings name is missing, broken, or does not go with the rest.
@@ -73,15 +64,15 @@ def evaluate(settings: EvaluationSettings) -> Evaluation:
     if row and settings.golden:
         sampling = source.about["settings"]
         comparison.require_comparable(row, sampling, source.sizes, settings.verifier, judge is not None)
-    folder = EvaluationFolder(settings.out or Path("evals") / source.about["model"])
-    with folder.claim(source.about):
+    folder = settings.out or Path("evals") / source.about["model"]
+    with claim(folder, source.about):
         found = source.read(folder)
         grades = grading.grade(found, settings.verifier)
         verdicts = None
         if judge:
             rejected = [response for response, graded in zip(found, grades, strict=True) if not graded.correct]
-            verdicts = grading.ask_judge(judge, rejected, folder.verdicts, settings.engine)
-        _write_grades(folder.grades, found, grades, verdicts)
+            verdicts = grading.ask_judge(judge, rejected, folder / VERDICTS, settings.engine)
+        _write_grades(folder / GRADES, found, grades, verdicts)
 
         from justrl_recipe.evaluation import scores  # scipy takes seconds
 
@@ -92,8 +83,8 @@ def evaluate(settings: EvaluationSettings) -> Evaluation:
             results["against"] = {"row": row.name, "kind": row.kind, "benchmarks": compared}
         if row and settings.golden:
             results["golden"] = comparison.golden(results, row)
-        results_output.write(results, row, folder.path)
-    return Evaluation(results, row, folder.path)
+        results_output.write(results, folder)
+    return results, folder
 
 
 def _row(settings: EvaluationSettings) -> Row | None:
@@ -133,7 +124,7 @@ class Source:
 
     about: dict[str, Any]
     sizes: dict[str, tuple[int, int]]
-    read: Callable[[EvaluationFolder], list[Response]]
+    read: Callable[[Path], list[Response]]
 
 
 def from_model(
@@ -150,20 +141,18 @@ def from_model(
         "benchmarks": {one.name: one.digest for one in prepared},
     }
 
-    def read(folder: EvaluationFolder) -> list[Response]:
+    def read(folder: Path) -> list[Response]:
         """The responses in the order of their keys: those in the folder, and the rest generated into it."""
-        known = {one.key: one for one in responses.read(folder.responses)} if has_content(folder.responses) else {}
+        file = folder / RESPONSES
+        known = {one.key: one for one in responses.read(file)} if has_content(file) else {}
         problems = {(one.name, number): problem for one in prepared for number, problem in enumerate(one.problems)}
         prompts = [Prompt(f"{name} problem {number + 1}", text) for (name, number), (text, _) in problems.items()]
         places = {problem: place for place, problem in enumerate(problems)}
         wanted = [key for one in prepared for key in one.response_keys()]
         missing = [key for key in wanted if key not in known]
-        requests = [Request(places[key[:2]], responses.seed_of(key, seed)) for key in missing]
+        requests = [(places[key[:2]], responses.seed_of(key, seed)) for key in missing]
         workload = Workload(model, prompts, requests, sampling, engine)
-        with (
-            responses.appending(folder.responses) as append,
-            closing(generate(workload, "generating", folder.path)) as finished,
-        ):
+        with responses.appending(file) as append, closing(generate(workload, "generating", folder)) as finished:
             for new in finished:
                 key = missing[new.index]
                 known[key] = Response(*key, *problems[key[:2]], new.text, new.tokens, new.finish_reason)

@@ -49,24 +49,17 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Request:
-    """One response wanted: to the workload's prompt number `prompt`, sampled with this seed."""
-
-    prompt: int
-    seed: int
-
-
-@dataclass(frozen=True)
 class Workload:
     """What one engine generates.
 
     Attributes:
         prompts: also those that no request asks for: the engine's context length is that of the longest.
+        requests: for each response wanted, the number of its prompt and its seed.
     """
 
     model: Model
     prompts: list[Prompt]
-    requests: list[Request]
+    requests: list[tuple[int, int]]
     sampling: Sampling
     engine: EngineOptions = field(default_factory=EngineOptions)
 
@@ -79,13 +72,6 @@ class Generated:
     text: str
     tokens: int
     finish_reason: str
-
-
-@dataclass(frozen=True)
-class Refused:
-    """Why a workload is impossible: one line that the user can act on."""
-
-    why: str
 
 
 class EngineFailed(Exception):
@@ -110,7 +96,8 @@ def generate(workload: Workload, title: str, log_folder: Path) -> Generator[Gene
     if group > max(1, len(gpus)):
         raise UserError(f"--tensor-parallel {group} needs as many GPUs; here are {len(gpus) or 'none'}")
     engines = min(max(1, len(gpus) // group), len(workload.requests))
-    with ExitStack() as stack, ProgressReport(title, len(workload.requests)) as report:
+    report = ProgressReport(title, len(workload.requests))
+    with ExitStack() as stack, report.bar:
         running: dict[Connection, tuple[int, Path]] = {}
         for rank in range(engines):
             share = replace(workload, requests=workload.requests[rank::engines])
@@ -123,8 +110,8 @@ def generate(workload: Workload, title: str, log_folder: Path) -> Generator[Gene
                 message = _receive(connection, log)
                 if message is None:
                     del running[connection]
-                elif isinstance(message, Refused):
-                    raise UserError(message.why)
+                elif isinstance(message, str):
+                    raise UserError(message)
                 elif isinstance(message, Generated):
                     report.finished()
                     yield replace(message, index=message.index * engines + rank)
@@ -176,7 +163,7 @@ def _kill(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _receive(connection: Connection, log: Path) -> Generated | Refused | int | None:
+def _receive(connection: Connection, log: Path) -> Generated | str | int | None:
     try:
         return connection.recv()
     except (EOFError, OSError) as error:
@@ -205,13 +192,6 @@ class ProgressReport:
             speed_estimate_period=math.inf,  # seconds; a response may take many minutes
         )
         self.task = self.bar.tasks[self.bar.add_task(title, total=responses, rate="starting vLLM")]
-
-    def __enter__(self) -> "ProgressReport":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
 
     def generated(self, engine: int, tokens: int) -> None:
         """An engine has generated so many tokens in all."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from justrl_recipe.data.training import problem_of
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Request, Sampling, Workload, generate
+from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload, generate
 from justrl_recipe.evaluation.models import Model
 from justrl_recipe.evaluation.responses import Key, Response, appending, has_content, json_lines
 from justrl_recipe.reward_fns import robust_verifier, rule_based
@@ -140,7 +140,7 @@ def ask_judge(
     digests = [hashlib.sha256(f"{name}\n{asked.text}".encode()).hexdigest() for asked in prompts]
     replies = read_replies(verdicts_file) if has_content(verdicts_file) else {}
     missing = [number for number, digest in enumerate(digests) if digest not in replies]
-    workload = Workload(judge, prompts, [Request(number, 0) for number in missing], JUDGE_SAMPLING, engine)
+    workload = Workload(judge, prompts, [(number, 0) for number in missing], JUDGE_SAMPLING, engine)
     with (
         appending(verdicts_file) as append,
         closing(generate(workload, "judging", verdicts_file.parent)) as finished,

@@ -141,24 +141,19 @@ def json_lines(file: Path) -> Iterator[tuple[int, Any]]:
 def appending(file: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A function that appends one JSON line to a file; a line is written when it returns, and survives a kill.
 
-    Raises:
-        UserError: the file cannot be written or the disk is full; the lines before stay whole.
+    It raises `UserError` where the disk is full; the lines before stay whole.
     """
-    try:
-        opened = file.open("ab", buffering=0)
-    except OSError as error:
-        raise UserError(f"cannot write {file}: {error.strerror}") from error
+    with file.open("ab", buffering=0) as opened:
 
-    def append(entry: Mapping[str, Any]) -> None:
-        line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
-        try:
-            written = opened.write(line)
-        except OSError as error:
-            raise UserError(f"cannot write {file}: {error.strerror}") from error
-        if written != len(line):
-            raise UserError(f"cannot write {file}: the disk is full")
+        def append(entry: Mapping[str, Any]) -> None:
+            line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+            try:
+                written = opened.write(line)
+            except OSError as error:
+                raise UserError(f"cannot write {file}: {error.strerror}") from error
+            if written != len(line):
+                raise UserError(f"cannot write {file}: the disk is full")
 
-    with opened:
         yield append
 
 

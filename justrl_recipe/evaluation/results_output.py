@@ -1,5 +1,6 @@
 """Results as people read them: a table in the terminal, the same in Markdown, and a PNG."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from justrl_recipe import files
-from justrl_recipe.evaluation.comparison import AVERAGE, Row, best, published
+from justrl_recipe.evaluation.comparison import AVERAGE, best, published
+from justrl_recipe.evaluation.evaluation_folder import RESULTS
 from justrl_recipe.terminal import Console, one_line
 
 Cells = list[list[str]]
@@ -74,19 +76,19 @@ def markdown(header: list[str], rows: Cells) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write(results: Mapping[str, Any], row: Row | None, folder: Path) -> None:
+def write(results: Mapping[str, Any], folder: Path) -> None:
     """Write results.json, results.md and results.png, each whole or not at all."""
-    files.write_json(folder / "results.json", results)
+    files.write_json(folder / RESULTS, results)
     files.write_text(folder / "results.md", markdown(*cells(results)))
     import matplotlib
 
     # a dollar in a name is a dollar
     with files.replacing(folder / "results.png") as scratch, matplotlib.rc_context({"text.parse_math": False}):
-        draw(results, row, scratch)
+        draw(results, scratch)
 
 
-def draw(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
-    """Our scores with their intervals, and the scores of the row that they are compared with, as a PNG."""
+def draw(results: Mapping[str, Any], file: Path) -> None:
+    """Our scores with their intervals, and the scores that they are compared with, as a PNG."""
     from matplotlib.figure import Figure
 
     kind = best(results)
@@ -108,9 +110,10 @@ def draw(results: Mapping[str, Any], row: Row | None, file: Path) -> None:
         capsize=3,
         label=f"{one_line(results['model'])}, 95%",
     )
-    if row:
-        theirs = [100 * row.scores.get(name, float("nan")) for name in scores]
-        label = one_line(row.name)
+    if against := results.get("against"):
+        compared = against["benchmarks"]
+        theirs = [100 * compared[name]["theirs"] if name in compared else math.nan for name in scores]
+        label = one_line(against["row"])
         axes.plot(theirs, places, "D", color="#c8501e", markerfacecolor="none", markersize=8, label=label)
     axes.set_yticks(places, names)
     axes.set_ylim(0.3, len(names) + 0.7)

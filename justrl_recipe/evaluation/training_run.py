@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,11 @@ class Template:
 
     def as_dict(self) -> dict[str, Any] | None:
         """For the results; None where the tokenizer's own template is used unchanged."""
-        given = {"custom": self.custom, "arguments": dict(self.arguments), "system": self.system}
-        return given if any(given.values()) else None
+        return asdict(self) if self != Template() else None
 
 
 def template(run: Path) -> Template:
-    """The template that a run trained with, by its config.yaml; the tokenizer's where there is none.
-
-    Raises:
-        UserError: config.yaml is broken.
-    """
+    """The template that a run trained with, by its config.yaml; the tokenizer's where there is none."""
     if not _config(run):
         warn(f"{run} has no {CONFIG}: prompts are made with the tokenizer's own chat template")
     arguments = _section(run, "data", "apply_chat_template_kwargs")
@@ -96,11 +91,7 @@ def require_plain_lora(run: Path) -> bool:
 
 
 def about(run: Path, step: int) -> dict[str, Any] | None:
-    """What a run's manifest says of it, for the results; None without one.
-
-    Raises:
-        UserError: manifest.json is broken.
-    """
+    """What a run's manifest says of it, for the results; None without one, `UserError` where it is broken."""
     file = run / MANIFEST
     if not os.path.lexists(file):
         return None
@@ -144,11 +135,7 @@ def _system_message_of(prompt: Any) -> str | None:
 
 
 def _section(run: Path, *names: str) -> dict[str, Any]:
-    """A section of a run's config; empty where there is none.
-
-    Raises:
-        UserError: it is not a section.
-    """
+    """A section of a run's config, empty where there is none; raises `UserError` where it is not a section."""
     found: Any = _config(run)
     for name in names:
         found = found.get(name) or {}

@@ -1,8 +1,8 @@
 """One vLLM engine in a process of its own: `python -m justrl_recipe.evaluation.vllm_engine DESCRIPTOR PARENT`.
 
 Over the connection it receives a Workload. It sends a Generated per request, the number of tokens so far (at most
-twice a second) and finally None; or a Refused and None. It is a process of its own so that its memory is free again
-when it is done, and each GPU can have one.
+twice a second) and finally None; or, as text, why the workload is impossible. It is a process of its own so that its
+memory is free again when it is done, and each GPU can have one.
 """
 
 import os
@@ -14,7 +14,7 @@ from typing import Any
 
 from justrl_recipe.data.columns import first_line
 from justrl_recipe.evaluation import untrusted
-from justrl_recipe.evaluation.generation import Generated, Prompt, Refused, Workload
+from justrl_recipe.evaluation.generation import Generated, Workload
 from justrl_recipe.processes import end_with_parent
 
 REPORT_EVERY = 0.5  # seconds
@@ -55,18 +55,11 @@ def prompt_ids(workload: Workload) -> tuple[list[list[int]], int]:
             ids.append(tokenizer.apply_chat_template(template.messages(prompt.text), **options))
         except TemplateError as error:
             raise NotPossible(f"the chat template of {name} fails: {first_line(error)}") from error
-        _require_fits(prompt, len(ids[-1]), new_tokens, f"the context of {name}", context)
+        if len(ids[-1]) + new_tokens > context:
+            wanted = f"{prompt.name}: a prompt of {len(ids[-1]):,} tokens and {new_tokens:,} new ones"
+            fit = max(0, context - len(ids[-1]))
+            raise NotPossible(f"{wanted} exceed the context of {name} ({context:,} tokens): at most {fit:,} fit")
     return ids, max(map(len, ids)) + new_tokens
-
-
-def _require_fits(prompt: Prompt, tokens: int, new_tokens: int, where: str, context: int) -> None:
-    if tokens >= context:
-        raise NotPossible(f"{prompt.name}: a prompt of {tokens:,} tokens exceeds {where} ({context:,} tokens)")
-    if tokens + new_tokens > context:
-        raise NotPossible(
-            f"{prompt.name}: a prompt of {tokens:,} tokens and {new_tokens:,} new ones exceed {where} "
-            f"({context:,} tokens): at most {context - tokens:,} fit"
-        )
 
 
 def start(workload: Workload, context: int) -> Any:
@@ -99,15 +92,15 @@ def generate(workload: Workload, connection: Connection) -> None:
     from vllm import SamplingParams, TokensPrompt
     from vllm.sampling_params import RequestOutputKind
 
-    for index, request in enumerate(workload.requests):
+    for index, (prompt, seed) in enumerate(workload.requests):
         parameters = SamplingParams(
             temperature=workload.sampling.temperature,
             top_p=workload.sampling.top_p,
             max_tokens=workload.sampling.max_tokens,
-            seed=request.seed,  # of its own: a response does not depend on what else is asked for
+            seed=seed,  # of its own: a response does not depend on what else is asked for
             output_kind=RequestOutputKind.DELTA,  # otherwise every step copies all tokens of every response
         )
-        engine.add_request(str(index), TokensPrompt(prompt_token_ids=prompts[request.prompt]), parameters)
+        engine.add_request(str(index), TokensPrompt(prompt_token_ids=prompts[prompt]), parameters)
     texts: dict[str, list[str]] = defaultdict(list)
     tokens: Counter[str] = Counter()
     reported = 0.0
@@ -132,7 +125,7 @@ def main(descriptor: int, parent: int) -> None:
     try:
         generate(workload, connection)
     except NotPossible as refusal:
-        connection.send(Refused(str(refusal)))
+        connection.send(str(refusal))
     connection.send(None)
     connection.close()
     sys.stdout.flush()

@@ -15,7 +15,7 @@ from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import schema
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import checkpoints, evaluation_run, models, training_run, vllm_engine
-from justrl_recipe.evaluation.evaluation_folder import EvaluationFolder
+from justrl_recipe.evaluation.evaluation_folder import ABOUT, RESPONSES, claim
 from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload
 from justrl_recipe.evaluation.models import Model
 from justrl_recipe.evaluation.training_run import Template
@@ -382,15 +382,15 @@ def test_evaluations_with_different_templates_do_not_share_a_folder(tmp_path, to
         found = Model(tokenizer_folder, "m", template, run)
         return evaluation_run.from_model(found, [], Sampling(0.7, 0.9, 8), 0, EngineOptions()).about
 
-    place = EvaluationFolder(tmp_path / "out")
-    with place.claim(about(Template())):
-        place.responses.write_text("{}\n")
-    with place.claim(about(Template(), run={"recipe": "x"})):  # of the same weights more is known
+    place = tmp_path / "out"
+    with claim(place, about(Template())):
+        (place / RESPONSES).write_text("{}\n")
+    with claim(place, about(Template(), run={"recipe": "x"})):  # of the same weights more is known
         pass
     for other in (Template(custom=CHAT), Template(arguments={"enable_thinking": False}), Template(system="s")):
-        with pytest.raises(UserError, match="chat_template null, now"), place.claim(about(other)):
+        with pytest.raises(UserError, match="chat_template null, now"), claim(place, about(other)):
             pytest.fail("the folder was handed over")
-    assert json.loads(place.about.read_text())["run"] == {"recipe": "x"}
+    assert json.loads((place / ABOUT).read_text())["run"] == {"recipe": "x"}
 
 
 # --- with veRL's own merger

@@ -17,7 +17,7 @@ from justrl_recipe.data import benchmarks, schema
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import benchmarks as prepared
 from justrl_recipe.evaluation import comparison, grading, models, responses, results_output, scores
-from justrl_recipe.evaluation.evaluation_folder import EvaluationFolder
+from justrl_recipe.evaluation.evaluation_folder import RESPONSES, claim
 from justrl_recipe.evaluation.grading import Verdict
 from justrl_recipe.evaluation.responses import Response
 
@@ -319,36 +319,36 @@ ABOUT = {"model": "m", "settings": {"seed": 0}, "benchmarks": {"AIME24": "digest
 
 
 def test_a_folder_takes_more_benchmarks_but_no_other_evaluation(tmp_path):
-    place = EvaluationFolder(tmp_path / "out")
-    with place.claim(ABOUT | {"settings": {"seed": 7}}):
+    place = tmp_path / "out"
+    with claim(place, ABOUT | {"settings": {"seed": 7}}):
         pass  # an evaluation that got nowhere holds no claim
-    with place.claim(ABOUT):
-        place.responses.write_text("{}\n")
-    with place.claim(ABOUT | {"benchmarks": {"AMC23": "other"}}):
+    with claim(place, ABOUT):
+        (place / RESPONSES).write_text("{}\n")
+    with claim(place, ABOUT | {"benchmarks": {"AMC23": "other"}}):
         pass
-    assert json.loads(place.about.read_text())["benchmarks"] == {"AIME24": "digest", "AMC23": "other"}
-    before = place.about.read_bytes()
+    assert json.loads((place / "evaluation.json").read_text())["benchmarks"] == {"AIME24": "digest", "AMC23": "other"}
+    before = (place / "evaluation.json").read_bytes()
     for change, says in (
         ({"settings": {"seed": 1}}, r'settings \{"seed": 0\}, now \{"seed": 1\}'),
         ({"model": "n"}, "model"),
         ({"benchmarks": {"AIME24": "changed"}}, "other problems of AIME24"),
     ):
-        with pytest.raises(UserError, match=says), place.claim(ABOUT | change):
+        with pytest.raises(UserError, match=says), claim(place, ABOUT | change):
             pytest.fail("the folder was handed over")
-    assert place.about.read_bytes() == before
+    assert (place / "evaluation.json").read_bytes() == before
 
 
 def test_a_folder_serves_one_evaluation_at_a_time(tmp_path):
-    place, refused = EvaluationFolder(tmp_path), []
+    place, refused = tmp_path, []
 
     def other() -> None:
         try:
-            with place.claim(ABOUT):
+            with claim(place, ABOUT):
                 pass
         except UserError as error:
             refused.append(str(error))
 
-    with place.claim(ABOUT):
+    with claim(place, ABOUT):
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()

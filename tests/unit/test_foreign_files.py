@@ -25,8 +25,7 @@ from justrl_recipe.checks import code
 from justrl_recipe.cli import app
 from justrl_recipe.data import columns, schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import checkpoints, grading, models, training_run
-from justrl_recipe.evaluation.evaluation_folder import EvaluationFolder
+from justrl_recipe.evaluation import checkpoints, evaluation_folder, grading, models, training_run
 from justrl_recipe.planning import shape
 
 SECONDS, MEGABYTES = 10, 500
@@ -129,9 +128,8 @@ def against(file: Path) -> int:
 
 
 def claim(file: Path) -> None:
-    folder = EvaluationFolder(file.parent)
-    folder.responses.write_text("{}\n")
-    with folder.claim({"model": "m", "benchmarks": {}}):
+    (file.parent / evaluation_folder.RESPONSES).write_text("{}\n")
+    with evaluation_folder.claim(file.parent, {"model": "m", "benchmarks": {}}):
         pass
 
 
