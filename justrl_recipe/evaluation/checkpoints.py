@@ -8,17 +8,14 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from justrl_recipe import files
+from justrl_recipe import files, processes
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import untrusted
-from justrl_recipe.run.log import errors
 from justrl_recipe.terminal import warn
 
 if TYPE_CHECKING:
@@ -133,18 +130,14 @@ def _require_shards(checkpoint: Path, shards: Sequence[Path]) -> None:
 def _merge(checkpoint: Path, target: Path, log: Path, trust: bool) -> None:
     """Run veRL's merger in a process of its own; raises `UserError` with its error, or with what needs trust."""
     folders = ["--local_dir", str(checkpoint / "actor"), "--target_dir", str(target)]
-    command = [sys.executable, "-m", "verl.model_merger", "merge", "--backend", "fsdp", *folders]
-    command += ["--trust-remote-code"] * trust
+    arguments = ["merge", "--backend", "fsdp", *folders, *["--trust-remote-code"] * trust]
     env = None if trust else untrusted.environment()
-    with log.open("wb") as output:
-        done = subprocess.run(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
-        )
-    if done.returncode != 0:
+    with processes.child("verl.model_merger", *arguments, log=log, env=env) as merger:
+        merger.wait()
+    if merger.returncode != 0:
         if not trust and (code := untrusted.refused(log)):
             raise UserError(f"{checkpoint} brings {code}: {untrusted.FIX}")
-        found = errors(log) or [f"exit code {done.returncode}"]
-        raise UserError(f"cannot merge {checkpoint}: {found[-1]}")
+        raise UserError(f"cannot merge {checkpoint}: {processes.failure(log, merger.returncode)}")
 
 
 # --- LoRA

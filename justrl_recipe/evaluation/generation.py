@@ -2,10 +2,7 @@
 
 import math
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Generator
 from contextlib import ExitStack, suppress
@@ -15,12 +12,13 @@ from pathlib import Path
 
 from rich import progress
 
-from justrl_recipe import files
+from justrl_recipe import files, processes
 from justrl_recipe.config import SYSTEMS
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation.models import Model
-from justrl_recipe.run.log import errors
 from justrl_recipe.terminal import Console
+
+ENGINE = "justrl_recipe.evaluation.vllm_engine"
 
 
 @dataclass(frozen=True)
@@ -134,41 +132,26 @@ def cpu_environment() -> dict[str, str]:
     return {name: value for name, value in variables.items() if name != "OMP_NUM_THREADS"}
 
 
-def _start(workload: Workload, gpus: list[str], stack: ExitStack, log_file: Path) -> Connection:
+def _start(workload: Workload, gpus: list[str], stack: ExitStack, log: Path) -> Connection:
     """Start an engine that ends with `stack`, and send it its workload."""
     ours, theirs = socket.socketpair()
     connection = stack.enter_context(Connection(ours.detach()))
     env = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else cpu_environment() | os.environ
-    command = [sys.executable, "-m", "justrl_recipe.evaluation.vllm_engine", str(theirs.fileno()), str(os.getpid())]
-    with theirs, log_file.open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**env, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"},  # deterministic scheduling
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C reaches this process alone, which ends its engines
-        )
-    stack.callback(_kill, process)
+    env = {**env, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}  # deterministic scheduling
+    with theirs:
+        arguments = str(theirs.fileno()), str(os.getpid())
+        engine = processes.child(ENGINE, *arguments, log=log, env=env, pass_fds=[theirs.fileno()])
+        stack.enter_context(engine)
     with suppress(BrokenPipeError):  # an engine that has ended already is noticed when it does not answer
         connection.send(workload)
     return connection
-
-
-def _kill(process: subprocess.Popen) -> None:
-    """End an engine with its own workers; there is nothing in it to lose."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _receive(connection: Connection, log: Path) -> Generated | str | int | None:
     try:
         return connection.recv()
     except (EOFError, OSError) as error:
-        found = errors(log)
-        raise EngineFailed(f"{found[-1] if found else 'vLLM ended'} (whole log: {log})") from error
+        raise EngineFailed(f"{processes.failure(log)} (whole log: {log})") from error
 
 
 class ProgressReport:

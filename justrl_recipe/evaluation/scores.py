@@ -18,7 +18,6 @@ CONFIDENCE = 0.95
 RESAMPLES = 9_999
 PERCENTILES = (5, 50, 95)  # of lengths
 MIX = numpy.uint64(0x9E3779B97F4A7C15)  # odd, so that no digit of a hash is lost
-Interval = tuple[float, float]
 Graded = list[tuple[Response, Grade]]
 
 
@@ -110,7 +109,7 @@ def _lengths(lengths: Sequence[int]) -> dict[str, float]:
 # --- the estimators
 
 
-def interval(*means: Sequence[float]) -> Interval:
+def interval(*means: Sequence[float]) -> tuple[float, float]:
     """The 95% interval of a benchmark's avg@N, or of the unweighted average over several benchmarks.
 
     A bias-corrected bootstrap over problems: a problem goes with all its samples, since these are not independent
