@@ -9,9 +9,9 @@ from typing import Any
 from justrl_recipe import files, masking
 from justrl_recipe.data import columns
 from justrl_recipe.errors import UserError
+from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.terminal import warn
 
-CONFIG, MANIFEST = "config.yaml", "manifest.json"
 ROWS = 1_000  # of the training data that are searched for system messages
 # Given by veRL itself (verl/utils/dataset/rl_dataset.py).
 OWN_ARGUMENTS = ("tokenize", "return_dict", "return_tensors", "add_generation_prompt")
@@ -40,13 +40,14 @@ class Template:
 
     def as_dict(self) -> dict[str, Any] | None:
         """For the results; None where the tokenizer's own template is used unchanged."""
-        return asdict(self) if self != Template() else None
+        given = asdict(self)
+        return given if any(given.values()) else None
 
 
 def template(run: Path) -> Template:
     """The template that a run trained with, by its config.yaml; the tokenizer's where there is none."""
     if not _config(run):
-        warn(f"{run} has no {CONFIG}: prompts are made with the tokenizer's own chat template")
+        warn(f"{run} has no config.yaml: prompts are made with the tokenizer's own chat template")
     arguments = _section(run, "data", "apply_chat_template_kwargs")
     given = {name: value for name, value in arguments.items() if name not in OWN_ARGUMENTS}
     custom = _section(run, "actor_rollout_ref", "model").get("custom_chat_template")
@@ -55,8 +56,8 @@ def template(run: Path) -> Template:
 
 def checkpoints(run: Path) -> Path | None:
     """Where a run saved its checkpoints: in its folder, or where its config.yaml says; None if `run` is not a run."""
-    if (run / "checkpoints").is_dir():
-        return run / "checkpoints"
+    if RunFolder(run).checkpoints.is_dir():
+        return RunFolder(run).checkpoints
     local = _section(run, "trainer").get("default_local_dir")
     return Path(local) if isinstance(local, str) and os.path.isdir(local) else None
 
@@ -92,7 +93,7 @@ def require_plain_lora(run: Path) -> bool:
 
 def about(run: Path, step: int) -> dict[str, Any] | None:
     """What a run's manifest says of it, for the results; None without one, `UserError` where it is broken."""
-    file = run / MANIFEST
+    file = RunFolder(run).manifest
     if not os.path.lexists(file):
         return None
     try:
@@ -140,12 +141,13 @@ def _section(run: Path, *names: str) -> dict[str, Any]:
     for name in names:
         found = found.get(name) or {}
         if not isinstance(found, dict):
-            raise UserError(f"{run / CONFIG} is not a resolved config ({name} is not a section): restore it")
+            file = RunFolder(run).config
+            raise UserError(f"{file} is not a resolved config ({name} is not a section): restore it")
     return found
 
 
 def _config(run: Path) -> dict[str, Any]:
-    file = run / CONFIG
+    file = RunFolder(run).config
     if not os.path.lexists(file):
         return {}
     found = files.read_yaml(file)
