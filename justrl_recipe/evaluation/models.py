@@ -108,16 +108,15 @@ def _complete(model: Model) -> Model:
         raise UserError(f"{folder} holds a LoRA adapter that is not merged: give the run that trained it")
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise UserError(f"{folder}: no weights (*.safetensors)")
-    if missing := _missing_weights(folder):
-        raise UserError(f"{folder}: {missing} is missing, which its index names: copy the folder again")
+    _require_indexed_weights(folder)
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(f"{folder}: no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
     untrusted.require_tensors(folder)
     return model
 
 
-def _missing_weights(folder: Path) -> str | None:
-    """The first weight file that the folder's index names and the folder lacks."""
+def _require_indexed_weights(folder: Path) -> None:
+    """Check that the folder has every file that its index names."""
     for index in sorted(folder.glob("*.index.json")):
         try:
             named = set(files.read_json_object(index)["weight_map"].values())
@@ -125,5 +124,4 @@ def _missing_weights(folder: Path) -> str | None:
         except (files.Unreadable, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{index} is broken ({error}): copy the folder again") from error
         if missing:
-            return missing[0]
-    return None
+            raise UserError(f"{folder}: {missing[0]} is missing, which its index names: copy the folder again")
