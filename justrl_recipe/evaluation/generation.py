@@ -174,7 +174,8 @@ class ProgressReport:
             disable=not self.console.is_terminal,
             speed_estimate_period=math.inf,  # seconds; a response may take many minutes
         )
-        self.task = self.bar.tasks[self.bar.add_task(title, total=responses, rate="starting vLLM")]
+        self.bar.add_task(title, total=responses, rate="starting vLLM")
+        self.task = self.bar.tasks[0]
 
     def generated(self, engine: int, tokens: int) -> None:
         """An engine has generated so many tokens in all."""
