@@ -111,7 +111,7 @@ def generate(workload: Workload, title: str, log_folder: Path) -> Generator[Gene
                 elif isinstance(message, str):
                     raise UserError(message)
                 elif isinstance(message, Generated):
-                    report.finished()
+                    report.finished(message.tokens)
                     yield replace(message, index=message.index * engines + rank)
                 else:
                     report.generated(rank, message)
@@ -159,7 +159,8 @@ class ProgressReport:
 
     def __init__(self, title: str, responses: int):
         self.title = title
-        self.tokens: dict[int, int] = {}  # by engine
+        self.finished_tokens = 0
+        self.tokens: dict[int, int] = {}  # by engine, as of its last report
         self.started: float | None = None  # with the first token: loading a model is not generation
         self.console = Console(stderr=True, soft_wrap=True)
         self.time_left = progress.TimeRemainingColumn()
@@ -183,8 +184,9 @@ class ProgressReport:
         self.tokens[engine] = tokens
         self.bar.update(self.task.id, rate=self.rate())
 
-    def finished(self) -> None:
+    def finished(self, tokens: int) -> None:
         """One more response is finished."""
+        self.finished_tokens += tokens
         self.bar.update(self.task.id, advance=1, rate=self.rate())
         done, total = int(self.task.completed), int(self.task.total or 0)
         if not self.console.is_terminal and (done % max(1, total // 20) == 0 or done == total):
@@ -193,4 +195,5 @@ class ProgressReport:
     def rate(self) -> str:
         """Tokens per second so far."""
         seconds = time.monotonic() - self.started if self.started else 0
-        return f"{sum(self.tokens.values()) / seconds:,.0f} tokens/s" if seconds else "starting"
+        tokens = max(self.finished_tokens, sum(self.tokens.values()))
+        return f"{tokens / seconds:,.0f} tokens/s" if seconds else "starting"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from justrl_recipe.data import benchmarks, schema
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import benchmarks as prepared
-from justrl_recipe.evaluation import comparison, grading, models, responses, results_output, scores
+from justrl_recipe.evaluation import comparison, generation, grading, models, responses, results_output, scores
 from justrl_recipe.evaluation.evaluation_folder import RESPONSES, claim
 from justrl_recipe.evaluation.grading import Verdict
 from justrl_recipe.evaluation.responses import Response
@@ -368,6 +368,58 @@ def test_a_cut_file_keeps_its_whole_lines(tmp_path_factory, texts, cut):
     with responses.appending(file) as append:
         append({"text": "new"})
     assert [json.loads(line)["text"] for line in file.read_text().split("\n")[:-1]][-1] == "new"
+
+
+# --- the engines
+
+STUB = """
+import sys
+from multiprocessing.connection import Connection
+from justrl_recipe.evaluation.generation import Generated
+connection = Connection(int(sys.argv[1]))
+workload = connection.recv()
+ending = workload.prompts[0].text
+if ending == "refuse":
+    connection.send("this model cannot")
+for index, (prompt, seed) in enumerate(workload.requests if ending == "answer" else []):
+    connection.send(index + 1)
+    connection.send(Generated(index, f"{workload.prompts[prompt].name} {seed}", 1, "stop"))
+if ending == "fail":
+    raise RuntimeError("out of memory")
+connection.send(None)
+"""
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    """An engine without vLLM, on a machine with two GPUs."""
+    (tmp_path / "stub_engine.py").write_text(STUB)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    monkeypatch.setattr(generation, "ENGINE", "stub_engine")
+    monkeypatch.setattr(generation, "visible_gpus", lambda: ["0", "1"])
+
+    def generate(ending: str, requests: int) -> dict[int, str]:
+        model = models.Model(tmp_path, "m")
+        prompts = [generation.Prompt(str(number), ending) for number in range(3)]
+        wanted = [(number % 3, 10 * number) for number in range(requests)]
+        workload = generation.Workload(model, prompts, wanted, generation.Sampling(1.0, 1.0, 8))
+        return {found.index: found.text for found in generation.generate(workload, "generating", tmp_path)}
+
+    return generate
+
+
+@pytest.mark.parametrize("requests", [0, 1, 2, 5])
+def test_every_request_is_answered_once_whatever_engine_has_it(stub, requests, capsys):
+    assert stub("answer", requests) == {number: f"{number % 3} {10 * number}" for number in range(requests)}
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == requests and all(f"/{requests}  " in line for line in lines)
+
+
+def test_an_engine_that_refuses_or_fails_ends_the_evaluation_with_its_reason(stub):
+    with pytest.raises(UserError, match="this model cannot"):
+        stub("refuse", 5)
+    with pytest.raises(generation.EngineFailed, match=r"RuntimeError: out of memory \(whole log: .*\.log\)"):
+        stub("fail", 5)
 
 
 # --- the command
