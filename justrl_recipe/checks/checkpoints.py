@@ -1,104 +1,24 @@
-"""What veRL's trainer would trip over, ignore, or not be able to resume from."""
+"""Checkpoints: whether a run can resume from the one that it names, and whether its own are kept and have space."""
 
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from justrl_recipe import files
 from justrl_recipe.checks.problem import Problem
-from justrl_recipe.checks.rewards import OUR_SAMPLER
 from justrl_recipe.config import Config, nearest
+from justrl_recipe.planning import disk
+from justrl_recipe.planning.shape import Shape
 
-# verl/utils/tracking.py (veRL 0.9.1), with the package that each tracker imports.
-TRACKERS = {
-    "console": None,
-    "file": None,
-    "wandb": "wandb",
-    "tracking": "wandb",
-    "mlflow": "mlflow",
-    "swanlab": "swanlab",
-    "vemlp_wandb": "volcengine_ml_platform",
-    "tensorboard": "tensorboard",
-    "clearml": "clearml",
-    "trackio": "trackio",
-    "rl_insight": "rl_insight",
-}
-LOG_PATH, CACHE = "VERL_FILE_LOGGER_PATH", "VLLM_CPU_KVCACHE_SPACE"
 RESUME_MODES = ("disable", "auto", "resume_path")
 NEEDED_TO_RESUME = ("model", "optimizer", "extra")
 
 
 def problems(config: Config, base: Config) -> Iterator[Problem]:
-    yield from another_trainer(config)
-    yield from critic_warmup(config)
-    yield from launcher(config)
-    yield from trackers(config)
     yield from resume(config, base)
-    yield from checkpoints(config)
-
-
-def another_trainer(config: Config) -> Iterator[Problem]:
-    """The trainers that `verl run` does not start, or that the recipe's sampler does not go with."""
-    trainer = config.values["trainer"]
-    if trainer["use_v1"] is not True:
-        why = "`verl run` starts veRL's v1 trainer alone"
-        yield Problem("trainer", "trainer.use_v1", why, "set trainer.use_v1=true")
-    if trainer["v1"]["trainer_mode"] != "sync" and trainer["v1"]["sampler"]["custom_sampler"]["path"] == OUR_SAMPLER:
-        why = f"{trainer['v1']['trainer_mode']} needs veRL's own sampler, the recipe's is synchronous"
-        fix = "set trainer.v1.trainer_mode=sync, or trainer.v1.sampler.custom_sampler.path=null"
-        yield Problem("trainer", "trainer.v1.trainer_mode", why, fix)
-
-
-def critic_warmup(config: Config) -> Iterator[Problem]:
-    """veRL 0.9.1 holds the actor back for `critic_warmup` steps, also where there is no critic."""
-    steps = config.values["trainer"]["critic_warmup"]
-    if steps:
-        why = f"{steps} delays the actor by as many steps, and GRPO has no critic"
-        yield Problem("critic-warmup", "trainer.critic_warmup", why, "set trainer.critic_warmup=0", "warning")
-
-
-def launcher(config: Config) -> Iterator[Problem]:
-    """Settings of Ray that starting the run would replace (verl_hooks/train.py, run/start.py) or that Ray refuses."""
-    ray_init, on_cpu = config.values["ray_kwargs"]["ray_init"], config.values["trainer"]["device"] == "cpu"
-    runtime_env = ray_init["runtime_env"]
-    key = "ray_kwargs.ray_init.runtime_env"
-    env_vars = runtime_env.get("env_vars") or {}
-    if not isinstance(env_vars, Mapping):
-        why = f"{env_vars!r} holds no variables"
-        yield Problem("launcher", f"{key}.env_vars", why, "set single variables in it")
-        return
-    for name, value in env_vars.items():
-        if name == LOG_PATH:
-            why = "the run's metrics are written to metrics.jsonl in its run folder"
-            yield Problem("launcher", f"{key}.env_vars.{name}", why, "remove it, and choose the folder by --out")
-        elif not isinstance(value, str):
-            why = f"{json.dumps(value, default=str)} is no text, and Ray takes no other variables"
-            yield Problem("launcher", f"{key}.env_vars.{name}", why, f"quote it: {key}.env_vars.{name}='\"{value}\"'")
-        elif name == CACHE and on_cpu and not value.isdecimal():
-            why = f"{value!r} is no whole number of GiB"
-            yield Problem("launcher", f"{key}.env_vars.{name}", why, "give it as text, such as '\"1\"'")
-    if on_cpu and runtime_env.get("py_executable"):
-        why = "on a CPU every process is a fork of one that this package starts"
-        yield Problem("launcher", f"{key}.py_executable", why, "remove it")
-    if on_cpu and (address := os.environ.get("RAY_ADDRESS")):
-        why = f"{address} is not used: on a CPU the run starts a Ray of its own"
-        yield Problem("launcher", "RAY_ADDRESS", why, "unset it", "warning")
-
-
-def trackers(config: Config) -> Iterator[Problem]:
-    """Loggers that veRL does not know, and those whose package is not installed."""
-    given = config.values["trainer"]["logger"]
-    for name in [given] if isinstance(given, str) else given or []:
-        if not isinstance(name, str) or name not in TRACKERS:
-            yield Problem(
-                "logger", "trainer.logger", f"veRL has no tracker {name!r}", nearest(str(name), list(TRACKERS))
-            )
-        elif (package := TRACKERS[name]) and find_spec(package) is None:
-            why = f"{name} needs the package {package}, which is not installed"
-            yield Problem("logger", "trainer.logger", why, f"install it, or remove {name}")
+    yield from can_be_lost(config)
 
 
 def resume(config: Config, base: Config) -> Iterator[Problem]:
@@ -189,7 +109,7 @@ def _ranks(key: str, path: str, files: Sequence[str], nodes: int, of_node: int) 
             yield Problem("resume", key, why, "give a checkpoint that is whole")
 
 
-def checkpoints(config: Config) -> Iterator[Problem]:
+def can_be_lost(config: Config) -> Iterator[Problem]:
     """Ways of saving in which a checkpoint can be lost, or found no more."""
     trainer, saving = config.values["trainer"], config.values["actor_rollout_ref"]["actor"]["checkpoint"]
     if saving["async_save"]:
@@ -200,3 +120,20 @@ def checkpoints(config: Config) -> Iterator[Problem]:
         why = "veRL 0.9.1 deletes the only checkpoint before the next is whole: a crash in between loses both"
         fix = "set trainer.max_actor_ckpt_to_keep=2 or more"
         yield Problem("checkpoint", "trainer.max_actor_ckpt_to_keep", why, fix, "warning")
+
+
+def full_disk(config: Config, base: Config, found: Shape, folder: Path) -> Iterator[Problem]:
+    """Checkpoints that take more than the disk has."""
+    local = config.values["trainer"]["default_local_dir"]
+    if local != base.values["trainer"]["default_local_dir"]:
+        folder = Path(str(local))
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+    need, free = disk.of_run(config.values, found), shutil.disk_usage(there).free
+    if need > free:
+        saves, each = disk.kept(config.values), disk.of_checkpoint(config.values, found)
+        why = (
+            f"{saves} checkpoints of {each / 1e9:.0f} GB take {need / 1e9:,.0f} GB, and {free / 1e9:,.0f} GB are free"
+        )
+        most = int(free // each)
+        fix = f"keep fewer (trainer.max_actor_ckpt_to_keep={most})" if most else "set trainer.save_freq=-1"
+        yield Problem("disk", "trainer.save_freq", why, f"{fix}, or give a larger disk (--out)", "warning")

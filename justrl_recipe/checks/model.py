@@ -1,4 +1,4 @@
-"""Models that the recipe's path does not run, by their config.json. Runs no code of theirs."""
+"""The model: whether it is there, is one that the recipe's path runs, and fits the config. Runs no code of it."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files
+from justrl_recipe.checks import batches_and_budgets, checkpoints
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
+from justrl_recipe.errors import UserError
+from justrl_recipe.planning import shape
 
 MODEL = "actor_rollout_ref.model.path"
 TRUST = "actor_rollout_ref.model.trust_remote_code"
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
-
-
 FUSED = "actor_rollout_ref.model.use_fused_kernels"
 # What vLLM 0.24.0 has on a CPU (vllm/v1/attention/backends/cpu_attn.py).
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -23,7 +24,31 @@ CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 AFTER_THE_LOGITS = {"final_logit_softcapping": None, "logits_scaling": 1, "logit_scale": 1, "lm_head_multiplier": 1}
 
 
-def problems(config: Config, model: str) -> Iterator[Problem]:
+def problems(config: Config, base: Config, folder: Path) -> Iterator[Problem]:
+    """What is wrong with the model, and what could not be looked at.
+
+    Args:
+        folder: where the run will write its checkpoints; it need not be there yet.
+    """
+    name = config.values["actor_rollout_ref"]["model"]["path"]
+    if name is None:
+        return
+    try:
+        found = shape.find(str(name))
+    except UserError as error:
+        fix = "give a model's folder; the recipe's head says where its own comes from (verl cat)"
+        yield Problem("model", MODEL, str(error), fix)
+        return
+    yield from architecture(config, str(name))
+    if found is None:
+        why = f"{name} is not here, so its context and the disk for its checkpoints were not checked"
+        yield Problem("model", MODEL, why, f"download it first (hf download {name}), or give a folder", "unchecked")
+        return
+    yield from batches_and_budgets.of_model(config, found)
+    yield from checkpoints.full_disk(config, base, found, folder)
+
+
+def architecture(config: Config, model: str) -> Iterator[Problem]:
     """What of a model would stop a run, or be left out of it without a word."""
     yield from _code_of_the_tokenizer(config, model)
     found = read(model)
@@ -112,17 +137,23 @@ def _beyond_packed(found: Mapping[str, Any]) -> str | None:
 
 
 def read(model: str, name: str = "config.json") -> dict[str, Any] | None:
-    """A JSON file of a folder, or of a model that the hub's cache holds; None where there is none to read."""
-    file: Any = Path(model) / name
-    if not os.path.isdir(model):
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
-
-        try:
-            file = try_to_load_from_cache(model, name)
-        except HFValidationError:
-            return None
+    """A JSON file of a model; None where there is none to read."""
+    file = local_file(model, name)
     try:
-        return files.read_json_object(Path(file)) if isinstance(file, str | Path) else None
+        return files.read_json_object(file) if file is not None else None
     except files.Unreadable:
         return None
+
+
+def local_file(model: str, name: str) -> Path | None:
+    """A file of a model's folder, or of a model that the hub's cache holds."""
+    if os.path.isdir(model):
+        return Path(model, name)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(model, name)
+    except HFValidationError:
+        return None
+    return Path(cached) if isinstance(cached, str) else None

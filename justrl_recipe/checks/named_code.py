@@ -1,11 +1,14 @@
-"""Modules, classes and files of code that a config names: looked up by their files, nothing is imported."""
+"""Code that a config names - modules, classes, files, pickles: whether it is there, and what of it a run executes.
+
+It is looked up by its files; nothing is imported.
+"""
 
 import ast
-import hashlib
 import importlib.util
 import os
+import symtable
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 
 AGENT, MULTI_TURN = (f"actor_rollout_ref.rollout.{name}" for name in ("agent", "multi_turn"))
+MANAGER = "reward.reward_manager"
+MODEL = "actor_rollout_ref.model"
 # Keys of a module (`pkg://module`) or a Python file, and the key of the name that is looked for in it.
 MODULES_OR_FILES = {
     "reward.custom_reward_function.path": "reward.custom_reward_function.name",
@@ -23,50 +28,33 @@ MODULES_OR_FILES = {
     "trainer.v1.sampler.custom_sampler.path": "trainer.v1.sampler.custom_sampler.name",
     f"{AGENT}.custom_async_server.path": f"{AGENT}.custom_async_server.name",
 }
-MANAGER = "reward.reward_manager"
-MODEL = "actor_rollout_ref.model"
-PICKLES = "veRL loads these files as pickles, which run whatever code they hold"
 # Keys of one module or several, by dotted names.
-MODULES = (
-    "actor_rollout_ref.model.external_lib",
-    "actor_rollout_ref.rollout.checkpoint_engine.custom_backend_module",
-)
-# Keys of a class, by `module.Class`.
+MODULES = (f"{MODEL}.external_lib", "actor_rollout_ref.rollout.checkpoint_engine.custom_backend_module")
+# Keys of a class, by `module.Class`; those of `_target_` are classes, too.
 CLASSES = (
     "trainer.checkpoint_callback_class",
     f"{AGENT}.agent_loop_manager_class",
     "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls",
 )
-INSTALLED = ("justrl_recipe", "verl", "vllm", "torch", "transformers", "ray")  # what every run executes
 FILES = (f"{AGENT}.agent_loop_config_path", f"{MULTI_TURN}.tool_config_path", f"{MULTI_TURN}.function_tool_path")
+INSTALLED = ("justrl_recipe", "verl", "vllm", "torch", "transformers", "ray")  # what every run executes
+PICKLES = "veRL loads these files as pickles, which run whatever code they hold"
+
+Why = tuple[str, str]  # why it cannot be loaded, and what to do
 
 
 def problems(config: Config, base: Config) -> Iterator[Problem]:
     """Code that is not there, or lacks the name that is looked for in it."""
-    values = config.flat
-    for key, name_key in _modules_or_files(values).items():
-        if why := _missing(values.get(key), values.get(name_key)):
-            yield _problem(key, *why)
-    for key, module in _modules(values):
-        if why := missing_module(module):
-            yield _problem(key, *why)
-    for key in _classes(values, base):
-        if values.get(key) and (why := missing_class(str(values[key]))):
-            yield _problem(key, *why)
-    for key in FILES:
-        if isinstance(values.get(key), str) and values[key] and not os.path.isfile(values[key]):
-            yield _problem(key, f"no file {values[key]}", "give a file, or remove the override")
+    for key, _, why in _named(config, base):
+        if why:
+            yield Problem("import-path", key, *why)
 
 
 def executed(config: Config, base: Config) -> Iterator[str]:
     """What a run executes beyond the installed stack: files and modules that the config names, with their hash, a
     model's Python files, and pickles."""
     values = config.flat
-    named = [(key, str(values[key])) for key in _modules_or_files(values) if values.get(key)]
-    named += _modules(values)
-    named += [(key, str(values[key])) for key in _classes(values, base) if values.get(key)]
-    named += [(key, str(values[key])) for key in FILES if values.get(key)]
-    for key, value in named:
+    for key, value, _ in _named(config, base):
         if value.removeprefix("pkg://").replace("/", ".").split(".")[0] not in INSTALLED:
             yield f"{key}={value}{_with_hash(value)}"
     if values.get(f"{MODEL}.trust_remote_code"):
@@ -81,34 +69,38 @@ def executed(config: Config, base: Config) -> Iterator[str]:
             yield f"skip.{name}.dump_dir={values.get(f'skip.{name}.dump_dir')}: {PICKLES}"
 
 
-def _modules_or_files(values: Mapping[str, Any]) -> dict[str, str]:
+def _named(config: Config, base: Config) -> Iterator[tuple[str, str, Why | None]]:
+    """Each key that names code, what it names, and why that cannot be loaded."""
+    values = config.flat
+    modules_or_files = dict(MODULES_OR_FILES)
     if values.get(f"{MANAGER}.source") == "importlib":
-        return {**MODULES_OR_FILES, f"{MANAGER}.module.path": f"{MANAGER}.name"}
-    return MODULES_OR_FILES
-
-
-def _modules(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    given = ((key, values.get(key)) for key in MODULES)
-    lists = ((key, value if isinstance(value, list) else [value]) for key, value in given)
-    return [(key, str(module)) for key, modules in lists for module in modules if module]
-
-
-def _classes(values: Mapping[str, Any], base: Config) -> list[str]:
-    return [*CLASSES, *(key for key in values if key.endswith("._target_") and values[key] != base.flat.get(key))]
+        modules_or_files[f"{MANAGER}.module.path"] = f"{MANAGER}.name"
+    for key, name_key in modules_or_files.items():
+        if path := values.get(key):
+            yield key, str(path), _missing(path, values.get(name_key))
+    for key in MODULES:
+        given = values.get(key)
+        for module in given if isinstance(given, list) else [given]:
+            if module:
+                yield key, str(module), missing_module(str(module))
+    targets = (key for key in values if key.endswith("._target_") and values[key] != base.flat.get(key))
+    for key in (*CLASSES, *targets):
+        if values.get(key):
+            yield key, str(values[key]), missing_class(str(values[key]))
+    for key in FILES:
+        if file := values.get(key):
+            is_missing = isinstance(file, str) and not os.path.isfile(file)
+            yield key, str(file), (f"no file {file}", "give a file, or remove the override") if is_missing else None
 
 
 def _with_hash(value: str) -> str:
     """` (SHA-256 ...)` of the Python file that a path or a dotted name leads to."""
     path = Path(value.removeprefix("file://"))
-    file = path if path.is_file() else find(value.removeprefix("pkg://").replace("/", "."))[0]
-    return f" (SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()})" if file else ""
+    file = path if os.path.isfile(path) else find(value.removeprefix("pkg://").replace("/", "."))[0]
+    return f" (SHA-256 {files.sha256(file)})" if file else ""
 
 
-def _problem(key: str, why: str, fix: str) -> Problem:
-    return Problem("import-path", key, why, fix)
-
-
-def _missing(path: Any, name: Any) -> tuple[str, str] | None:
+def _missing(path: Any, name: Any) -> Why | None:
     """Why a name cannot be loaded from `pkg://module`, `file://...` or a plain file, and what to do."""
     if not isinstance(path, str) or not path:
         return None
@@ -124,7 +116,7 @@ def _missing(path: Any, name: Any) -> tuple[str, str] | None:
     return None
 
 
-def missing_module(dotted: str) -> tuple[str, str] | None:
+def missing_module(dotted: str) -> Why | None:
     """Why a module is not there, and what to do; None where it is."""
     _, rest, why = find(dotted)
     if why or not rest:
@@ -132,7 +124,7 @@ def missing_module(dotted: str) -> tuple[str, str] | None:
     return f"{dotted.removesuffix('.' + '.'.join(rest))!r} has no module {rest[0]!r}", "check the name"
 
 
-def missing_class(dotted: str) -> tuple[str, str] | None:
+def missing_class(dotted: str) -> Why | None:
     """Why `module.Name` is not there, and what to do; None where it is."""
     file, rest, why = find(dotted)
     if why:
@@ -145,7 +137,7 @@ def missing_class(dotted: str) -> tuple[str, str] | None:
     return None
 
 
-def find(dotted: str) -> tuple[Path | None, list[str], tuple[str, str] | None]:
+def find(dotted: str) -> tuple[Path | None, list[str], Why | None]:
     """Where a dotted name leads: the last module's Python file (None for compiled ones), what of the name is left
     beyond it, and why not even the first part is there."""
     first, *rest = dotted.split(".")
@@ -154,17 +146,13 @@ def find(dotted: str) -> tuple[Path | None, list[str], tuple[str, str] | None]:
     spec = _spec(first)
     if spec is None:
         return None, [], (f"no module {first!r} is installed", "install it, or name another")
-    file, places = _python(spec.origin), [Path(place) for place in spec.submodule_search_locations or ()]
-    while rest:
-        name = rest[0]
-        packages = [place / name for place in places if (place / name).is_dir()]
-        modules = [found for place in places for found in place.glob(f"{name}.*") if found.suffix in (".py", ".so")]
-        if not packages and not modules:
+    while rest and spec.submodule_search_locations is not None:
+        inner = PathFinder.find_spec(rest[0], list(spec.submodule_search_locations))
+        if inner is None:
             break
-        whole = [package / "__init__.py" for package in packages if (package / "__init__.py").is_file()]
-        file, places = _python((whole + modules or [None])[0]), packages  # type: ignore[list-item]
-        rest = rest[1:]
-    return file, rest, None
+        spec, rest = inner, rest[1:]
+    file = Path(spec.origin) if spec.origin else None
+    return file if file is not None and file.suffix == ".py" else None, rest, None
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -177,10 +165,6 @@ def _spec(name: str) -> ModuleSpec | None:
         return None
 
 
-def _python(origin: str | Path | None) -> Path | None:
-    return Path(origin) if origin is not None and Path(origin).suffix == ".py" else None
-
-
 def defines(file: Path, name: str, seen: frozenset[Path] = frozenset()) -> bool:
     """Whether a Python file gives a name a meaning at its top level, as far as can be told without running it.
 
@@ -188,31 +172,15 @@ def defines(file: Path, name: str, seen: frozenset[Path] = frozenset()) -> bool:
         seen: files that have been looked at, which may import each other.
     """
     try:
-        body = ast.parse(files.read_bytes(file)).body
+        source = files.read_bytes(file)
+        nodes = list(ast.walk(ast.parse(source)))
+        symbols = symtable.symtable(source, str(file), "exec").get_symbols()  # type: ignore[arg-type]
     except (SyntaxError, ValueError, RecursionError, MemoryError, files.Unreadable):
         return False
-    names = set(_names(body))
-    stars = [file.parent / f"{module[1:]}.py" for module in names if module.startswith(".")]
-    return bool(names & {name, "*", "__getattr__"}) or any(
-        defines(star, name, seen | {file}) for star in stars if star not in seen | {file}
-    )
-
-
-def _names(body: list[ast.stmt]) -> Iterator[str]:
-    """The names; for `from .module import *` that is `.module`, for any other star `*`."""
-    for node in body:
-        match node:
-            case ast.ImportFrom(level=1, module=str(module), names=[ast.alias(name="*")]) if "." not in module:
-                yield f".{module}"
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield node.name
-            case ast.Import() | ast.ImportFrom():
-                yield from (alias.asname or alias.name for alias in node.names)
-            case ast.Assign() | ast.AnnAssign():
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                yield from (leaf.id for target in targets for leaf in ast.walk(target) if isinstance(leaf, ast.Name))
-            case ast.If() | ast.For() | ast.While() | ast.With() | ast.Try():
-                for part in ("body", "orelse", "finalbody"):
-                    yield from _names(getattr(node, part, []))
-                for handler in getattr(node, "handlers", []):
-                    yield from _names(handler.body)
+    names = {symbol.get_name() for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
+    stars = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
+    beside = [f"{star.module}.py" for star in stars if star.level == 1 and star.module and "." not in star.module]
+    if names & {name, "__getattr__"} or len(beside) < len(stars):
+        return True
+    seen = seen | {file}
+    return any(defines(file.parent / star, name, seen) for star in beside if file.parent / star not in seen)
