@@ -19,11 +19,14 @@ SHORTEST = 4  # characters of a secret that is also hidden within other text; a 
 SHORTEST_VARIABLE = 8  # of the value of an environment variable that is not called like a secret
 
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-SECRET = frozenset(
-    "password passwd passphrase pwd pat dsn secret credential authorization bearer cookie apikey".split()
-)
-KEYS = frozenset("api access secret private signing encryption auth account ssh service license".split())
-TOKENS_OF_TEXT = frozenset("bos eos pad unk mask sep cls image video audio stop special think".split())
+SECRET = {
+    *("password", "passwd", "passphrase", "pwd", "pat", "dsn", "secret", "credential", "authorization", "bearer"),
+    *("cookie", "apikey"),
+}
+KEYS = {"api", "access", "secret", "private", "signing", "encryption", "auth", "account", "ssh", "service", "license"}
+TOKENS_OF_TEXT = {
+    *("bos", "eos", "pad", "unk", "mask", "sep", "cls", "image", "video", "audio", "stop", "special", "think"),
+}
 
 INTERPOLATED = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
 VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)\s*(?:,([^}]*))?\}")
