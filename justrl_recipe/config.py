@@ -100,7 +100,7 @@ def find_recipe(recipe: str) -> Path:
     """The file of a recipe that is given by path or by bare name.
 
     Raises:
-        UserError: no such file, or the base recipe, which names no model.
+        UserError: no such file, or the base recipe, which does not name a model.
     """
     path = Path(recipe)
     if not os.path.lexists(path) or path.is_dir():
@@ -113,7 +113,7 @@ def find_recipe(recipe: str) -> Path:
         raise UserError(f"{recipe} is not a .yaml file")
     if path.stem == BASE and shipped(path):
         raise UserError(
-            f"{recipe} is the base of the recipes and names no model: run {recipe_names()[0]}, or copy it"
+            f"{recipe} is the base of the recipes and does not name a model: run {recipe_names()[0]}, or copy it"
         )
     return path.absolute()
 
@@ -154,17 +154,19 @@ def load(request: Request) -> Config:
 
 
 def _require_whole(config: Config, recipe: Path) -> None:
-    """Refuse a file that is no recipe: a system, an ablation, or a few keys that extend nothing.
+    """Refuse a file that is not a recipe: a system, an ablation, or a few keys that extend nothing.
 
     Raises:
         UserError: sections that veRL reads are missing.
     """
     for kind, folder in (("ablation", ABLATIONS), ("system", SYSTEMS)):
         if recipe.parent.resolve() == folder.resolve():
-            raise UserError(f"{recipe.name} is no recipe: give a recipe and --{kind} {recipe.stem}")
+            raise UserError(f"{recipe.name} is not a recipe: give a recipe and --{kind} {recipe.stem}")
     needed = ("actor_rollout_ref", "algorithm", "data", "reward", "trainer")
     if len([section for section in needed if section not in config.values]) > 1:
-        raise UserError(f"{recipe.name} is no whole recipe: begin it with `defaults: [justrl_deepseek, _self_]`")
+        raise UserError(
+            f"{recipe.name} is not a complete recipe: begin it with `defaults: [justrl_deepseek, _self_]`"
+        )
 
 
 @functools.cache
@@ -212,7 +214,7 @@ def _explain(error: Exception, path: Path, overrides: list[str]) -> str:
     """Hydra's message as one line, with the nearest key for an override of one that does not exist."""
     message = " ".join(str(error).split()).partition(" Config search path:")[0] or type(error).__name__
     if isinstance(error, RecursionError):
-        message = "its defaults list leads back to itself"
+        message = "its defaults list contains itself"
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r}: {message.partition(' See ')[0]}"
     for override in overrides:

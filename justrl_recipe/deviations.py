@@ -4,8 +4,8 @@ A run is JustRL when it has learned with the recipe's values, its numbers in the
 the model's own distribution.
 
 A config is compared with a reference, the shipped recipe on the shipped system without overrides. So what a shipped
-system file sets is no deviation (tests show that it changes none of that); on a system of the user's own, the shipped
-system with the same device stands in the reference. What else differs is a deviation, unless free_keys.yaml lists it:
+system file sets is not a deviation (tests show that it changes none of that); on a user's own system, the reference
+has the shipped system with the same device. What else differs is a deviation, unless free_keys.yaml lists it:
 keys that say where a run happens or how it is watched, and kernels that compute the same in the same precision. A key
 that copies a free one is free.
 """
@@ -153,7 +153,7 @@ def _shipped(recipe: str, system: str) -> Config:
 def _system_like(composed: Config) -> str:
     """The shipped system that a run on none of them is compared with: the first one with its device, or the first.
 
-    Beyond free keys, shipped systems differ by their device alone.
+    Beyond free keys, shipped systems differ only by their device.
     """
     device = composed.flat.get("trainer.device")
     systems = config.names(config.SYSTEMS)

@@ -79,7 +79,7 @@ def composable(recipe: Path, system: str | Path | None, ablations: Sequence[str 
 def _refuse_ambiguous(recipe: Path, parts: Sequence[Path]) -> None:
     """Refuse a user's file that extends a name which is both a shipped file and another file beside the recipe.
 
-    Hydra would take the shipped one without a word. Copies that do not differ, as in a clone of this repository, and
+    Hydra would take the shipped one silently. Copies that do not differ, as in a clone of this repository, and
     the recipe's own name, which stands for the shipped file, are not ambiguous.
 
     Raises:

@@ -13,6 +13,7 @@ from justrl_recipe.planning import disk
 from justrl_recipe.planning.shape import Shape
 
 RESUME_MODES = ("disable", "auto", "resume_path")
+LATEST = "latest_checkpointed_iteration.txt"  # veRL's tracker: the step of the newest complete checkpoint
 NEEDED_TO_RESUME = ("model", "optimizer", "extra")
 
 
@@ -56,15 +57,15 @@ def _latest(config: Config, folder: Path, instead: str) -> Iterator[Problem]:
 
     Without a tracker nothing has been saved yet, and the run starts from scratch, as it should.
     """
-    tracker = folder / "latest_checkpointed_iteration.txt"
+    tracker = folder / LATEST
     if not os.path.isfile(tracker):
         return
     try:
         step = int(files.read_text(tracker))
     except (files.Unreadable, ValueError):
-        why = f"{tracker} holds no step, so auto fails"
+        why = f"{tracker} does not hold a step, so auto fails"
         yield Problem(
-            "resume", "trainer.resume_mode", why, f"write the step of a whole checkpoint to it, or {instead}"
+            "resume", "trainer.resume_mode", why, f"write the step of a complete checkpoint to it, or {instead}"
         )
         return
     yield from _checkpoint(config, "trainer.default_local_dir", str(folder / f"global_step_{step}"), instead)
@@ -75,18 +76,18 @@ def _checkpoint(config: Config, key: str, path: str, instead: str) -> Iterator[P
     trainer, actor = config.values["trainer"], Path(path, "actor")
     step = path.rpartition("global_step_")[2]
     if not path:
-        yield Problem("resume", key, "no checkpoint is named", instead)
+        yield Problem("resume", key, "it does not name a checkpoint", instead)
         return
     if not step.isdecimal() or step == path:
         yield Problem("resume", key, f"{path} does not end in global_step_N", instead)
         return
     files = [found.name for found in actor.glob("model_world_size_*.pt")] if os.path.isdir(actor) else []
     if not files:
-        yield Problem("resume", key, f"{path} is no checkpoint: it has no actor/*.pt", instead)
+        yield Problem("resume", key, f"{path} is not a checkpoint: it has no actor/*.pt", instead)
         return
     if not os.path.isfile(Path(path, "data.pt")):
         why = f"{path} has no data.pt, so the data would start from the beginning"
-        yield Problem("resume", key, why, "give a checkpoint that is whole")
+        yield Problem("resume", key, why, "give a complete checkpoint")
     yield from _ranks(key, path, files, trainer["nnodes"], trainer["n_gpus_per_node"])
     steps = trainer["total_training_steps"]
     if int(step) >= steps:
@@ -106,18 +107,18 @@ def _ranks(key: str, path: str, files: Sequence[str], nodes: int, of_node: int) 
         missing = [rank for rank in range(gpus) if f"model_world_size_{gpus}_rank_{rank}.pt" not in files]
         if missing:
             why = f"{path} lacks the files of rank {missing[0]} of {gpus}"
-            yield Problem("resume", key, why, "give a checkpoint that is whole")
+            yield Problem("resume", key, why, "give a complete checkpoint")
 
 
 def can_be_lost(config: Config) -> Iterator[Problem]:
-    """Ways of saving in which a checkpoint can be lost, or found no more."""
+    """Ways of saving in which a checkpoint can be lost or is no longer found."""
     trainer, saving = config.values["trainer"], config.values["actor_rollout_ref"]["actor"]["checkpoint"]
     if saving["async_save"]:
-        why = "veRL 0.9.1 then never writes latest_checkpointed_iteration.txt, and nothing can be resumed"
+        why = f"veRL 0.9.1 then never writes {LATEST}, and nothing can be resumed"
         fix = "set actor_rollout_ref.actor.checkpoint.async_save=false"
         yield Problem("checkpoint", "actor_rollout_ref.actor.checkpoint.async_save", why, fix)
     if trainer["save_freq"] > 0 and trainer["max_actor_ckpt_to_keep"] == 1:
-        why = "veRL 0.9.1 deletes the only checkpoint before the next is whole: a crash in between loses both"
+        why = "veRL 0.9.1 deletes the only checkpoint before the next is complete: a crash in between loses both"
         fix = "set trainer.max_actor_ckpt_to_keep=2 or more"
         yield Problem("checkpoint", "trainer.max_actor_ckpt_to_keep", why, fix, "warning")
 

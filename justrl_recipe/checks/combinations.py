@@ -80,7 +80,7 @@ def another_trainer(config: Config) -> Iterator[Problem]:
     """The trainers that `verl run` does not start, or that the recipe's sampler does not go with."""
     trainer = config.values["trainer"]
     if trainer["use_v1"] is not True:
-        why = "`verl run` starts veRL's v1 trainer alone"
+        why = "`verl run` starts only veRL's v1 trainer"
         yield Problem("trainer", "trainer.use_v1", why, "set trainer.use_v1=true")
     if trainer["v1"]["trainer_mode"] != "sync" and trainer["v1"]["sampler"]["custom_sampler"]["path"] == OUR_SAMPLER:
         why = f"{trainer['v1']['trainer_mode']} needs veRL's own sampler, the recipe's is synchronous"
@@ -89,7 +89,7 @@ def another_trainer(config: Config) -> Iterator[Problem]:
 
 
 def critic_warmup(config: Config) -> Iterator[Problem]:
-    """veRL 0.9.1 holds the actor back for `critic_warmup` steps, also where there is no critic."""
+    """veRL 0.9.1 does not update the actor for `critic_warmup` steps, even without a critic."""
     steps = config.values["trainer"]["critic_warmup"]
     if steps:
         why = f"{steps} delays the actor by as many steps, and GRPO has no critic"
@@ -102,7 +102,7 @@ def launcher(config: Config) -> Iterator[Problem]:
     on_cpu = config.values["trainer"]["device"] == "cpu"
     env_vars = runtime_env.get("env_vars") or {}
     if not isinstance(env_vars, Mapping):
-        why = f"{env_vars!r} holds no variables"
+        why = f"{env_vars!r} is not a section of variables"
         yield Problem("launcher", f"{RUNTIME_ENV}.env_vars", why, "set single variables in it")
         return
     for name, value in env_vars.items():
@@ -111,15 +111,17 @@ def launcher(config: Config) -> Iterator[Problem]:
             why = "the run's metrics are written to metrics.jsonl in its run folder"
             yield Problem("launcher", key, why, "remove it, and choose the folder by --out")
         elif not isinstance(value, str):
-            why = f"{json.dumps(value, default=str)} is no text, and Ray takes no other variables"
+            why = f"{json.dumps(value, default=str)} is not text, and Ray accepts only text"
             yield Problem("launcher", key, why, f"quote it: {key}='\"{value}\"'")
         elif name == CACHE and on_cpu and not value.isdecimal():
-            yield Problem("launcher", key, f"{value!r} is no whole number of GiB", "give it as text, such as '\"1\"'")
+            yield Problem(
+                "launcher", key, f"{value!r} is not a whole number of GiB", "give it as text, such as '\"1\"'"
+            )
     if on_cpu and runtime_env.get("py_executable"):
         why = "on a CPU every process is a fork of one that this package starts"
         yield Problem("launcher", f"{RUNTIME_ENV}.py_executable", why, "remove it")
     if on_cpu and (address := os.environ.get("RAY_ADDRESS")):
-        why = f"{address} is not used: on a CPU the run starts a Ray of its own"
+        why = f"{address} is not used: on a CPU the run starts its own Ray"
         yield Problem("launcher", "RAY_ADDRESS", why, "unset it", "warning")
 
 

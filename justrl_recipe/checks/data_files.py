@@ -25,7 +25,7 @@ STOCK = re.compile(r"math_dapo|math|math_dapo_reasoning|aime.*|openai/gsm8k|ligh
 def problems(config: Config) -> list[Problem]:
     """What is wrong with a config's data. Reads all rows, in bounded memory; runs no reward but this package's."""
     if (config.values["data"].get("custom_cls") or {}).get("path"):
-        return []  # a dataset class of the user's own reads what it likes
+        return []  # what a user's dataset class reads is not known
     found: list[Problem] = []
     rows: dict[str, int] = {}
     for key in ("train_files", "val_files"):
@@ -40,7 +40,7 @@ def _files(config: Config, key: str) -> tuple[list[Problem], int | None]:
     """What is wrong with each file, and the rows of all of them; None where one cannot be read."""
     names = data_rows.named_files(config, key)
     if not names:
-        return [Problem("data-file", f"data.{key}", "it names no file", f"set data.{key}=FILE")], None
+        return [Problem("data-file", f"data.{key}", "it does not name a file", f"set data.{key}=FILE")], None
     found: list[Problem] = []
     counts: list[int | None] = []
     for name in names:
@@ -87,7 +87,7 @@ def _content(config: Config, key: str, file: Path) -> tuple[list[Problem], int |
     except columns.SchemaError as error:
         return [Problem("data-schema", name, str(error), "give a file in veRL's schema")], None
     except UserError as error:
-        return [Problem("data-file", name, str(error), "make it again, or give another file")], None
+        return [Problem("data-file", name, str(error), "write it again, or give another file")], None
     fix = f"see `verl data check {file}`; `verl data {_maker(key, file)}` writes a file that fits"
     found = [
         Problem(
@@ -104,7 +104,7 @@ def _content(config: Config, key: str, file: Path) -> tuple[list[Problem], int |
 
 
 def _questions(config: Config, key: str) -> list[Finding]:
-    """What this recipe's own rewards need; the types that a user's reward takes are the user's business."""
+    """What this recipe's own rewards need; a user's reward may take other types."""
     reward = config.values["reward"]["custom_reward_function"]
     path = str(reward["path"] or "")
     module = path.removeprefix("pkg://")
@@ -116,25 +116,25 @@ def _questions(config: Config, key: str) -> list[Finding]:
 
 
 def _stock_scorer(config: Config, file: Path) -> Iterator[Problem]:
-    """Without a reward function of its own a run has veRL's, which raises at a data_source that it does not know."""
+    """Without a reward function a run uses veRL's scorer, which raises at a data_source that it does not know."""
     if config.values["reward"]["custom_reward_function"]["path"] is not None:
         return
-    is_no_text = each(lambda gold: not isinstance(gold, str))
+    is_not_text = each(lambda gold: not isinstance(gold, str))
     is_dapo = each(lambda source: source == "math_dapo")
     asks = each(lambda messages: "Answer:" in columns.text(messages))
     strange: set[str] = set()
-    rows = no_text = unasked = 0
+    rows = not_text = unasked = 0
     for batch in columns.read(file, config.values["data"]["prompt_key"]):
         rows += batch.rows
         strange |= {repr(s) for s in batch.sources.values if not isinstance(s, str) or not STOCK.fullmatch(s)}
-        no_text += int(is_no_text(batch.golds).sum())
+        not_text += int(is_not_text(batch.golds).sum())
         unasked += int((is_dapo(batch.sources) & ~asks(batch.prompts)).sum())
     fix = "set reward.custom_reward_function.path"
     if strange:
         why = f"veRL's own scorer does not take data_source {min(strange)} of {file}"
         yield Problem("stock-scorer", REWARD, why, fix)
-    if no_text:
-        why = f"veRL's own scorer fails at a ground truth that is no text, as {no_text:,} of {rows:,} in {file}"
+    if not_text:
+        why = f"veRL's own scorer fails at a ground truth that is not text, as {not_text:,} of {rows:,} in {file}"
         yield Problem("stock-scorer", REWARD, why, fix)
     if unasked:
         why = (

@@ -121,7 +121,7 @@ def _usable(config: Config, key: str, total: int, lengths: Lengths, enough: int)
 
 
 def _chosen(data: dict, key: str, total: int) -> numpy.ndarray | None:
-    """The rows that veRL takes, an array of shape (total,); None for all. Without a seed, a sample like its own."""
+    """The rows that veRL takes, an array of shape (total,); None for all. Without a seed, a sample like veRL's."""
     most = data.get(key) or -1
     if not 0 < most < total:
         return None

@@ -92,7 +92,7 @@ def problems(config: Config, base: Config) -> Iterator[Problem]:
 
 
 def legacy_keys(config: Config) -> Iterator[Problem]:
-    """Legacy sections that hold a value: veRL would ignore it without a word."""
+    """Legacy sections that hold a value: veRL would ignore it silently."""
     for key, value in config.flat.items():
         section = key.split(".")[0]
         if section in TABLE["legacy"] and value not in (None, {}):
@@ -124,7 +124,7 @@ def without_effect(config: Config) -> Iterator[Problem]:
 def model_overrides(config: Config) -> Iterator[Problem]:
     """Changes to the model's config.json: veRL writes them into checkpoints, too.
 
-    Where there is a `model_config` it takes that alone, and `attn_implementation` beside it
+    Where there is a `model_config` veRL takes only that and `attn_implementation`
     (verl/workers/config/model.py).
     """
     given = config.values["actor_rollout_ref"]["model"]["override_config"] or {}

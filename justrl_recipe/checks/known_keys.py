@@ -43,7 +43,7 @@ def repaired(config: Config, base: Config) -> tuple[list[Problem], Config]:
     for key in TABLE["above_0"]:
         value = flat[key]
         if value is not None and value <= 0:
-            problems.append(Problem("count", key, f"{value!r} is no count", "give a whole number above 0"))
+            problems.append(Problem("count", key, f"{value!r} is not above 0", "give a whole number above 0"))
         if value is None or value <= 0:
             _set(values, key, base.flat[key] or EXAMPLES[key])
     for problem in wrong_choices(Config(config.raw, values), base):
@@ -147,7 +147,7 @@ def _fits(value: Any, default: Any) -> bool:
 
 
 def wrong_choices(config: Config, base: Config) -> Iterator[Problem]:
-    """Values that veRL has not; registered names only where no code of the user's could register them."""
+    """Values that veRL does not know; registered names only where a user's code cannot have registered them."""
     values, choices = config.flat, TABLE["choices"]
     if not any(_is_users(values.get(key), base.flat.get(key)) for key in TABLE["user_code"]):
         choices = choices | TABLE["registered"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files
+from justrl_recipe.checks.checkpoints import LATEST
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 
@@ -62,7 +63,7 @@ def executed(config: Config, base: Config) -> Iterator[str]:
     mode, local = values.get("trainer.resume_mode"), values.get("trainer.default_local_dir")
     if mode == "resume_path" and values.get("trainer.resume_from_path"):
         yield f"trainer.resume_from_path={values['trainer.resume_from_path']}: {PICKLES}"
-    elif mode == "auto" and os.path.isfile(Path(str(local), "latest_checkpointed_iteration.txt")):
+    elif mode == "auto" and os.path.isfile(Path(str(local), LATEST)):
         yield f"trainer.resume_mode=auto, checkpoints in {local}: {PICKLES}"
     for name in ("rollout", "rollout_tq", "async_rollout"):  # dumps of responses, loaded in place of generating them
         if values.get(f"skip.{name}.enable"):
@@ -112,7 +113,7 @@ def _missing(path: Any, name: Any) -> Why | None:
     if not os.path.isfile(file):
         return f"no file {file}", "give a Python file, or remove the override"
     if wanted and not defines(Path(file), wanted):
-        return f"{file} is no Python file that defines {wanted}()", f"define {wanted}() in it"
+        return f"{file} is not a Python file that defines {wanted}()", f"define {wanted}() in it"
     return None
 
 
@@ -130,7 +131,7 @@ def missing_class(dotted: str) -> Why | None:
     if why:
         return why
     if "." not in dotted:
-        return f"{dotted!r} names no module", "give it as module.Class"
+        return f"{dotted!r} does not name a module", "give it as module.Class"
     if len(rest) > 1 or (rest and file is not None and not defines(file, rest[0])):
         module = dotted.removesuffix("." + ".".join(rest))
         return f"{module!r} has no {'.'.join(rest)!r}", "check the name; the module is there"
@@ -142,7 +143,7 @@ def find(dotted: str) -> tuple[Path | None, list[str], Why | None]:
     beyond it, and why not even the first part is there."""
     first, *rest = dotted.split(".")
     if not all(part.isidentifier() for part in (first, *rest)):
-        return None, [], (f"{dotted!r} is no dotted name", "give it as package.module")
+        return None, [], (f"{dotted!r} is not a dotted name", "give it as package.module")
     spec = _spec(first)
     if spec is None:
         return None, [], (f"no module {first!r} is installed", "install it, or name another")
