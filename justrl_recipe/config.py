@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from justrl_recipe import files, masking, search_path
 from justrl_recipe.errors import UserError
-from justrl_recipe.own_files import OWN, composable
+from justrl_recipe.own_files import OWN, Composable, composable
 from justrl_recipe.search_path import PACKAGE, RECIPES, shipped, verl_config_folder
 
 ABLATIONS = PACKAGE / "ablations"
@@ -146,8 +146,7 @@ def load(request: Request) -> Config:
     system = None if request.system is None else find_part("system", request.system, SYSTEMS)
     ablations = [find_part("ablation", name, ABLATIONS) for name in dict.fromkeys(request.ablations)]
     with composable(recipe, system, ablations) as parts:
-        overrides = [*parts.overrides, *request.overrides]
-        composed, chosen = _compose(parts.folder, parts.name, overrides, parts.originals)
+        composed, chosen = _compose(parts, request.overrides)
     config = Config.of(composed, chosen)
     _require_whole(config, recipe)
     return config
@@ -180,7 +179,8 @@ def load_base(system: str | None = None) -> Config:
         system: a shipped system on which it stands.
     """
     if system is not None:
-        return Config.of(*_compose(RECIPES, BASE, [f"+system={system}"], {"": RECIPES / f"{BASE}.yaml"}))
+        parts = Composable(RECIPES, BASE, [f"+system={system}"], {"": RECIPES / f"{BASE}.yaml"})
+        return Config.of(*_compose(parts))
     base = OmegaConf.load(RECIPES / f"{BASE}.yaml")
     del base["defaults"]  # type: ignore[arg-type]
     text = (verl_config_folder() / "_generated_ppo_trainer.yaml").read_text()
@@ -188,29 +188,26 @@ def load_base(system: str | None = None) -> Config:
     return Config.of(OmegaConf.merge(defaults, base))  # type: ignore[arg-type]
 
 
-def _compose(folder: Path, name: str, overrides: list[str], own: Mapping[str, Path]) -> tuple[DictConfig, str | None]:
-    """The config of `name` in `folder`, and the name of its system.
-
-    Args:
-        own: `Composable.originals`.
-    """
+def _compose(parts: Composable, overrides: Sequence[str] = ()) -> tuple[DictConfig, str | None]:
+    """The composed config, and the name of its system."""
+    overrides = [*parts.overrides, *overrides]
     try:
-        with initialize_config_dir(config_dir=str(folder), version_base=None):
-            composed = compose(name, overrides=overrides, return_hydra_config=True)
+        with initialize_config_dir(config_dir=str(parts.folder), version_base=None):
+            composed = compose(parts.name, overrides=overrides, return_hydra_config=True)
             system = composed.hydra.runtime.choices.get("system")
             OmegaConf.set_struct(composed, False)
             del composed["hydra"]
             OmegaConf.set_struct(composed, True)
             return composed, system
     except CANNOT_COMPOSE as error:
-        message = _explain(error, own[""], overrides)
-        for called, file in own.items():
-            message = message.replace(str(folder / f"{called or OWN}.yaml"), file.name)
+        message = _explain(error, parts.originals[""], overrides)
+        for called, file in parts.originals.items():
+            message = message.replace(str(parts.folder / f"{called or OWN}.yaml"), file.name)
             message = message.replace(f"'{called or OWN}'", file.name)
         raise UserError(message) from error
 
 
-def _explain(error: Exception, path: Path, overrides: list[str]) -> str:
+def _explain(error: Exception, path: Path, overrides: Sequence[str]) -> str:
     """Hydra's message as one line, with the nearest key for an override of one that does not exist."""
     message = " ".join(str(error).split()).partition(" Config search path:")[0] or type(error).__name__
     if isinstance(error, RecursionError):
