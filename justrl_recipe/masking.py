@@ -20,33 +20,12 @@ SHORTEST_VARIABLE = 8  # of the value of an environment variable that is not cal
 
 WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 SECRET = {
-    "password",
-    "passwd",
-    "passphrase",
-    "pwd",
-    "secret",
-    "credential",
-    "authorization",
-    "bearer",
-    "cookie",
-    "apikey",
+    *("password", "passwd", "passphrase", "pwd", "pat", "dsn", "secret", "credential", "authorization", "bearer"),
+    *("cookie", "apikey"),
 }
-SECRET |= {"pat", "dsn"}
 KEYS = {"api", "access", "secret", "private", "signing", "encryption", "auth", "account", "ssh", "service", "license"}
 TOKENS_OF_TEXT = {
-    "bos",
-    "eos",
-    "pad",
-    "unk",
-    "mask",
-    "sep",
-    "cls",
-    "image",
-    "video",
-    "audio",
-    "stop",
-    "special",
-    "think",
+    *("bos", "eos", "pad", "unk", "mask", "sep", "cls", "image", "video", "audio", "stop", "special", "think"),
 }
 
 INTERPOLATED = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")

@@ -40,3 +40,8 @@ def verl_config_folder() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise UserError("veRL is not installed: install this package with its requirements (see README)")
     return Path(spec.submodule_search_locations[0]) / "trainer" / "config"
+
+
+def shipped(path: Path) -> bool:
+    """Whether a recipe file is one that this package ships."""
+    return path.parent.resolve() == RECIPES.resolve()

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from justrl_recipe.checks import keys, rewards, sizes, trainer
+from justrl_recipe.checks import batches_and_budgets, checkpoints, combinations, ignored, known_keys
 from justrl_recipe.checks.problem import CHECKS, Problem
 from justrl_recipe.config import Config, nearest
 from justrl_recipe.errors import UserError
@@ -17,19 +17,20 @@ def of_config(config: Config, base: Config) -> list[Problem]:
     Args:
         base: justrl.yaml with veRL's defaults, which know every key and its type.
     """
-    unusable, repaired = keys.repaired(config, base)
+    unusable, repaired = known_keys.repaired(config, base)
     return [
         *unusable,
-        *keys.ignored(repaired, base),
-        *rewards.problems(repaired),
-        *trainer.problems(repaired, base),
-        *sizes.problems(repaired),
+        *ignored.problems(repaired, base),
+        *known_keys.unknown_keys(repaired, base),
+        *combinations.problems(repaired),
+        *checkpoints.problems(repaired, base),
+        *batches_and_budgets.problems(repaired),
     ]
 
 
 def usable(config: Config, base: Config) -> Config:
     """The config with the base's values in place of removed, replaced and retyped ones."""
-    return keys.repaired(config, base)[1]
+    return known_keys.repaired(config, base)[1]
 
 
 def of_files(config: Config, base: Config, folder: Path) -> list[Problem]:
@@ -38,10 +39,14 @@ def of_files(config: Config, base: Config, folder: Path) -> list[Problem]:
     Args:
         folder: where the run will write; it need not be there yet.
     """
-    from justrl_recipe.checks import data, files
+    from justrl_recipe.checks import data_files, model, named_code
 
     repaired = usable(config, base)
-    return [*data.problems(repaired), *files.problems(repaired, base, folder)]
+    return [
+        *data_files.problems(repaired),
+        *named_code.problems(repaired, base),
+        *model.problems(repaired, base, folder),
+    ]
 
 
 def reward_import(error: str | None) -> list[Problem]:

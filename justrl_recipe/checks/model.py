@@ -1,4 +1,4 @@
-"""Models that the recipe's path does not run, by their config.json. Runs no code of theirs."""
+"""The model: whether it is there, is one that the recipe's path runs, and fits the config. Runs no code of it."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -7,24 +7,49 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files
+from justrl_recipe.checks import batches_and_budgets, checkpoints
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
+from justrl_recipe.errors import UserError
+from justrl_recipe.planning import shape
 
 MODEL = "actor_rollout_ref.model.path"
 TRUST = "actor_rollout_ref.model.trust_remote_code"
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
-
-
 FUSED = "actor_rollout_ref.model.use_fused_kernels"
 # What vLLM 0.24.0 has on a CPU (vllm/v1/attention/backends/cpu_attn.py).
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 # Keys of config.json by which a model changes its logits after the last matrix, and the value that changes nothing.
-# veRL's fused kernels take that matrix alone (verl/models/transformers/dense_common.py).
+# veRL's fused kernels take only that matrix (verl/models/transformers/dense_common.py).
 AFTER_THE_LOGITS = {"final_logit_softcapping": None, "logits_scaling": 1, "logit_scale": 1, "lm_head_multiplier": 1}
 
 
-def problems(config: Config, model: str) -> Iterator[Problem]:
-    """What of a model would stop a run, or be left out of it without a word."""
+def problems(config: Config, base: Config, folder: Path) -> Iterator[Problem]:
+    """What is wrong with the model, and what could not be looked at.
+
+    Args:
+        folder: where the run will write its checkpoints; it need not be there yet.
+    """
+    name = config.values["actor_rollout_ref"]["model"]["path"]
+    if name is None:
+        return
+    try:
+        found = shape.find(str(name))
+    except UserError as error:
+        fix = "give a model's folder; the recipe's head says where its own comes from (verl cat)"
+        yield Problem("model", MODEL, str(error), fix)
+        return
+    yield from architecture(config, str(name))
+    if found is None:
+        why = f"{name} is not here, so its context and the disk for its checkpoints were not checked"
+        yield Problem("model", MODEL, why, f"download it first (hf download {name}), or give a folder", "unchecked")
+        return
+    yield from batches_and_budgets.of_model(config, found)
+    yield from checkpoints.full_disk(config, base, found, folder)
+
+
+def architecture(config: Config, model: str) -> Iterator[Problem]:
+    """What of a model would stop a run, or be ignored silently."""
     yield from _code_of_the_tokenizer(config, model)
     found = read(model)
     if found is None:
@@ -32,7 +57,7 @@ def problems(config: Config, model: str) -> Iterator[Problem]:
     for why, fix in _beyond_verl(config, model, found):
         yield Problem("architecture", MODEL, why, fix)
     if config.flat.get(ATTENTION) == "packed" and (feature := _beyond_packed(found)):
-        why = f"packed attention has no {feature}, which {model} uses"
+        why = f"packed attention does not implement {feature}, which {model} uses"
         fix = f"set {ATTENTION}=sdpa and actor_rollout_ref.model.use_remove_padding=false"
         yield Problem("architecture", ATTENTION, why, fix)
     changes = [key for key, same in AFTER_THE_LOGITS.items() if found.get(key) not in (None, same)]
@@ -42,24 +67,27 @@ def problems(config: Config, model: str) -> Iterator[Problem]:
 
 
 def _beyond_verl(config: Config, model: str, found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Why a model is none that veRL's FSDP engine and vLLM run, and what to do."""
+    """Why veRL's FSDP engine and vLLM do not run a model, and what to do."""
     kind = str(found.get("model_type") or "")
     architectures = found.get("architectures")
     if not kind or not isinstance(architectures, list) or len(architectures) != 1:
         yield f"config.json of {model} does not name one model_type and one of architectures", "add them"
         return
     if "quantization_config" in found:
-        yield f"{model} is quantised, and FSDP trains no quantised weights", "give the model in bfloat16 or float32"
+        yield (
+            f"{model} is quantised, and FSDP does not train quantised weights",
+            "give the model in bfloat16 or float32",
+        )
     if "vision_config" in found or "audio_config" in found:
         yield f"{model} is multimodal ({kind}), and the recipe's path is for text", "give a text model"
     if found.get("is_encoder_decoder"):
         yield f"{model} is an encoder-decoder ({kind}), and veRL trains decoders", "give a decoder"
     if not _in_transformers(kind):
         if "auto_map" not in found:
-            yield f"transformers knows no model_type {kind!r}", "give another model"
+            yield f"transformers does not know model_type {kind!r}", "give another model"
         elif not config.flat[TRUST]:
             fix = f"set {TRUST}=true if you trust it"
-            yield f"{model} brings code of its own, which is not run", fix
+            yield f"{model} needs its own code, which is not run", fix
     size = _head_size(found)
     if config.values["trainer"]["device"] == "cpu" and size and size not in CPU_HEAD_SIZES:
         why = f"{model} has heads of {size} features, and vLLM on a CPU takes {', '.join(map(str, CPU_HEAD_SIZES))}"
@@ -98,7 +126,7 @@ def _in_transformers(kind: str) -> bool:
 
 
 def _beyond_packed(found: Mapping[str, Any]) -> str | None:
-    """What of a model's attention verl_hooks/packed_attention.py has not."""
+    """What of a model's attention verl_hooks/packed_attention.py does not implement."""
     given = found.get("layer_types")
     layers = given if isinstance(given, list) else []
     slides = "sliding_attention" in layers if layers else bool(found.get("use_sliding_window", True))
@@ -112,17 +140,23 @@ def _beyond_packed(found: Mapping[str, Any]) -> str | None:
 
 
 def read(model: str, name: str = "config.json") -> dict[str, Any] | None:
-    """A JSON file of a folder, or of a model that the hub's cache holds; None where there is none to read."""
-    file: Any = Path(model) / name
-    if not os.path.isdir(model):
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
-
-        try:
-            file = try_to_load_from_cache(model, name)
-        except HFValidationError:
-            return None
+    """A JSON file of a model; None where it cannot be read."""
+    file = local_file(model, name)
     try:
-        return files.read_json_object(Path(file)) if isinstance(file, str | Path) else None
+        return files.read_json_object(file) if file is not None else None
     except files.Unreadable:
         return None
+
+
+def local_file(model: str, name: str) -> Path | None:
+    """A file of a model's folder, or of a model that the hub's cache holds."""
+    if os.path.isdir(model):
+        return Path(model, name)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(model, name)
+    except HFValidationError:
+        return None
+    return Path(cached) if isinstance(cached, str) else None

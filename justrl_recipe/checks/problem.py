@@ -9,14 +9,14 @@ CHECKS = {
     "missing-value": "keys that a run cannot do without",
     "removed-key": "keys and sections that were removed, set to null or replaced",
     "type": "values of another type than the default's",
-    "choice": "values that veRL takes from a list of its own",
+    "choice": "values that are not in veRL's list",
     "unknown-key": "keys that neither veRL nor this package knows",
     "legacy-key": "sections that veRL 0.9.1 replaced by `reward`",
     "unused-key": "keys that veRL does not read on the recipe's path",
     "no-effect": "switches whose coefficient is zero",
-    "validation-length": "a length of its own for in-training validation",
+    "validation-length": "a separate length for in-training validation",
     "model-override": "changes to the model's config.json",
-    "count": "sizes that are no counts",
+    "count": "sizes that are not above 0",
     "batch-size": "batches that do not divide",
     "parallelism": "parallel sizes that do not divide the GPUs or the model's heads",
     "token-budget": "token budgets and windows that a full sequence exceeds",
@@ -43,7 +43,7 @@ CHECKS = {
     "data-steps": "rows and epochs for the steps",
     "prompt-length": "prompts longer than the limit",
     "chat-template": "a model without a chat template",
-    "stock-scorer": "data that veRL's own scorer does not take",
+    "stock-scorer": "data that veRL's scorer does not accept",
 }
 
 
@@ -57,7 +57,7 @@ class Problem:
         why: what is wrong with it.
         fix: what to do.
         level: an `error` would crash the run, lose data or make it learn something else than was asked; the run
-            starts in spite of a `warning`; `unchecked` is what could not be looked at.
+            starts in spite of a `warning`; `unchecked` is what could not be checked.
     """
 
     check: str

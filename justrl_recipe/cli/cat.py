@@ -1,4 +1,4 @@
-"""`verl cat`: show a recipe, an ablation, a system or a warm-up as it stands."""
+"""`verl cat`: show a recipe, an ablation, a system or a warm-up as it is."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ def find(name: str) -> Path:
     """The shipped YAML file of a bare name: recipes first, then ablations, systems and warm-ups.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such file.
     """
     for folder in FOLDERS:
         if name in names(folder):

@@ -29,9 +29,9 @@ def request(recipe: str, overrides: list[str] | None, ablation: list[str] | None
     """The request that the arguments make.
 
     Raises:
-        UserError: an override is no KEY=VALUE.
+        UserError: an override is not KEY=VALUE.
     """
     for override in overrides or []:
         if "=" not in override and not override.startswith("~"):
-            raise UserError(f"{override!r} is no KEY=VALUE: overrides look like trainer.total_training_steps=10")
+            raise UserError(f"{override!r} is not KEY=VALUE: overrides look like trainer.total_training_steps=10")
     return Request(recipe, system, tuple(ablation or ()), tuple(overrides or ()))

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from justrl_recipe import checks, config
-from justrl_recipe.checks import Problem, code
+from justrl_recipe.checks import Problem, named_code
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
@@ -42,7 +42,7 @@ def run(
     composed = config.load(request)
     skip = skip_check or []
     warnings = refuse(checks.kept(checks.of_config(composed, config.load_base()), skip))
-    executed = list(code.executed(checks.usable(composed, config.load_base()), config.load_base()))
+    executed = list(named_code.executed(checks.usable(composed, config.load_base()), config.load_base()))
     about = {**describe(request, composed), "code": executed, "skipped_checks": skip, "warnings": warnings}
     notice(about)
     name = config.find_recipe(recipe).stem

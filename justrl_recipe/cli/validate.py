@@ -21,16 +21,16 @@ def validate(
     overrides: options.Overrides = None,
     ablation: options.Ablation = None,
     system: options.System = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; its disk is looked at.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; its disk is checked.")] = None,
     skip_check: options.SkipCheck = None,
     import_reward: Annotated[
-        bool, typer.Option("--import-reward", help="Import the reward function, in a process of its own.")
+        bool, typer.Option("--import-reward", help="Import the reward function, in a separate process.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
 ) -> None:
     """List everything that is wrong with a run: exit code 1 for errors, 2 if something could not be checked."""
     composed = config.load(options.request(recipe, overrides, ablation, system))
-    found = find(composed, out, import_reward)
+    found = find_problems(composed, out, import_reward)
     found = checks.kept(found, skip_check or [])
     by_level = {level: [problem for problem in found if problem.level == level] for level in MARKS}
     if as_json:
@@ -38,12 +38,12 @@ def validate(
         content = {name: [problem.as_dict() for problem in by_level[level]] for name, level in names.items()}
         say_json(content)
     else:
-        show([problem for level in MARKS for problem in by_level[level]])
+        print_problems([problem for level in MARKS for problem in by_level[level]])
     if by_level["error"] or by_level["unchecked"]:
         raise typer.Exit(1 if by_level["error"] else 2)
 
 
-def find(composed: Config, out: Path | None, import_reward: bool) -> list[Problem]:
+def find_problems(composed: Config, out: Path | None, import_reward: bool) -> list[Problem]:
     """The problems of a config and of its files; those that `verl run` makes first are not looked for."""
     from justrl_recipe import embedded
     from justrl_recipe.run.folder import RUNS
@@ -61,7 +61,7 @@ def find(composed: Config, out: Path | None, import_reward: bool) -> list[Proble
     return found
 
 
-def show(found: Sequence[Problem]) -> None:
+def print_problems(found: Sequence[Problem]) -> None:
     """One entry a problem, with its fix below it."""
     for problem in found:
         say(f"{MARKS[problem.level]} {problem.key}: {problem.why} [{problem.check}]", f"    {problem.fix}")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from justrl_recipe.checks import keys
-from justrl_recipe.checks.unused import table
+from justrl_recipe.checks import ignored, known_keys
+from justrl_recipe.checks.ignored import table
 from justrl_recipe.config import RECIPES, Request, leaves, load, load_base
 
 ACCEPTED = yaml.safe_load((Path(__file__).parents[1] / "unused_key_readers.yaml").read_text())
@@ -130,7 +130,7 @@ def test_the_table_is_of_this_verl():
     unknown = {
         entry.key
         for entry in table()
-        if entry.key.removesuffix(".*") not in sections and not keys._allowed(entry.key, load_base().values)
+        if entry.key.removesuffix(".*") not in sections and not known_keys.is_known(entry.key, load_base().values)
     }
     assert unknown == {"data.chat_template_func", "data.filter_prompts"}  # by veRL as well, but users write them
     others = {other for entry in table() for other in (*entry.beside, *entry.unless)}
@@ -139,7 +139,7 @@ def test_the_table_is_of_this_verl():
 
 def unused(*overrides: str) -> dict[str, str]:
     composed = load(Request("justrl_deepseek", overrides=overrides))
-    return {problem.key: problem.level for problem in keys.unused_keys(composed, load_base())}
+    return {problem.key: problem.level for problem in ignored.unused_keys(composed, load_base())}
 
 
 @pytest.mark.parametrize(
@@ -171,4 +171,4 @@ def test_a_conditional_key_has_an_effect_only_beside_other_values(key, without, 
 
 def test_no_shipped_recipe_sets_an_unused_key_of_its_own():
     for recipe in ("justrl_deepseek", "justrl_tiny", "justrl_smollm2"):
-        assert list(keys.unused_keys(load(Request(recipe)), load_base())) == []
+        assert list(ignored.unused_keys(load(Request(recipe)), load_base())) == []

@@ -171,7 +171,7 @@ def test_an_overlong_penalty_without_its_length():
         (
             ["actor_rollout_ref.rollout.max_model_len=8192"],
             "actor_rollout_ref.rollout.max_model_len",
-            "without a word",
+            "silently",
         ),
     ],
 )
@@ -319,7 +319,7 @@ def test_checkpoints_that_the_disk_cannot_hold(data, tmp_path, monkeypatch):
     [
         (None, "no file"),
         ("def score(): ...", "defines compute_score()"),
-        ("def compute_score(:", "no Python file"),
+        ("def compute_score(:", "not a Python file"),
         ("def compute_score(*a, **k): ...", None),
         ("from mine import compute_score", None),
     ],

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from justrl_recipe.checks import Problem, code, files, model
+from justrl_recipe.checks import Problem, model, named_code
 from justrl_recipe.config import Config, Request, load, load_base
 
 MODEL = "actor_rollout_ref.model"
@@ -43,7 +43,7 @@ def composed(*overrides: str, recipe: str = "justrl_deepseek") -> Config:
     ],
 )
 def test_code_that_is_not_there(override, key):
-    problems = list(code.problems(composed(override), load_base()))
+    problems = list(named_code.problems(composed(override), load_base()))
     assert [(problem.key, problem.level) for problem in problems] == [(key, "error")]
 
 
@@ -63,13 +63,13 @@ def test_code_that_is_there_and_is_not_imported(tmp_path, monkeypatch):
         "data.custom_cls.name=Mine",
     ]
     before = set(sys.modules)
-    assert list(code.problems(composed(*overrides), load_base())) == []
+    assert list(named_code.problems(composed(*overrides), load_base())) == []
     assert not {"mine", "mine.score", "mine.hooks", "loose", "verl", "torch"} & (set(sys.modules) - before)
 
 
 @pytest.mark.parametrize("recipe", ["justrl_deepseek", "justrl_tiny", "justrl_smollm2"])
 def test_the_recipes_own_code_is_found(recipe):
-    assert list(code.problems(composed(recipe=recipe), load_base())) == []
+    assert list(named_code.problems(composed(recipe=recipe), load_base())) == []
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_recipes_own_code_is_found(recipe):
     ],
 )
 def test_modules(dotted, there):
-    assert (code.missing_module(dotted) is None) == there
+    assert (named_code.missing_module(dotted) is None) == there
 
 
 QWEN = {
@@ -108,7 +108,7 @@ GEMMA = {"model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"], "head_d
 def of_model(folder, config: object, *overrides: str, recipe: str = "justrl_deepseek") -> list[Problem]:
     (folder / "config.json").write_text(json.dumps(config))
     given = composed(f"{MODEL}.path={folder}", *overrides, recipe=recipe)
-    return list(model.problems(given, str(folder)))
+    return list(model.architecture(given, str(folder)))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_what_runs_code_of_others_is_named_before_a_run(tmp_path, monkeypatch, o
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "latest_checkpointed_iteration.txt").write_text("3")
     (tmp_path / "mine.py").write_text("def compute_score(): ...\n")
-    found = list(code.executed(composed(*overrides), load_base()))
+    found = list(named_code.executed(composed(*overrides), load_base()))
     assert (len(found) == 1 and named in found[0]) if named else not found
 
 
@@ -258,5 +258,5 @@ def test_the_head_sizes_are_vllms():
 def test_a_config_json_that_is_none_is_a_line(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     given = composed(f"{MODEL}.path={tmp_path}", "trainer.save_freq=-1")
-    problems = list(files.problems(given, load_base(), tmp_path))
+    problems = list(model.problems(given, load_base(), tmp_path))
     assert problems and all(problem.key == f"{MODEL}.path" for problem in problems)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from justrl_recipe import checks
-from justrl_recipe.checks import Problem, choices, trainer
+from justrl_recipe.checks import Problem, combinations, known_keys
 from justrl_recipe.config import Request, load, load_base
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -74,7 +74,7 @@ def test_a_typing_error_in_a_value_names_the_nearest(override, nearest):
 @pytest.mark.parametrize("recipe", ["justrl_deepseek", "justrl_tiny", "justrl_smollm2"])
 def test_the_recipes_own_values_are_among_the_choices(recipe):
     composed = load(Request(recipe, ablations=("robust_verifier",)))
-    assert list(choices.problems(composed, load_base())) == []
+    assert list(known_keys.wrong_choices(composed, load_base())) == []
 
 
 def test_code_of_ones_own_may_register_names(tmp_path):
@@ -96,11 +96,11 @@ def registered(file: str, decorator: str) -> set[str]:
 
 def test_the_choices_are_verls():
     losses = registered("trainer/ppo/core_algos.py", "register_policy_loss")
-    assert losses - set(choices.REGISTERED[f"{ACTOR}.policy_loss.loss_mode"]) == set()
+    assert losses - set(known_keys.TABLE["registered"][f"{ACTOR}.policy_loss.loss_mode"]) == set()
     tree = ast.parse((VERL / "trainer/ppo/core_algos.py").read_text())
     [enum] = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "AdvantageEstimator"]
     names = {node.value.value for node in enum.body if isinstance(node, ast.Assign)}  # type: ignore[attr-defined]
-    assert names == set(choices.REGISTERED["algorithm.adv_estimator"])
+    assert names == set(known_keys.TABLE["registered"]["algorithm.adv_estimator"])
     folder = VERL / "experimental/reward_loop/reward_manager"
     managers = {
         name
@@ -108,9 +108,9 @@ def test_the_choices_are_verls():
         for decorator in ("register", "register_manager")
         for name in registered(str(file.relative_to(VERL)), decorator)
     }
-    assert managers == set(choices.REGISTERED["reward.reward_manager.name"])
+    assert managers == set(known_keys.TABLE["registered"]["reward.reward_manager.name"])
     actor = (VERL / "workers/config/actor.py").read_text()
-    assert all(f'"{mode}"' in actor for mode in choices.CHOICES[f"{ACTOR}.loss_agg_mode"])
+    assert all(f'"{mode}"' in actor for mode in known_keys.TABLE["choices"][f"{ACTOR}.loss_agg_mode"])
 
 
 def test_the_trackers_are_verls():
@@ -120,15 +120,15 @@ def test_the_trackers_are_verls():
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "supported_backend"
     ]
-    assert {*backends, "tracking"} == set(trainer.TRACKERS)
+    assert {*backends, "tracking"} == set(combinations.TRACKERS)
 
 
-@pytest.mark.parametrize(("name", "package"), [(n, p) for n, p in trainer.TRACKERS.items() if p])
+@pytest.mark.parametrize(("name", "package"), [(n, p) for n, p in combinations.TRACKERS.items() if p])
 def test_a_tracker_whose_package_is_missing_is_an_error(monkeypatch, name, package):
     override = f"trainer.logger=[console,{name}]"
-    monkeypatch.setattr(trainer, "find_spec", lambda wanted: None)
+    monkeypatch.setattr(combinations, "find_spec", lambda wanted: None)
     assert levels(found(override))["trainer.logger"] == "error"
-    monkeypatch.setattr(trainer, "find_spec", lambda wanted: wanted == package or None)
+    monkeypatch.setattr(combinations, "find_spec", lambda wanted: wanted == package or None)
     assert "trainer.logger" not in levels(found(override))
 
 

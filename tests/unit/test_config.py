@@ -38,7 +38,7 @@ def test_a_recipe_is_found_by_name_and_by_path(tmp_path, monkeypatch):
     [
         ("justrl_tinny", "justrl_tiny"),
         ("recipes/justrl_depseek.yaml", "justrl_deepseek"),
-        ("justrl", "names no model"),
+        ("justrl", "does not name a model"),
         ("elsewhere/justrl_tiny.yaml", "justrl_tiny"),
     ],
 )
@@ -169,8 +169,8 @@ def test_an_ablation_of_ones_own_speaks_of_the_whole_config(tmp_path, header):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "no whole recipe"),
-        ("trainer: {nnodes: 2}\n", "no whole recipe"),
+        ("", "not a complete recipe"),
+        ("trainer: {nnodes: 2}\n", "not a complete recipe"),
         ("- a\n- list\n", "mine"),
         ("a scalar\n", "mine"),
         ("defaults: [justrl_tinny]\n", "justrl_tinny"),

@@ -15,8 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from justrl_recipe.checks import Problem
-from justrl_recipe.checks import data as data_checks
+from justrl_recipe.checks import Problem, data_files, data_rows
 from justrl_recipe.cli import app
 from justrl_recipe.config import Request, load
 from justrl_recipe.data import check, columns, schema, training
@@ -61,7 +60,7 @@ def found(train: str | list[str], *overrides: str) -> list[Problem]:
     val = validation(Path(names[0]).parent)
     files = [f"data.train_files=[{','.join(names)}]", f"data.val_files={val}", "data.train_batch_size=16"]
     request = Request("justrl_deepseek", overrides=(*files, "trainer.total_training_steps=5", *overrides))
-    return data_checks.problems(load(request))
+    return data_files.problems(load(request))
 
 
 def brief(problems: list[Problem]) -> list[tuple[str, str]]:
@@ -462,13 +461,13 @@ def test_a_tokenizer_with_code_of_its_own_is_not_run_and_nothing_is_asked(tmp_pa
 
 def test_counting_stops_at_enough_prompts(tmp_path, model, monkeypatch):
     counted = []
-    of = data_checks.Lengths.of
-    monkeypatch.setattr(data_checks.Lengths, "of", lambda self, prompt: counted.append(1) or of(self, prompt))
+    of = data_rows.Lengths.of
+    monkeypatch.setattr(data_rows.Lengths, "of", lambda self, prompt: counted.append(1) or of(self, prompt))
     file = write(tmp_path / "f.parquet", rows(5000))
     assert found(file, f"{MODEL}.path={model}") == []
     assert len(counted) <= 16 + 1  # a batch of training, one prompt of validation
     counted.clear()
-    monkeypatch.setattr(data_checks, "MOST_COUNTED", 100)
+    monkeypatch.setattr(data_rows, "MOST_COUNTED", 100)
     problems = found(file, f"{MODEL}.path={model}", "data.max_prompt_length=5")
     assert ("prompt-length", "error") in brief(problems) and len(counted) <= 110
 

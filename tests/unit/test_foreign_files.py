@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from justrl_recipe import config, files
-from justrl_recipe.checks import code
+from justrl_recipe.checks import named_code
 from justrl_recipe.cli import app
 from justrl_recipe.data import columns, schema
 from justrl_recipe.errors import UserError
@@ -518,7 +518,7 @@ def test_a_tokenizer_with_a_pipe_in_its_folder_is_not_waited_for(tmp_path):
 def test_modules_that_import_each_other_are_looked_at_once(tmp_path):
     (tmp_path / "a.py").write_text("from .b import *\n")
     (tmp_path / "b.py").write_text("from .a import *\n")
-    assert not code.defines(tmp_path / "a.py", "compute_score")
+    assert not named_code.defines(tmp_path / "a.py", "compute_score")
 
 
 @pytest.mark.parametrize("spaces", ["", " ", "\n"])

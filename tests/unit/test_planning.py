@@ -159,7 +159,7 @@ def test_the_command_plans_the_tiny_recipe_before_its_model_is_made(tmp_path):
     [
         (["--gpus", "4", "--system", "h100x8"], "give one of them"),
         (["--gpus", "12"], "nodes of 8"),
-        (["data.train_batch_size=100"], "no multiple"),
+        (["data.train_batch_size=100"], "not a multiple"),
         (["actor_rollout_ref.model.path=nobody/none"], "hf download nobody/none"),
         (["--system", "h100x9"], "h100x8"),
     ],

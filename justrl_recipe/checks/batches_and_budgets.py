@@ -1,4 +1,4 @@
-"""Sizes that do not fit: batches over GPUs, sequences into budgets and into the model's context."""
+"""Batches that do not divide over the GPUs, and sequences that exceed token budgets or the model's context."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:
     generated = values.get("data.gen_batch_size") or train
     if train % mini:
         fix = f"give a multiple, such as {mini * max(1, round(train / mini))}"
-        why = f"{train} is no multiple of {ACTOR}.ppo_mini_batch_size={mini}"
+        why = f"{train} is not a multiple of {ACTOR}.ppo_mini_batch_size={mini}"
         yield Problem("batch-size", "data.train_batch_size", why, fix)
     if mini * n % ranks:
         where = f"{gpus} GPUs" if ranks == gpus else f"{ranks} groups of GPUs"
@@ -46,8 +46,8 @@ def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:
         why = "no value, and without use_dynamic_bsz it is needed"
         yield Problem("batch-size", micro, why, "give the sequences of a micro-batch")
     if values[f"{ACTOR}.use_dynamic_bsz"] != values[f"{ROLLOUT}.log_prob_use_dynamic_bsz"]:
-        why = f"it is not {ACTOR}.use_dynamic_bsz, and veRL wants them alike"
-        yield Problem("batch-size", f"{ROLLOUT}.log_prob_use_dynamic_bsz", why, "set both alike")
+        why = f"it differs from {ACTOR}.use_dynamic_bsz, and veRL requires the same value"
+        yield Problem("batch-size", f"{ROLLOUT}.log_prob_use_dynamic_bsz", why, "set both to the same value")
 
 
 def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -90,14 +90,14 @@ def _budgets(values: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem("token-budget", budget, why, fix)
     window = values[f"{ROLLOUT}.max_model_len"]
     if window is not None and window < longest:
-        why = f"{window} tokens do not hold prompt and response of {longest}: vLLM would cut responses without a word"
+        why = f"{window} tokens do not hold prompt and response of {longest}: vLLM would cut responses silently"
         yield Problem("token-budget", f"{ROLLOUT}.max_model_len", why, f"give at least {longest}, or null")
 
 
 def _context(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
     longest = values["data.max_prompt_length"] + values["data.max_response_length"]
     if longest > shape.context:
-        why = f"prompt and response of {longest} tokens go beyond the model's context of {shape.context}"
+        why = f"prompt and response of {longest} tokens exceed the model's context of {shape.context}"
         most = shape.context - values["data.max_prompt_length"]
         fix = f"give at most {most}, or take a model with a longer context"
         yield Problem("context", "data.max_response_length", why, fix)

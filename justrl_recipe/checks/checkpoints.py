@@ -1,0 +1,140 @@
+"""Checkpoints: whether a run can resume from the one that it names, and whether its own are kept and have space."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from justrl_recipe import files
+from justrl_recipe.checks.problem import Problem
+from justrl_recipe.config import Config, nearest
+from justrl_recipe.planning import disk
+from justrl_recipe.planning.shape import Shape
+
+RESUME_MODES = ("disable", "auto", "resume_path")
+LATEST = "latest_checkpointed_iteration.txt"  # veRL's tracker: the step of the newest complete checkpoint
+NEEDED_TO_RESUME = ("model", "optimizer", "extra")
+
+
+def problems(config: Config, base: Config) -> Iterator[Problem]:
+    yield from resume(config, base)
+    yield from can_be_lost(config)
+
+
+def resume(config: Config, base: Config) -> Iterator[Problem]:
+    """A checkpoint to resume from that is not there, or would not restore everything."""
+    trainer = config.values["trainer"]
+    mode, path = trainer["resume_mode"], trainer["resume_from_path"]
+    instead = "set trainer.resume_mode=resume_path and trainer.resume_from_path=RUN/checkpoints/global_step_N"
+    if mode not in RESUME_MODES:
+        fix = nearest(str(mode), RESUME_MODES)
+        yield Problem("resume", "trainer.resume_mode", f"veRL has no mode {mode!r}", fix)
+    elif mode == "auto" and trainer["default_local_dir"] == base.values["trainer"]["default_local_dir"]:
+        why = "auto finds nothing to resume from in a new run folder, and would start from scratch"
+        yield Problem("resume", "trainer.resume_mode", why, instead)
+    elif mode == "auto":
+        yield from _latest(config, Path(str(trainer["default_local_dir"])), instead)
+    elif mode == "resume_path":
+        yield from _checkpoint(config, "trainer.resume_from_path", str(path) if path else "", instead)
+    if mode != "disable":
+        why = "the run would continue from another state than the saved one"
+        yield from _parts(config, "load_contents", why)
+    if mode == "auto":
+        yield from _parts(config, "save_contents", "the run could not resume from its own checkpoints")
+
+
+def _parts(config: Config, name: str, why: str) -> Iterator[Problem]:
+    """What a checkpoint has to hold, or to give back, for a run that resumes."""
+    named = config.values["actor_rollout_ref"]["actor"]["checkpoint"][name] or []
+    if missing := [part for part in NEEDED_TO_RESUME if part not in named]:
+        key, why = f"actor_rollout_ref.actor.checkpoint.{name}", f"without {', '.join(missing)} {why}"
+        yield Problem("resume", key, why, "set it to [model,optimizer,extra]")
+
+
+def _latest(config: Config, folder: Path, instead: str) -> Iterator[Problem]:
+    """The checkpoint that `auto` takes: the one that the tracker names (verl/utils/checkpoint/checkpoint_manager.py).
+
+    Without a tracker nothing has been saved yet, and the run starts from scratch, as it should.
+    """
+    tracker = folder / LATEST
+    if not os.path.isfile(tracker):
+        return
+    try:
+        step = int(files.read_text(tracker))
+    except (files.Unreadable, ValueError):
+        why = f"{tracker} does not hold a step, so auto fails"
+        yield Problem(
+            "resume", "trainer.resume_mode", why, f"write the step of a complete checkpoint to it, or {instead}"
+        )
+        return
+    yield from _checkpoint(config, "trainer.default_local_dir", str(folder / f"global_step_{step}"), instead)
+
+
+def _checkpoint(config: Config, key: str, path: str, instead: str) -> Iterator[Problem]:
+    """What veRL needs of a checkpoint (verl/trainer/ppo/v1/trainer_base.py, _load_checkpoint)."""
+    trainer, actor = config.values["trainer"], Path(path, "actor")
+    step = path.rpartition("global_step_")[2]
+    if not path:
+        yield Problem("resume", key, "it does not name a checkpoint", instead)
+        return
+    if not step.isdecimal() or step == path:
+        yield Problem("resume", key, f"{path} does not end in global_step_N", instead)
+        return
+    files = [found.name for found in actor.glob("model_world_size_*.pt")] if os.path.isdir(actor) else []
+    if not files:
+        yield Problem("resume", key, f"{path} is not a checkpoint: it has no actor/*.pt", instead)
+        return
+    if not os.path.isfile(Path(path, "data.pt")):
+        why = f"{path} has no data.pt, so the data would start from the beginning"
+        yield Problem("resume", key, why, "give a complete checkpoint")
+    yield from _ranks(key, path, files, trainer["nnodes"], trainer["n_gpus_per_node"])
+    steps = trainer["total_training_steps"]
+    if int(step) >= steps:
+        why = f"{path} is at or beyond trainer.total_training_steps={steps}: nothing is left to train"
+        yield Problem("resume", key, why, f"raise trainer.total_training_steps above {int(step)}")
+
+
+def _ranks(key: str, path: str, files: Sequence[str], nodes: int, of_node: int) -> Iterator[Problem]:
+    """A checkpoint of another number of GPUs, or that lacks a GPU's files. Several nodes may each hold their own."""
+    saved_by = sorted({int(size) for name in files for size in re.findall(r"^model_world_size_(\d+)_rank", name)})
+    gpus = nodes * of_node
+    if saved_by and gpus not in saved_by:
+        why = f"{path} was saved by {saved_by[0]} GPUs, and veRL does not resume on {gpus}"
+        fix = f"resume on {saved_by[0]} GPUs (trainer.nnodes, trainer.n_gpus_per_node)"
+        yield Problem("resume", key, why, fix)
+    elif saved_by and nodes == 1:
+        missing = [rank for rank in range(gpus) if f"model_world_size_{gpus}_rank_{rank}.pt" not in files]
+        if missing:
+            why = f"{path} lacks the files of rank {missing[0]} of {gpus}"
+            yield Problem("resume", key, why, "give a complete checkpoint")
+
+
+def can_be_lost(config: Config) -> Iterator[Problem]:
+    """Ways of saving in which a checkpoint can be lost or is no longer found."""
+    trainer, saving = config.values["trainer"], config.values["actor_rollout_ref"]["actor"]["checkpoint"]
+    if saving["async_save"]:
+        why = f"veRL 0.9.1 then never writes {LATEST}, and nothing can be resumed"
+        fix = "set actor_rollout_ref.actor.checkpoint.async_save=false"
+        yield Problem("checkpoint", "actor_rollout_ref.actor.checkpoint.async_save", why, fix)
+    if trainer["save_freq"] > 0 and trainer["max_actor_ckpt_to_keep"] == 1:
+        why = "veRL 0.9.1 deletes the only checkpoint before the next is complete: a crash in between loses both"
+        fix = "set trainer.max_actor_ckpt_to_keep=2 or more"
+        yield Problem("checkpoint", "trainer.max_actor_ckpt_to_keep", why, fix, "warning")
+
+
+def full_disk(config: Config, base: Config, found: Shape, folder: Path) -> Iterator[Problem]:
+    """Checkpoints that take more than the disk has."""
+    local = config.values["trainer"]["default_local_dir"]
+    if local != base.values["trainer"]["default_local_dir"]:
+        folder = Path(str(local))
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
+    need, free = disk.of_run(config.values, found), shutil.disk_usage(there).free
+    if need > free:
+        saves, each = disk.kept(config.values), disk.of_checkpoint(config.values, found)
+        why = (
+            f"{saves} checkpoints of {each / 1e9:.0f} GB take {need / 1e9:,.0f} GB, and {free / 1e9:,.0f} GB are free"
+        )
+        most = int(free // each)
+        fix = f"keep fewer (trainer.max_actor_ckpt_to_keep={most})" if most else "set trainer.save_freq=-1"
+        yield Problem("disk", "trainer.save_freq", why, f"{fix}, or give a larger disk (--out)", "warning")

@@ -1,0 +1,177 @@
+"""The rows of a run's data: too few for a batch or for the steps, also once too long prompts are left out."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+
+from justrl_recipe.checks.model import local_file
+from justrl_recipe.checks.problem import Level, Problem
+from justrl_recipe.config import Config
+from justrl_recipe.data import columns, training
+from justrl_recipe.data.findings import SHARE
+from justrl_recipe.data.prompts import Lengths, NoTemplate
+from justrl_recipe.errors import UserError
+
+MODEL = "actor_rollout_ref.model"
+MOST_COUNTED = 20_000  # prompts whose tokens are counted: about 10 seconds
+
+
+def named_files(config: Config, key: str) -> list[str]:
+    value = config.values["data"][key]
+    return [str(name) for name in (value if isinstance(value, list) else [value])] if value else []
+
+
+def problems(config: Config, rows: dict[str, int]) -> Iterator[Problem]:
+    """Too few rows: for a batch, for the steps, or once veRL has left out the prompts that are too long."""
+    sizes = {name: config.flat.get(name) for name in ("data.train_batch_size", "trainer.total_epochs")}
+    if not all(isinstance(size, int) and size > 0 for size in sizes.values()):
+        return  # checks/known_keys.py names them
+    lengths = None
+    try:
+        lengths = _lengths(config)
+    except NoTemplate as error:
+        yield Problem("chat-template", f"{MODEL}.path", str(error), "veRL makes the prompts with it")
+    except UserError as error:
+        level: Level = "error" if os.path.isdir(_tokenizer(config)) else "unchecked"
+        yield Problem(
+            "chat-template", f"{MODEL}.path", str(error), "download the model again, or give its folder", level
+        )
+    if "train_files" in rows:
+        yield from _training(config, rows["train_files"], lengths)
+    if "val_files" in rows and lengths is not None and config.values["data"]["filter_overlong_prompts"]:
+        usable = _usable(config, "val_files", rows["val_files"], lengths, 1)
+        if not usable.rows:
+            yield _too_long(config, "val_files", usable, "and none is left for validation")
+
+
+def _training(config: Config, total: int, lengths: Lengths | None) -> Iterator[Problem]:
+    data, trainer = config.values["data"], config.values["trainer"]
+    batch, epochs, steps = data["train_batch_size"], trainer["total_epochs"], trainer["total_training_steps"]
+    most = data.get("train_max_samples") or -1
+    rows = min(total, most) if most > 0 else total
+    if rows < batch:
+        which = f" (data.train_max_samples={most})" if rows < total else ""
+        why = f"{', '.join(named_files(config, 'train_files'))}: {rows} rows{which}, and a batch takes {batch}"
+        yield Problem("data-rows", "data.train_files", why, "give more data, or a smaller data.train_batch_size")
+        return
+    wanted = batch * (math.ceil(steps / epochs) if isinstance(steps, int) and steps > 0 else 1)
+    if lengths is not None:
+        usable = _usable(config, "train_files", total, lengths, wanted if wanted <= rows else batch)
+        if data["filter_overlong_prompts"]:
+            rows = usable.rows if usable.rows < wanted else rows
+        if rows < batch:
+            yield _too_long(config, "train_files", usable, f"and a batch takes {batch}")
+            return
+        if usable.long:
+            yield from _some_too_long(config, usable)
+    have = rows // batch * epochs
+    if isinstance(steps, int) and have < steps:
+        why = f"{rows:,} rows give {rows // batch} batches of {batch}, and {epochs} epochs of them {have} steps"
+        why += f", fewer than trainer.total_training_steps={steps}"
+        fix = f"set trainer.total_epochs={math.ceil(steps / (rows // batch))}, or trainer.total_training_steps={have}"
+        yield Problem("data-steps", "trainer.total_epochs", why, fix)
+
+
+@dataclass(frozen=True)
+class Usable:
+    """The rows whose prompts fit.
+
+    Attributes:
+        rows: how many; where only `counted` prompts were looked at, what these let expect of all.
+        counted: prompts that were looked at, until there were enough or `MOST_COUNTED`.
+        long: of these, the ones that are too long, or that the chat template refuses.
+        refused: of these, the ones that the chat template refuses.
+    """
+
+    rows: int
+    counted: int
+    long: int
+    refused: int
+
+
+def _usable(config: Config, key: str, total: int, lengths: Lengths, enough: int) -> Usable:
+    data = config.values["data"]
+    chosen = _chosen(data, "train_max_samples" if key == "train_files" else "val_max_samples", total)
+    known: dict[bytes, int | None] = {}
+    seen = long = refused = start = 0
+    for name in named_files(config, key):
+        for batch in columns.read(Path(name), data["prompt_key"]):
+            for row in range(batch.rows):
+                if chosen is not None and not chosen[start + row]:
+                    continue
+                messages = batch.prompts.values[batch.prompts.codes[row]]
+                prompt = training.digest(repr(messages))
+                if prompt not in known:
+                    known[prompt] = lengths.of(messages)
+                tokens = known[prompt]
+                seen += 1
+                refused += tokens is None
+                long += tokens is None or tokens > data["max_prompt_length"]
+                if seen - long >= enough:
+                    return Usable(enough, seen, long, refused)
+                if len(known) >= MOST_COUNTED:
+                    all_rows = total if chosen is None else int(chosen.sum())
+                    return Usable((seen - long) * all_rows // seen, seen, long, refused)
+            start += batch.rows
+    return Usable(seen - long, seen, long, refused)
+
+
+def _chosen(data: dict, key: str, total: int) -> numpy.ndarray | None:
+    """The rows that veRL takes, an array of shape (total,); None for all. Without a seed, a sample like veRL's."""
+    most = data.get(key) or -1
+    if not 0 < most < total:
+        return None
+    chosen = numpy.zeros(total, bool)
+    if data["shuffle"]:
+        chosen[numpy.random.default_rng(abs(data["seed"] or 0)).choice(total, size=most, replace=False)] = True
+    else:
+        chosen[:most] = True
+    return chosen
+
+
+def _too_long(config: Config, key: str, usable: Usable, but: str) -> Problem:
+    limit = config.values["data"]["max_prompt_length"]
+    if usable.refused == usable.counted:
+        why = f"the model's chat template refuses all {usable.counted:,} prompts that were tried"
+        return Problem("chat-template", f"data.{key}", why, "see the template in the model's tokenizer_config.json")
+    fit = usable.counted - usable.long
+    why = f"{fit:,} of {usable.counted:,} prompts have at most data.max_prompt_length={limit} tokens, {but}"
+    return Problem("prompt-length", f"data.{key}", why, "set a larger data.max_prompt_length, or give other data")
+
+
+def _some_too_long(config: Config, usable: Usable) -> Iterator[Problem]:
+    """veRL leaves such rows out, or cuts their beginning off, which asks the model something else."""
+    data = config.values["data"]
+    cut = not data["filter_overlong_prompts"]
+    why = (
+        f"{usable.long:,} of the first {usable.counted:,} prompts have more than data.max_prompt_length="
+        f"{data['max_prompt_length']} tokens, and veRL {'cuts their beginning off' if cut else 'leaves them out'}"
+    )
+    fix = "set data.filter_overlong_prompts=true" if cut else "set a larger data.max_prompt_length"
+    level: Level = "error" if cut and usable.long > SHARE * usable.counted else "warning"
+    yield Problem("prompt-length", "data.train_files", why, fix, level)
+
+
+def _tokenizer(config: Config) -> str:
+    model = config.values["actor_rollout_ref"]["model"]
+    return str(model.get("tokenizer_path") or model["path"])
+
+
+def _lengths(config: Config) -> Lengths | None:
+    """The model's tokenizer; None where it is not on this machine, or where veRL takes a processor instead.
+
+    Raises:
+        UserError: as `Lengths`.
+    """
+    name, model = _tokenizer(config), config.values["actor_rollout_ref"]["model"]
+    file = local_file(name, "tokenizer_config.json")
+    if file is None or not (model.get("tokenizer_path") or (file.parent / "config.json").is_file()):
+        return None  # checks/model.py says what is wrong with the model
+    if any((file.parent / f"{kind}_config.json").is_file() for kind in ("processor", "preprocessor")):
+        return None
+    arguments = config.values["data"].get("apply_chat_template_kwargs")
+    return Lengths(str(file.parent), model.get("custom_chat_template"), arguments)
