@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from composed import load
 
 from justrl_recipe import checks
 from justrl_recipe.checks import Problem
-from justrl_recipe.config import Request, load, load_base
+from justrl_recipe.config import Request, load_base
 from justrl_recipe.data import schema
 
 VERL = Path(sys.executable).with_name("verl")

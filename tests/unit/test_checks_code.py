@@ -6,9 +6,10 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+from composed import load
 
 from justrl_recipe.checks import Problem, code, files, model
-from justrl_recipe.config import Config, Request, load, load_base
+from justrl_recipe.config import Config, Request, load_base
 
 MODEL = "actor_rollout_ref.model"
 

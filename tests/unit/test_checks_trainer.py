@@ -5,10 +5,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from composed import load
 
 from justrl_recipe import checks
 from justrl_recipe.checks import Problem, choices, trainer
-from justrl_recipe.config import Request, load, load_base
+from justrl_recipe.config import Request, load_base
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 RUNTIME_ENV = "ray_kwargs.ray_init.runtime_env"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import composed
 import pytest
 import yaml
 from hypothesis import given
@@ -237,3 +238,27 @@ def test_leaves_are_all_the_values_of_a_tree(tree):
         for part in key.split("."):
             node = node[part]
         assert node == value
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("justrl_tiny"),
+        Request("justrl_deepseek", "h200x1", ("overlong_penalty", "robust_verifier")),
+        Request("justrl_nemotron", overrides=("trainer.save_freq=5", "+a.b={c: [1, x]}", "~data.seed", "++seed=7")),
+        Request("justrl_deepseek", overrides=("system=h100x8", "data.train_files=[${seed}]")),
+        Request("justrl_tiny", overrides=("trainer.no_such_key=5",)),
+        Request("justrl_tiny", overrides=("a b",)),
+        Request("justrl_tiny", "h100x9"),
+        Request("justrl_tinny"),
+    ],
+    ids=str,
+)
+def test_the_other_tests_configs_are_those_that_a_user_gets(request_):
+    def result(load) -> object:
+        try:
+            return load(request_)
+        except UserError as error:
+            return str(error)
+
+    assert result(composed.load) == result(load)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+from composed import load
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 from justrl_recipe.checks import Problem
 from justrl_recipe.checks import data as data_checks
 from justrl_recipe.cli import app
-from justrl_recipe.config import Request, load
+from justrl_recipe.config import Request
 from justrl_recipe.data import check, columns, schema, training
 from justrl_recipe.errors import UserError
 

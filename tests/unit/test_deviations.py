@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from composed import load
 from omegaconf import OmegaConf
 
 from justrl_recipe.checks.keys import OPTIONAL_KEYS
-from justrl_recipe.config import RECIPES, SYSTEMS, Request, leaves, load, load_base, names, recipe_names
+from justrl_recipe.config import RECIPES, SYSTEMS, Request, leaves, load_base, names, recipe_names
 from justrl_recipe.deviations import FIXED_EXPORTS, describe, deviations, is_free, left_open, scaled
 
 KEYS = yaml.safe_load((Path(__file__).parents[1] / "config_keys.yaml").read_text())

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from composed import load
 from hypothesis import given
 from hypothesis import strategies as st
 
-from justrl_recipe.config import SYSTEMS, Request, load, names
+from justrl_recipe.config import SYSTEMS, Request, names
 from justrl_recipe.planning import budget, disk, fit, memory
 from justrl_recipe.planning.shape import KNOWN, Shape, find
 

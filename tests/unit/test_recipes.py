@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from composed import load
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from justrl_recipe import checks, deviations
-from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, leaves, load, load_base, names, recipe_names
+from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, leaves, load_base, names, recipe_names
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import arithmetic
 
