@@ -30,10 +30,10 @@ def verl(*arguments: str | Path, cwd: Path, stdin: str = "", **env: str) -> Comp
     An exception that would end the command in a traceback is raised.
     """
     out, err = io.StringIO(), io.StringIO()
-    streams = {"stdin": io.StringIO(stdin), "stdout": out, "stderr": err}
     code: str | int | None = 0
     with (
-        mock.patch.multiple(sys, argv=["verl", *map(str, arguments)], path=list(sys.path), **streams),
+        mock.patch.multiple(sys, argv=["verl", *map(str, arguments)], path=list(sys.path)),
+        mock.patch.multiple(sys, stdin=io.StringIO(stdin), stdout=out, stderr=err),
         mock.patch.dict(os.environ, env),
         mock.patch.multiple(masking, _known={}, _written={}),
         _in(cwd),
@@ -44,4 +44,4 @@ def verl(*arguments: str | Path, cwd: Path, stdin: str = "", **env: str) -> Comp
             code = end.code
     if not isinstance(code, int):
         code = 0 if code is None else 1
-    return CompletedProcess(sys.argv, code, out.getvalue(), err.getvalue())
+    return CompletedProcess(arguments, code, out.getvalue(), err.getvalue())

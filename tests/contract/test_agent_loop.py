@@ -39,7 +39,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
 def test_the_final_output_is_the_one_that_every_token_leads_to(tmp_path):
     spec = load(Request("justrl_tiny")).values["tiny_model"] | {"warmup_steps": 2}
     tiny_model.make(tmp_path / "model", spec, arithmetic.all_problems(), progress=lambda step: None)

@@ -22,8 +22,6 @@ from justrl_recipe.run.manifest import outcome
 VERL = Path(sys.executable).with_name("verl")
 SHORT = ("tiny_model.warmup_steps=40", "tiny_data.validation=16", "trainer.total_training_steps=3")
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:

@@ -25,8 +25,6 @@ VERL = Path(sys.executable).with_name("verl")
 KILLS = int(os.environ.get("KILLS", "3"))
 TASK = ("--benchmark", "arithmetic.parquet", "--max-tokens", "24")
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:

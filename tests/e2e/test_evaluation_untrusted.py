@@ -285,7 +285,6 @@ def verl_eval(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run([VERL, "eval", *arguments], cwd=folder, capture_output=True, text=True, timeout=200)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_shards_of_fsdp_are_merged_and_nothing_else_of_a_checkpoint_is_opened(tmp_path, parts, marker, ranks):
     step = tmp_path / "run" / "checkpoints" / "global_step_3"
@@ -310,7 +309,6 @@ def test_shards_of_fsdp_are_merged_and_nothing_else_of_a_checkpoint_is_opened(tm
     assert not marker.exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("write", [zipped, bare])
 def test_a_shard_that_holds_code_is_refused_without_trust(tmp_path, parts, marker, write):
     actor = write_checkpoint(tmp_path / "run" / "checkpoints" / "global_step_3", parts, 1)
@@ -325,7 +323,6 @@ def test_a_shard_that_holds_code_is_refused_without_trust(tmp_path, parts, marke
     assert done.returncode == 2 and "cannot merge" in done.stderr and marker.exists()
 
 
-@pytest.mark.slow
 def test_a_checkpoint_whose_model_has_python_of_its_own_is_refused(tmp_path, parts, marker):
     actor = write_checkpoint(tmp_path / "run" / "checkpoints" / "global_step_3", parts, 1)
     torch.save(parts[1].state_dict(), actor / "model_world_size_1_rank_0.pt")

@@ -1,11 +1,10 @@
 """What `verl validate` and `verl run` find before anything starts: mistakes that real users make."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command import verl
 from composed import load
 
 from justrl_recipe import checks
@@ -13,7 +12,6 @@ from justrl_recipe.checks import Problem
 from justrl_recipe.config import Request, load_base
 from justrl_recipe.data import schema
 
-VERL = Path(sys.executable).with_name("verl")
 OVERRIDES = "actor_rollout_ref.model.override_config"
 BOXED = "What is 1 + 1?" + schema.TRAINING_SUFFIX
 
@@ -331,10 +329,6 @@ def test_a_reward_file_is_looked_at_before_the_start_and_not_run(data, tmp_path,
         file.write_text(f"{code}\n" + ("" if code[-1] == ":" else "raise SystemExit\n"))
     problems, _ = in_files(*data, f"reward.custom_reward_function.path={file}")
     assert len(problems) == (says is not None) and (says is None or says in problems[0].why)
-
-
-def verl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([VERL, *arguments], capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 def test_validate_lists_everything_at_once_and_run_refuses_it(data, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+from command import verl
 from composed import load
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,6 @@ from justrl_recipe.config import Request
 from justrl_recipe.data import check, columns, schema, training
 from justrl_recipe.errors import UserError
 
-VERL = str(Path(sys.executable).with_name("verl"))
 OWN_REWARD = "reward.custom_reward_function.path=/tmp/my_reward.py"
 MODEL = "actor_rollout_ref.model"
 NEVER = "ground truth that can never match exactly"
@@ -455,8 +455,7 @@ def test_a_tokenizer_with_code_of_its_own_is_not_run_and_nothing_is_asked(tmp_pa
     (folder / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}))
     (folder / "mine.py").write_text("open('ran', 'w')\n")
     file = write(tmp_path / "f.parquet", rows(300))
-    command = [VERL, "data", "check", file, "--tokenizer", str(folder)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, input="y\ny\n", timeout=100)
+    done = verl("data", "check", file, "--tokenizer", folder, cwd=tmp_path, stdin="y\ny\n")
     assert "Traceback" not in done.stderr and "y/N" not in done.stdout + done.stderr
     assert not (tmp_path / "ran").exists()
 

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from command import VERL, verl
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -26,7 +27,6 @@ from justrl_recipe.report.logs import Series
 from justrl_recipe.report.page import without_paths, write
 from justrl_recipe.report.panels import BANDS, headline, panels
 
-VERL = Path(sys.executable).with_name("verl")
 TINY = Path(__file__).parents[2] / "benchmarks" / "results" / "tiny"
 MANIFEST = {
     "recipe": "justrl_deepseek",
@@ -48,8 +48,8 @@ MANIFEST = {
 STEPS = 40
 
 
-def report(*arguments: str | Path, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess:
-    return subprocess.run([VERL, "report", *arguments], capture_output=True, text=True, cwd=cwd, timeout=timeout)
+def report(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:
+    return verl("report", *arguments, cwd=cwd)
 
 
 def healthy(steps: int = STEPS) -> dict[str, np.ndarray]:
@@ -129,27 +129,6 @@ def test_console_and_file_log_give_the_same_series(tmp_path, entries):
     prefix = "\x1b[36m(TaskRunnerV1 pid=123)\x1b[0m "
     log.write_text("".join("\n".join([*noise, prefix + line, ""]) for line in console_lines(entries)))
     same(logs.read(log), logs.read(TINY / "seed0.jsonl"))
-
-
-@pytest.mark.slow
-def test_verl_s_own_console_format_is_read(tmp_path, entries):
-    from verl.utils.logger.aggregate_logger import concat_dict_to_str
-
-    metrics = {key: np.float64(value) for key, value in entries[1]["data"].items()}
-    metrics |= {
-        "a/nan": float("nan"),
-        "a/inf": -np.inf,
-        "a/int": np.int64(3),
-        "a/tiny": 1e-05,
-        "a/single": np.float32(0.1),
-    }
-    log = tmp_path / "train.log"
-    log.write_text(concat_dict_to_str(metrics, step=7) + "\n")
-    read = logs.read(log)
-    assert read.keys() == metrics.keys()
-    for name, value in metrics.items():
-        np.testing.assert_allclose(read[name].values, [float(value)], rtol=1e-6)
-        assert read[name].steps == [7]
 
 
 def test_tensorboard_gives_the_same_series(tmp_path, entries):
@@ -820,7 +799,6 @@ def test_ctrl_c_ends_watching_and_leaves_nothing_half_written(tmp_path):
 # Speed and size
 
 
-@pytest.mark.slow
 def test_a_run_of_the_paper_s_length_takes_at_most_10_s_and_5_mb(tmp_path):
     chance = np.random.default_rng(0)
     names = [*healthy(), *(f"other/metric_{number}" for number in range(86))]
