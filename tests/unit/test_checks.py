@@ -35,12 +35,6 @@ def write(file: Path, prompt: str = BOXED, source: str = "math_dapo", rows: int 
     return str(file)
 
 
-def add_tokenizer(folder: Path) -> None:
-    from justrl_recipe.cpu.tiny_model import build_tokenizer
-
-    build_tokenizer([BOXED] * 20).save_pretrained(folder)
-
-
 @pytest.fixture
 def data(tmp_path) -> list[str]:
     """Overrides for data that is fit, and no checkpoint, so that the machine's disk has no part in the test."""
@@ -248,44 +242,6 @@ def test_data_in_another_schema(data, tmp_path):
 def test_fewer_rows_than_a_batch_takes(data, tmp_path):
     problems, _ = in_files(*data, f"data.train_files={write(tmp_path / 'few.parquet', rows=100)}")
     assert "100 rows" in problems[0].why and "batch" in problems[0].fix
-
-
-def test_a_model_whose_context_is_too_short(data, tmp_path):
-    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    shape |= {"vocab_size": 100, "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
-    (tmp_path / "config.json").write_text(json.dumps({**shape, "max_position_embeddings": 4096}))
-    add_tokenizer(tmp_path)
-    problems, _ = in_files(*data, f"actor_rollout_ref.model.path={tmp_path}")
-    assert [problem.key for problem in problems] == ["data.max_response_length"]
-    assert "context of 4096" in problems[0].why and "at most 3072" in problems[0].fix
-
-
-@pytest.mark.parametrize(
-    ("overrides", "key", "says"),
-    [
-        (
-            ["actor_rollout_ref.model.fused_kernel_options.impl_backend=triton"],
-            "actor_rollout_ref.model.fused_kernel_options.impl_backend",
-            "multiples of 128, the model's is 576",
-        ),
-        (
-            ["actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=50"],
-            "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
-            "50 MB do not hold the model's embedding of 54",
-        ),
-    ],
-)
-def test_what_does_not_go_with_a_models_shape(data, tmp_path, overrides, key, says):
-    """SmolLM2-135M's shape, which veRL meets with an AssertionError after minutes."""
-    shape = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
-    shape |= {"num_key_value_heads": 3, "vocab_size": 49152, "max_position_embeddings": 32768}
-    shape |= {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
-    (tmp_path / "config.json").write_text(json.dumps(shape))
-    add_tokenizer(tmp_path)
-    model = f"actor_rollout_ref.model.path={tmp_path}"
-    assert in_files(*data, model) == ([], [])
-    [problem], _ = in_files(*data, model, *overrides)
-    assert problem.key == key and says in problem.why
 
 
 def test_a_missing_file_is_made_by_the_command_of_its_folder():

@@ -341,18 +341,6 @@ def test_check_finds_problems_of_a_benchmark(tmp_path):
     assert [f.count for f in report.findings[-2:]] == [0, 1] and report.spoiled
 
 
-def test_check_counts_tokens_as_verl_does(tmp_path):
-    from justrl_recipe.cpu.tiny_model import build_tokenizer
-
-    build_tokenizer(["What is it? that"] * 20).save_pretrained(tmp_path / "tokenizer")
-    prepared(tmp_path, prompt="What is that? " * 50 + INSTRUCTION)
-    done = verl_data(tmp_path, "check", "f.parquet", "--tokenizer", "tokenizer", "--limit", "150", "--json")
-    found = {f["name"]: f for f in json.loads(done.stdout)["findings"]}["prompt longer than 150 tokens"]
-    assert found["rows"] == [2] and done.returncode == 1
-    done = verl_data(tmp_path, "check", "f.parquet", "--tokenizer", "nowhere")
-    assert done.returncode == 2 and "no tokenizer nowhere" in done.stderr
-
-
 def test_check_refuses_what_is_no_prepared_file(tmp_path):
     write(tmp_path / "f.parquet", [{"problem": "?", "answer": "1"}])
     done = verl_data(tmp_path, "check", "f.parquet")

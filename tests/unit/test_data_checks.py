@@ -11,16 +11,12 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from command import verl
-from composed import load
+from data_files import brief, found, rows, validation, write
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from justrl_recipe.checks import Problem
-from justrl_recipe.checks import data as data_checks
 from justrl_recipe.cli import app
-from justrl_recipe.config import Request
 from justrl_recipe.data import check, columns, schema, training
 from justrl_recipe.errors import UserError
 
@@ -30,43 +26,8 @@ NEVER = "ground truth that can never match exactly"
 NOT_PLAIN = "ground truth that is no plain answer"
 
 
-def rows(count: int, golds: list | None = None, prompt: str = "Problem {}." + schema.TRAINING_SUFFIX) -> list[dict]:
-    return [
-        schema.row(
-            "math_dapo", i, "train", prompt.replace("{}", str(i), 1), golds[i % len(golds)] if golds else str(i)
-        )
-        for i in range(count)
-    ]
-
-
-def write(file: Path, entries: list[dict], **columns: pyarrow.Array) -> str:
-    """A parquet file with the types that the entries have, or with columns of other types."""
-    table = pyarrow.Table.from_pylist(entries)
-    for name, column in columns.items():
-        table = table.set_column(table.schema.get_field_index(name), name, column)
-    pyarrow.parquet.write_table(table, file)
-    return str(file)
-
-
 def reward_model(golds: pyarrow.Array) -> pyarrow.Array:
     return pyarrow.StructArray.from_arrays([golds], ["ground_truth"])
-
-
-def validation(folder: Path) -> str:
-    schema.write_parquet(folder / "validation.parquet", rows(8))
-    return str(folder / "validation.parquet")
-
-
-def found(train: str | list[str], *overrides: str) -> list[Problem]:
-    names = [train] if isinstance(train, str) else train
-    val = validation(Path(names[0]).parent)
-    files = [f"data.train_files=[{','.join(names)}]", f"data.val_files={val}", "data.train_batch_size=16"]
-    request = Request("justrl_deepseek", overrides=(*files, "trainer.total_training_steps=5", *overrides))
-    return data_checks.problems(load(request))
-
-
-def brief(problems: list[Problem]) -> list[tuple[str, str]]:
-    return [(problem.check, problem.level) for problem in problems]
 
 
 def test_fit_data_has_no_problem(tmp_path):
@@ -339,138 +300,6 @@ def test_validate_refuses_before_the_start(tmp_path, golds, overrides, says):
     code, output = run_validate(write(tmp_path / "f.parquet", rows(300), **changed), *overrides)
     assert code == 1 and says in output
     assert run_validate(write(tmp_path / "f.parquet", rows(300))) == (0, "no problems\n")
-
-
-# 8: what only the model's tokenizer tells
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    from justrl_recipe.cpu.tiny_model import build_tokenizer
-
-    folder = tmp_path_factory.mktemp("model")
-    build_tokenizer(["Problem" + schema.TRAINING_SUFFIX] * 20).save_pretrained(folder)
-    (folder / "config.json").write_text("{}")
-    return folder
-
-
-def with_template(model: Path, folder: Path, template: str | None) -> str:
-    folder.mkdir()
-    for file in model.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    (folder / "chat_template.jinja").unlink(missing_ok=True)
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config.pop("chat_template", None)
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    if template is not None:
-        (folder / "chat_template.jinja").write_text(template)
-    return str(folder)
-
-
-LONG = "Problem {}. " + "and so on, " * 60 + schema.INSTRUCTION
-
-
-@pytest.mark.parametrize(
-    ("fit", "overrides", "expected"),
-    [
-        (0, [], [("prompt-length", "error")]),
-        (15, [], [("prompt-length", "error")]),
-        (16, [], [("prompt-length", "warning")]),
-        (16, ["trainer.total_epochs=4"], [("prompt-length", "warning"), ("data-steps", "error")]),
-        (16, ["trainer.total_epochs=5"], [("prompt-length", "warning")]),
-        (16, ["data.train_max_samples=100", "data.shuffle=false"], [("prompt-length", "error")]),
-        (0, ["data.max_prompt_length=2000"], []),
-        (0, ["data.filter_overlong_prompts=false"], [("prompt-length", "error")]),
-        (300, [], []),
-    ],
-)
-def test_prompts_that_are_too_long(tmp_path, model, fit, overrides, expected):
-    entries = rows(300 - fit, prompt=LONG) + rows(fit)
-    for number, entry in enumerate(entries):
-        entry["prompt"][0]["content"] += f" {number}"
-    file = write(tmp_path / "f.parquet", entries)
-    problems = found(file, f"{MODEL}.path={model}", "data.max_prompt_length=100", *overrides)
-    assert brief(problems) == expected
-    if expected == [("prompt-length", "error")] and fit == 15:
-        assert "15 of 300 prompts have at most data.max_prompt_length=100 tokens" in problems[0].why
-
-
-def test_validation_prompts_that_are_all_too_long(tmp_path, model):
-    file, val = write(tmp_path / "f.parquet", rows(300)), write(tmp_path / "v.parquet", rows(8, prompt=LONG))
-    [problem] = found(file, f"{MODEL}.path={model}", "data.max_prompt_length=100", f"data.val_files={val}")
-    assert (problem.key, problem.check, problem.level) == ("data.val_files", "prompt-length", "error")
-
-
-REFUSES = "{{ raise_exception('no system message') }}"
-RAISES = "{{ messages[0]['content'].nothing() }}"
-
-
-@pytest.mark.parametrize(
-    ("template", "says"),
-    [(None, "no chat template"), (REFUSES, "refuses all 300 prompts"), (RAISES, "refuses all 300 prompts")],
-)
-def test_chat_templates_that_make_no_prompt(tmp_path, model, template, says):
-    folder = with_template(model, tmp_path / "model", template)
-    file = write(tmp_path / "f.parquet", rows(300))
-    problems = found(file, f"{MODEL}.path={folder}")
-    assert says in problems[0].why and {problem.check for problem in problems} == {"chat-template"}
-    good = "+actor_rollout_ref.model.custom_chat_template='{{messages[0].content}}'"
-    assert found(file, f"{MODEL}.path={folder}", good.removeprefix("+")) == []
-    done = CliRunner().invoke(app, ["data", "check", file, "--tokenizer", folder])
-    if template is None:
-        assert done.exit_code == 2 or isinstance(done.exception, UserError)
-    else:
-        assert done.exit_code == 1 and "prompt that the chat template refuses" in done.output
-
-
-def test_arguments_of_the_chat_template_count(tmp_path, model):
-    template = "{{ messages[0].content }}{% if think %}{{ 'think ' * 200 }}{% endif %}"
-    folder = with_template(model, tmp_path / "model", template)
-    file = write(tmp_path / "f.parquet", rows(300))
-    given = [f"{MODEL}.path={folder}", "data.max_prompt_length=100"]
-    assert found(file, *given) == []
-    problems = found(file, *given, "+data.apply_chat_template_kwargs.think=true")
-    assert {problem.check for problem in problems} == {"prompt-length"}
-
-
-def test_a_tokenizer_elsewhere_and_one_that_is_nowhere(tmp_path, model):
-    file = write(tmp_path / "f.parquet", rows(300))
-    (tmp_path / "bare").mkdir()
-    (tmp_path / "bare/config.json").write_text("{}")
-    [problem] = found(file, f"{MODEL}.path={tmp_path}/bare")
-    assert "has no tokenizer" in problem.why and problem.level == "error"
-    assert found(file, f"{MODEL}.path={tmp_path}/bare", f"{MODEL}.tokenizer_path={model}") == []
-    assert found(file, f"{MODEL}.path=nobody/no-such-model") == []  # the caller says that it is not here
-    (tmp_path / "bare/tokenizer.json").write_text("{broken")
-    [problem] = found(file, f"{MODEL}.path={tmp_path}/bare")
-    assert "no tokenizer" in problem.why and problem.level == "error"
-
-
-def test_a_tokenizer_with_code_of_its_own_is_not_run_and_nothing_is_asked(tmp_path, model):
-    """transformers asks [y/N] on a terminal where trust_remote_code has no value."""
-    folder = Path(with_template(model, tmp_path / "model", "{{ messages[0].content }}"))
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    config |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", None]}}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    (folder / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}))
-    (folder / "mine.py").write_text("open('ran', 'w')\n")
-    file = write(tmp_path / "f.parquet", rows(300))
-    done = verl("data", "check", file, "--tokenizer", folder, cwd=tmp_path, stdin="y\ny\n")
-    assert "Traceback" not in done.stderr and "y/N" not in done.stdout + done.stderr
-    assert not (tmp_path / "ran").exists()
-
-
-def test_counting_stops_at_enough_prompts(tmp_path, model, monkeypatch):
-    counted = []
-    of = data_checks.Lengths.of
-    monkeypatch.setattr(data_checks.Lengths, "of", lambda self, prompt: counted.append(1) or of(self, prompt))
-    file = write(tmp_path / "f.parquet", rows(5000))
-    assert found(file, f"{MODEL}.path={model}") == []
-    assert len(counted) <= 16 + 1  # a batch of training, one prompt of validation
-    counted.clear()
-    monkeypatch.setattr(data_checks, "MOST_COUNTED", 100)
-    problems = found(file, f"{MODEL}.path={model}", "data.max_prompt_length=5")
-    assert ("prompt-length", "error") in brief(problems) and len(counted) <= 110
 
 
 # Speed and memory

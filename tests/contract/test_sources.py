@@ -1,17 +1,28 @@
-"""The values that a check accepts are those that veRL registers, by its sources."""
+"""What this package states of veRL, vLLM and their config keys is what their sources say."""
 
 import ast
 from importlib.util import find_spec
 from pathlib import Path
 
-from justrl_recipe.checks import choices, trainer
+import yaml
+from composed import load
+
+from justrl_recipe.checks import choices, model, trainer
+from justrl_recipe.checks.keys import OPTIONAL_KEYS
+from justrl_recipe.config import SYSTEMS, Request, load_base, names, recipe_names
 
 ACTOR = "actor_rollout_ref.actor"
-SPEC = find_spec("verl")
+KEYS = yaml.safe_load((Path(__file__).parents[1] / "config_keys.yaml").read_text())
 
 
-assert SPEC is not None and SPEC.submodule_search_locations
-VERL = Path(SPEC.submodule_search_locations[0])
+def installed(package: str) -> Path:
+    """The folder of an installed package, which is not imported."""
+    spec = find_spec(package)
+    assert spec is not None and spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0])
+
+
+VERL = installed("verl")
 
 
 def registered(file: str, decorator: str) -> set[str]:
@@ -51,3 +62,28 @@ def test_the_trackers_are_verls():
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "supported_backend"
     ]
     assert {*backends, "tracking"} == set(trainer.TRACKERS)
+
+
+def test_verls_reward_workers_still_trust_every_tokenizer():
+    """Else `_code_of_the_tokenizer` in checks/model.py is no longer needed."""
+    source = (VERL / "experimental/reward_loop/reward_loop.py").read_text()
+    assert "self.input_tokenizer = hf_tokenizer(input_tokenizer_local_path, trust_remote_code=True)" in source
+
+
+def test_the_head_sizes_are_vllms():
+    file = installed("vllm") / "v1/attention/backends/cpu_attn.py"
+    [sizes] = [
+        ast.literal_eval(node.body[-1].value)  # type: ignore[attr-defined]
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name == "get_supported_head_sizes"
+    ]
+    assert tuple(sizes) == model.CPU_HEAD_SIZES
+
+
+def test_every_key_is_stated_to_be_free_or_fixed():
+    """A key that is new in a version of veRL has to be looked at, and put into tests/config_keys.yaml."""
+    known = set(load_base().raw) | OPTIONAL_KEYS
+    for recipe in recipe_names():
+        for system in names(SYSTEMS):
+            known |= set(load(Request(recipe, system)).raw)
+    assert known == {*KEYS["free"], *KEYS["fixed"]} and not set(KEYS["free"]) & set(KEYS["fixed"])
