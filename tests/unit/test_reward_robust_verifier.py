@@ -1,4 +1,4 @@
-"""The robust verifier's verdicts, a table per kind of answer; its process side is tested in tests/e2e/test_math_workers.py."""
+"""The robust verifier's verdicts, a table per kind of answer; test_math_workers.py in e2e tests its processes."""
 
 import itertools
 import re
