@@ -43,11 +43,12 @@ check: install
 	$(BIN)/pytest -n 2 tests/unit
 
 contract: install
-	$(BIN)/pytest tests/contract
+	$(BIN)/pytest -n 2 --dist loadgroup tests/contract
 
-# One at a time, since a test may train on both cores, or measure time.
+# Trainings run one after another, beside the other tests; what measures time runs beside nothing.
 test: check
-	$(BIN)/pytest tests/contract tests/e2e
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not alone and not exhaustive" tests/contract tests/e2e
+	$(BIN)/pytest -m "alone and not exhaustive" tests/e2e
 
 exhaustive: install
 	$(BIN)/pytest -m exhaustive

@@ -13,6 +13,8 @@ from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import arithmetic
 from justrl_recipe.evaluation.generation import cpu_environment
 
+pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+
 ASK = """
 import asyncio, json, sys
 import justrl_recipe.cpu; justrl_recipe.cpu.enable()

@@ -4,7 +4,11 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 from justrl_recipe.cpu.vllm_distribution import VllmCpuFinder
+
+pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
 
 PYTHON = sys.executable
 

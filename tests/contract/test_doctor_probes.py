@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 import justrl_recipe
 from justrl_recipe.doctor.judge import Check
+
+pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
 
 DOCTOR = "import typer; from justrl_recipe.cli.doctor import doctor; typer.run(doctor)"
 ASK = """

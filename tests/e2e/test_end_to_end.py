@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -16,10 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from command import VERL
 
 from justrl_recipe.run.manifest import outcome
 
-VERL = Path(sys.executable).with_name("verl")
+pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+
 SHORT = ("tiny_model.warmup_steps=40", "tiny_data.validation=16", "trainer.total_training_steps=3")
 
 

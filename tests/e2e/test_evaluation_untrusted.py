@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from command import VERL
 from safetensors.torch import load_file
 
 from justrl_recipe import cli
@@ -24,7 +25,6 @@ from justrl_recipe.evaluation.models import Model
 from justrl_recipe.evaluation.training_run import Template
 from justrl_recipe.report import runs
 
-VERL = Path(sys.executable).with_name("verl")
 BIN = "pytorch_model.bin"
 
 

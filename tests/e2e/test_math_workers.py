@@ -18,6 +18,8 @@ import pytest
 from justrl_recipe.reward_fns.mathematics import workers
 from justrl_recipe.reward_fns.robust_verifier import compute_score
 
+pytestmark = pytest.mark.alone
+
 HOSTILE = [
     json.loads(line) for line in (Path(__file__).parents[1] / "hostile_answers.jsonl").read_text().splitlines()
 ]

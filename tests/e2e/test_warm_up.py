@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from composed import load
 from safetensors.torch import load_file
 
 from justrl_recipe.config import Request
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import arithmetic
+
+pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
 
 ROOT = Path(__file__).parents[2]
 
