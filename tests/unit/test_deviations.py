@@ -15,6 +15,10 @@ from justrl_recipe.deviations import FIXED_EXPORTS, describe, deviations, is_fre
 
 KEYS = yaml.safe_load((Path(__file__).parents[1] / "config_keys.yaml").read_text())
 ENGINE = "actor_rollout_ref.rollout.engine_kwargs.vllm"
+ONE_FULL_ONE_SMALL = [
+    pytest.param(name, marks=[] if name in ("justrl_deepseek", "justrl_tiny") else pytest.mark.exhaustive)
+    for name in recipe_names()
+]
 VARIABLES = "ray_kwargs.ray_init.runtime_env.env_vars"
 
 
@@ -235,7 +239,7 @@ def test_a_shipped_system_by_path_is_the_shipped_system():
     assert about("justrl_deepseek", system=str(SYSTEMS / "h200x1.yaml"))["is_justrl"]
 
 
-@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("recipe", ONE_FULL_ONE_SMALL)
 @pytest.mark.parametrize("system", names(SYSTEMS))
 def test_a_copy_of_a_system_is_no_deviation(tmp_path, recipe, system):
     mine = tmp_path / "mine.yaml"
@@ -277,7 +281,7 @@ def test_what_shipped_systems_set_beyond_free_keys_is_known():
     assert found | {model_config} == SHIPPED_SYSTEMS_SET
 
 
-@pytest.mark.parametrize("recipe", recipe_names())
+@pytest.mark.parametrize("recipe", ONE_FULL_ONE_SMALL)
 @pytest.mark.parametrize("system", names(SYSTEMS))
 def test_a_system_says_where_and_never_what_is_learned(recipe, system):
     on_system, as_shipped = load(Request(recipe, system)), load(Request(recipe))
