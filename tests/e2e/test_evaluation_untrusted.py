@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from command import VERL
+from command import VERL, verl
 from safetensors.torch import load_file
 
 from justrl_recipe import cli
@@ -282,7 +282,7 @@ def write_checkpoint(step: Path, parts: tuple, ranks: int) -> Path:
 
 
 def verl_eval(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([VERL, "eval", *arguments], cwd=folder, capture_output=True, text=True, timeout=200)
+    return verl("eval", *arguments, cwd=folder)
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -302,7 +302,8 @@ def test_shards_of_fsdp_are_merged_and_nothing_else_of_a_checkpoint_is_opened(tm
         for module in ("torch", "transformers", "verl", "tqdm", "numpy"):
             (tmp_path / "run" / f"{module}.py").write_text(f"open({str(marker)!r}, 'w')")
 
-    done = verl_eval(tmp_path / "run", ".", "--benchmark", "none.parquet")
+    command = [VERL, "eval", ".", "--benchmark", "none.parquet"]
+    done = subprocess.run(command, cwd=tmp_path / "run", capture_output=True, text=True, timeout=200)
     assert done.returncode == 2 and "none.parquet" in done.stderr  # merged by then
     whole, merged = torch.load(step / "whole"), load_file(step / "merged" / "model.safetensors")
     assert all(torch.equal(weight, whole[name].bfloat16()) for name, weight in merged.items())
