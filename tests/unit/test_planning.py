@@ -108,6 +108,14 @@ def test_hours_are_the_papers_at_the_papers_throughput():
     assert hours / 32 / 24 == pytest.approx(15, abs=0.5)
 
 
+@pytest.mark.parametrize("system", ["h200x1", "h100x8"])
+def test_hours_are_planned_at_what_was_measured(system):
+    bench = runpy.run_path(str(ROOT / "benchmarks" / "performance.py"))
+    found = budget.measured("justrl_deepseek", system)
+    assert found is not None
+    assert found.tokens_per_second == pytest.approx(bench["estimated"](system), abs=5)
+
+
 def test_checkpoints_on_disk():
     assert disk.of_checkpoint(config(), shape()) == 12 * shape().parameters
     assert disk.kept(config()) == 88 and disk.kept(config("trainer.max_actor_ckpt_to_keep=2")) == 2

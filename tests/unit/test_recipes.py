@@ -2,6 +2,7 @@
 
 import functools
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -161,3 +162,11 @@ def test_the_command_that_a_file_opens_with_runs_it(file, tmp_path):
     [command] = re.findall(r"^# Run: +verl (run .*)", file.read_text(), re.MULTILINE)
     assert file.stem in command
     assert verl(*command.split(), "--dry-run", cwd=tmp_path).returncode == 0
+
+
+def test_the_script_of_the_small_ablation_starts_from_the_recipes_model_and_has_every_ablation():
+    script = runpy.run_path(str(ROOT / "benchmarks" / "small_scale.py"))
+    recipe = flat(Request("justrl_smollm2"))
+    assert recipe["actor_rollout_ref.model.path"] == script["WARMED_UP"]
+    assert recipe["data.val_files"] == script["VALIDATION"]
+    assert {ablation for arm in script["ARMS"].values() for ablation in arm} == set(names(ABLATIONS))
