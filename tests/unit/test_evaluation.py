@@ -1,8 +1,10 @@
 """What `verl eval` does around the engine: tasks, samples, grades, comparisons, folders, the command's refusals."""
 
 import json
+import os
 import re
 import subprocess
+import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
