@@ -1,7 +1,10 @@
 # make install     .venv: the CPU environment with this package (editable) and the test tools
 # make quickstart  install, then train the tiny recipe to its end
 # make docs        fill the tables of README.md and docs/ that are computed from raw results
-# make test        install, then lint, type-check and run every test
+# make check       lint, types and tests/unit: one to two minutes on 2 cores
+# make contract    tests/contract: what a new version of veRL, vLLM, Ray or transformers breaks
+# make test        all of it, and tests/e2e, which trains and evaluates: 20 minutes on 2 cores
+# make exhaustive  the cases that `make test` samples
 PYTHON ?= python3
 UV := .tools/bin/uv
 BIN := .venv/bin
@@ -10,7 +13,7 @@ BUILD := --build-constraints requirements/build.txt --require-build-hashes
 # $(PYTHON) itself where its version fits, else whichever one uv finds.
 CHOOSE := import sys; print(sys.executable if (3, 10) <= sys.version_info < (3, 13) else ">=3.10,<3.13")
 
-.PHONY: install quickstart docs test lock
+.PHONY: install quickstart docs check contract test exhaustive lock
 install: .venv/installed
 
 .tools/bin/uv: requirements/build.txt
@@ -33,13 +36,22 @@ quickstart: install
 docs: install
 	$(BIN)/python benchmarks/docs.py
 
-test: install
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
-	  { echo "error: the tests look at a page in Chromium: apt-get install chromium"; exit 2; }
+check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 tests/unit
+
+contract: install
+	$(BIN)/pytest -n 2 --dist loadgroup tests/contract
+
+# Trainings run one after another, beside the other tests; what measures time runs beside nothing.
+test: check
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not alone and not exhaustive" tests/contract tests/e2e
+	$(BIN)/pytest -m "alone and not exhaustive" tests/e2e
+
+exhaustive: install
+	$(BIN)/pytest -m exhaustive
 
 # Locks anew, without any index host in the files: the environments, what builds, what audits, SmolLM2's package.
 LOCK := pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url --no-header --no-annotate

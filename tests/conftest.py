@@ -1,6 +1,37 @@
-"""Settings for every test."""
+"""Settings for every test, and what keeps tests/unit quick."""
 
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import settings
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test uses the network
 settings.register_profile("shared machine", deadline=None)  # a slow example is no failure
 settings.load_profile("shared machine")
+
+UNIT = Path(__file__).with_name("unit")
+SLOW = {"ray", "torch", "verl", "vllm"}  # which take seconds to import: tests/contract and tests/e2e have these tests
+
+
+def slow_imports() -> set[str]:
+    return SLOW & sys.modules.keys()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    before = slow_imports()
+    report = yield
+    if UNIT in collector.path.parents and (new := slow_imports() - before):
+        report.outcome, report.longrepr = "failed", f"a unit test imports {', '.join(new)}"  # type: ignore[attr-defined]
+    return report
+
+
+@pytest.fixture(autouse=True)
+def unit_tests_import_nothing_slow(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = slow_imports()
+    yield
+    if UNIT in request.path.parents and (new := slow_imports() - before):
+        pytest.fail(f"a unit test imports {', '.join(new)}")

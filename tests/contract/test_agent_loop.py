@@ -13,6 +13,8 @@ from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import arithmetic
 from justrl_recipe.evaluation.generation import cpu_environment
 
+pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+
 ASK = """
 import asyncio, json, sys
 import justrl_recipe.cpu; justrl_recipe.cpu.enable()
@@ -39,7 +41,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
 def test_the_final_output_is_the_one_that_every_token_leads_to(tmp_path):
     spec = load(Request("justrl_tiny")).values["tiny_model"] | {"warmup_steps": 2}
     tiny_model.make(tmp_path / "model", spec, arithmetic.all_problems(), progress=lambda step: None)

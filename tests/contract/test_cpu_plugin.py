@@ -8,6 +8,8 @@ import pytest
 
 from justrl_recipe.cpu.vllm_distribution import VllmCpuFinder
 
+pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+
 PYTHON = sys.executable
 
 
@@ -178,7 +180,6 @@ def test_the_sampler_is_built_as_verl_builds_it_and_reports_the_reward():
     assert lost_responses([], ["a", "b"], 2) == 4
 
 
-@pytest.mark.slow
 def test_ray_workers_have_the_plugin_too():
     out = on_cpu("""
         import ray

@@ -6,23 +6,23 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from command import VERL
 
 from justrl_recipe.run.manifest import outcome
 
-VERL = Path(sys.executable).with_name("verl")
-SHORT = ("tiny_model.warmup_steps=40", "tiny_data.validation=16", "trainer.total_training_steps=3")
+pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
 
-pytestmark = pytest.mark.slow
+SHORT = ("tiny_model.warmup_steps=40", "tiny_data.validation=16", "trainer.total_training_steps=3")
 
 
 @pytest.fixture(scope="module")
@@ -60,48 +60,6 @@ def wait_until_gone(run: Path, seconds: float) -> list[psutil.Process]:
     return processes_of(run)
 
 
-def test_trains_with_the_overlong_penalty_and_says_what_it_did(folder):
-    process = start(folder, "--out", "penalty", "--ablation", "overlong_penalty", "trainer.save_freq=3")
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, out + err
-    manifest, entries = read(folder / "penalty")
-
-    steps = [entry for entry in entries if "critic/score/mean" in entry["data"]]
-    assert [entry["step"] for entry in steps] == [1, 2, 3]
-    for entry in steps:
-        metrics = entry["data"]
-        assert 0 <= metrics["reward/acc"] <= 1
-        assert 0 <= metrics["reward/overlong"] <= 1
-        penalty = metrics["critic/score/mean"] - (2 * metrics["reward/acc"] - 1)
-        assert penalty == pytest.approx(0, abs=1e-6) if metrics["reward/overlong"] == 0 else penalty < 0
-        assert metrics["training/rollout_probs_diff_mean"] < 1e-3  # the weights reach the rollout
-        assert metrics["actor/grad_norm"] > 0
-    assert any("val-core/arithmetic/acc/mean@1" in entry["data"] for entry in entries)
-    assert (folder / "penalty" / "checkpoints" / "global_step_3").is_dir()
-
-    assert out.count("step ") >= 3 and "validation at step 0: arithmetic accuracy" in out
-    assert "TaskRunner" not in out + err and "WARNING" not in out + err
-    assert "deviation: reward.reward_kwargs.overlong_buffer_cfg.enable: recipe false, yours true" in err
-    assert manifest["status"] == "finished" and manifest["ended"] >= manifest["started"]
-    assert manifest["is_justrl"] is False and manifest["ablations"] == ["overlong_penalty"]
-    assert {"verl", "torch", "transformers", "justrl-recipe", "python"} <= manifest["versions"].keys()
-    config = yaml.safe_load((folder / "penalty" / "config.yaml").read_text())
-    assert config["reward"]["reward_kwargs"]["overlong_buffer_cfg"]["enable"] is True
-    assert wait_until_gone(folder / "penalty", 0) == []
-
-
-def test_what_was_trained_is_evaluated_by_its_run_folder(folder):
-    wanted = ("--benchmark", "data/tiny/validation.parquet", "--max-tokens", "24", "--n", "2")
-    done = subprocess.run([VERL, "eval", "penalty", *wanted], cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "merging global_step_3" in done.stderr
-    checkpoint = folder / "penalty" / "checkpoints" / "global_step_3"
-    assert sorted(path.name for path in checkpoint.iterdir() if path.name.startswith((".", "merged"))) == ["merged"]
-    assert "packed" not in (checkpoint / "merged" / "config.json").read_text()  # so any program can load it
-    found = json.loads((folder / "evals" / "penalty-global_step_3" / "results.json").read_text())
-    assert found["benchmarks"]["validation"]["responses"] == 32 and "validation" in done.stdout
-
-
 class Listeners(threading.Thread):
     """Watches on which addresses a run's processes listen, and what vLLM's server says to one without its key."""
 
@@ -137,23 +95,77 @@ def status(url: str) -> int:
         return 0  # no HTTP, or not yet
 
 
-def test_trains_the_papers_second_arm_with_the_verifier_as_its_reward(folder):
-    flags = ("--ablation", "overlong_penalty", "--ablation", "robust_verifier")
+@dataclass(frozen=True)
+class Trained:
+    """A training that has ended: its run folder, what it printed, and where its processes listened meanwhile."""
+
+    run: Path
+    out: str
+    err: str
+    listeners: Listeners
+
+
+@pytest.fixture(scope="module")
+def trained(folder) -> Trained:
+    """The paper's second arm: the overlong penalty, and the verifier as the reward."""
+    flags = ("--ablation", "overlong_penalty", "--ablation", "robust_verifier", "trainer.save_freq=3")
     process = start(folder, "--out", "both", *flags)
     listeners = Listeners(process)
     listeners.start()
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
-    assert set(listeners.addresses) <= {"127.0.0.1", "::1"}, listeners.addresses
-    assert len(listeners.addresses["127.0.0.1"]) > 3 and 401 in listeners.answers and 200 not in listeners.answers
-    manifest, entries = read(folder / "both")
-    assert manifest["ablations"] == ["overlong_penalty", "robust_verifier"]
+    return Trained(folder / "both", out, err, listeners)
+
+
+def test_it_learns_by_the_reward_with_its_penalty(trained):
+    _, entries = read(trained.run)
+    steps = [entry for entry in entries if "critic/score/mean" in entry["data"]]
+    assert [entry["step"] for entry in steps] == [1, 2, 3]
+    for entry in steps:
+        metrics = entry["data"]
+        assert 0 <= metrics["reward/acc"] <= 1
+        assert 0 <= metrics["reward/overlong"] <= 1
+        penalty = metrics["critic/score/mean"] - (2 * metrics["reward/acc"] - 1)
+        assert penalty == pytest.approx(0, abs=1e-6) if metrics["reward/overlong"] == 0 else penalty < 0
+        assert metrics["training/rollout_probs_diff_mean"] < 1e-3  # the weights reach the rollout
+        assert metrics["actor/grad_norm"] > 0
+    assert any("val-core/arithmetic/acc/mean@1" in entry["data"] for entry in entries)
+    assert (trained.run / "checkpoints" / "global_step_3").is_dir()
+    assert wait_until_gone(trained.run, 5) == []
+
+
+def test_it_says_what_it_did(trained):
+    out, err = trained.out, trained.err
+    assert out.count("step ") >= 3 and "validation at step 0: arithmetic accuracy" in out
+    assert "TaskRunner" not in out + err and "WARNING" not in out + err
+    assert "deviation: reward.reward_kwargs.overlong_buffer_cfg.enable: recipe false, yours true" in err
+    manifest, _ = read(trained.run)
+    assert manifest["status"] == "finished" and manifest["ended"] >= manifest["started"]
+    assert manifest["is_justrl"] is False and manifest["ablations"] == ["overlong_penalty", "robust_verifier"]
     arm = {"reward.reward_kwargs.overlong_buffer_cfg.enable", "reward.custom_reward_function.path"}
     short = {override.split("=")[0] for override in SHORT}
     assert {deviation["key"] for deviation in manifest["deviations"]} == arm | short
-    steps = [entry["data"] for entry in entries if "critic/score/mean" in entry["data"]]
-    assert len(steps) == 3 and all(0 <= step["reward/acc"] <= 1 for step in steps)
-    assert wait_until_gone(folder / "both", 5) == []
+    assert {"verl", "torch", "transformers", "justrl-recipe", "python"} <= manifest["versions"].keys()
+    config = yaml.safe_load((trained.run / "config.yaml").read_text())
+    assert config["reward"]["reward_kwargs"]["overlong_buffer_cfg"]["enable"] is True
+
+
+def test_its_processes_listen_on_loopback_and_vllm_asks_for_a_key(trained):
+    listeners = trained.listeners
+    assert set(listeners.addresses) <= {"127.0.0.1", "::1"}, listeners.addresses
+    assert len(listeners.addresses["127.0.0.1"]) > 3 and 401 in listeners.answers and 200 not in listeners.answers
+
+
+def test_what_was_trained_is_evaluated_by_its_run_folder(folder, trained):
+    wanted = ("--benchmark", "data/tiny/validation.parquet", "--max-tokens", "24", "--n", "2")
+    done = subprocess.run([VERL, "eval", "both", *wanted], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "merging global_step_3" in done.stderr
+    checkpoint = trained.run / "checkpoints" / "global_step_3"
+    assert sorted(path.name for path in checkpoint.iterdir() if path.name.startswith((".", "merged"))) == ["merged"]
+    assert "packed" not in (checkpoint / "merged" / "config.json").read_text()  # so any program can load it
+    found = json.loads((folder / "evals" / "both-global_step_3" / "results.json").read_text())
+    assert found["benchmarks"]["validation"]["responses"] == 32 and "validation" in done.stdout
 
 
 MY_REWARD = """\

@@ -409,7 +409,6 @@ def unmerged(tmp_path) -> tuple[Path, torch.nn.Module]:
     return run, model
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("modules", ["all-linear", ["q_proj", "down_proj"]])
 def test_verl_s_merger_and_the_folding_give_what_peft_merges(unmerged, modules):
     from peft import LoraConfig, get_peft_model
@@ -426,7 +425,6 @@ def test_verl_s_merger_and_the_folding_give_what_peft_merges(unmerged, modules):
         torch.testing.assert_close(weight, merged[name], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_an_adapter_saved_without_its_base_is_refused(unmerged):
     run, _ = unmerged
     name = "base_model.model.model.layers.0.self_attn.q_proj.lora_{}.default.weight"

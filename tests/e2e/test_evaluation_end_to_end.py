@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from command import VERL, verl
 from safetensors.torch import load_file
 
 from justrl_recipe.config import Request, load
@@ -21,11 +22,10 @@ from justrl_recipe.data import arithmetic, schema
 from justrl_recipe.evaluation.grading import judge_prompt
 from justrl_recipe.evaluation.responses import Response
 
-VERL = Path(sys.executable).with_name("verl")
+pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+
 KILLS = int(os.environ.get("KILLS", "3"))
 TASK = ("--benchmark", "arithmetic.parquet", "--max-tokens", "24")
-
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,11 @@ def folder(tmp_path_factory) -> Path:
 
 
 def verl_eval(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """In this process, which has imported torch; the engine has a process of its own."""
+    return verl("eval", *arguments, cwd=folder)
+
+
+def verl_eval_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [VERL, "eval", *arguments], cwd=folder, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL
     )
@@ -58,7 +63,7 @@ def samples(folder: Path, name: str) -> dict[tuple, dict]:
 
 @pytest.fixture(scope="module")
 def evaluated(folder) -> Path:
-    done = verl_eval(folder, "model", *TASK, "--n", "4", "--out", "first")
+    done = verl_eval_process(folder, "model", *TASK, "--n", "4", "--out", "first")
     assert done.returncode == 0, done.stderr
     (folder / "first" / "stdout").write_text(done.stdout)
     return folder / "first"
@@ -180,7 +185,7 @@ def test_what_runs_code_in_a_model_folder_is_left_alone(folder, tmp_path):
         for module in ("torch", "transformers", "vllm", "numpy", "json", "mine"):
             (tmp_path / f"{module}.py").write_text(code)
     shutil.copy(folder / "arithmetic.parquet", tmp_path)
-    done = verl_eval(tmp_path, "model", *TASK, "--n", "1", "--limit", "4", "--out", "out")
+    done = verl_eval_process(tmp_path, "model", *TASK, "--n", "1", "--limit", "4", "--out", "out")
     assert done.returncode == 0, done.stderr
     assert not marker.exists() and len(samples(tmp_path, "out")) == 4
 

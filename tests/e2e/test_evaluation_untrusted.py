@@ -11,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from command import VERL, verl
 from safetensors.torch import load_file
 
 from justrl_recipe import cli
@@ -24,7 +25,6 @@ from justrl_recipe.evaluation.models import Model
 from justrl_recipe.evaluation.training_run import Template
 from justrl_recipe.report import runs
 
-VERL = Path(sys.executable).with_name("verl")
 BIN = "pytorch_model.bin"
 
 
@@ -282,10 +282,9 @@ def write_checkpoint(step: Path, parts: tuple, ranks: int) -> Path:
 
 
 def verl_eval(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([VERL, "eval", *arguments], cwd=folder, capture_output=True, text=True, timeout=200)
+    return verl("eval", *arguments, cwd=folder)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_shards_of_fsdp_are_merged_and_nothing_else_of_a_checkpoint_is_opened(tmp_path, parts, marker, ranks):
     step = tmp_path / "run" / "checkpoints" / "global_step_3"
@@ -303,14 +302,14 @@ def test_shards_of_fsdp_are_merged_and_nothing_else_of_a_checkpoint_is_opened(tm
         for module in ("torch", "transformers", "verl", "tqdm", "numpy"):
             (tmp_path / "run" / f"{module}.py").write_text(f"open({str(marker)!r}, 'w')")
 
-    done = verl_eval(tmp_path / "run", ".", "--benchmark", "none.parquet")
+    command = [VERL, "eval", ".", "--benchmark", "none.parquet"]
+    done = subprocess.run(command, cwd=tmp_path / "run", capture_output=True, text=True, timeout=200)
     assert done.returncode == 2 and "none.parquet" in done.stderr  # merged by then
     whole, merged = torch.load(step / "whole"), load_file(step / "merged" / "model.safetensors")
     assert all(torch.equal(weight, whole[name].bfloat16()) for name, weight in merged.items())
     assert not marker.exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("write", [zipped, bare])
 def test_a_shard_that_holds_code_is_refused_without_trust(tmp_path, parts, marker, write):
     actor = write_checkpoint(tmp_path / "run" / "checkpoints" / "global_step_3", parts, 1)
@@ -325,7 +324,6 @@ def test_a_shard_that_holds_code_is_refused_without_trust(tmp_path, parts, marke
     assert done.returncode == 2 and "cannot merge" in done.stderr and marker.exists()
 
 
-@pytest.mark.slow
 def test_a_checkpoint_whose_model_has_python_of_its_own_is_refused(tmp_path, parts, marker):
     actor = write_checkpoint(tmp_path / "run" / "checkpoints" / "global_step_3", parts, 1)
     torch.save(parts[1].state_dict(), actor / "model_world_size_1_rank_0.pt")

@@ -1,4 +1,4 @@
-"""The command as a user types it, in a process of its own."""
+"""The command as a user types it."""
 
 import os
 import subprocess
@@ -7,16 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from command import verl
 
 from justrl_recipe.cli.run import placed
 from justrl_recipe.config import RECIPES, Request, load
 from justrl_recipe.data import schema
-
-VERL = Path(sys.executable).with_name("verl")
-
-
-def verl(*arguments: str, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess:
-    return subprocess.run([VERL, *arguments], capture_output=True, text=True, cwd=cwd, timeout=timeout)
 
 
 def test_dry_run_prints_the_resolved_config_and_nothing_else(tmp_path):

@@ -1,12 +1,10 @@
 """What a user may ask for, and what they read when it is wrong."""
 
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import composed
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +13,6 @@ from justrl_recipe.config import (
     ABLATIONS,
     RECIPES,
     SYSTEMS,
-    WARMUPS,
     Request,
     find_recipe,
     leaves,
@@ -117,20 +114,6 @@ def test_a_copy_of_the_base_runs_with_what_the_command_asks_for(tmp_path, monkey
     values = load(Request(words[2], overrides=tuple(words[3:]))).flat
     assert values["actor_rollout_ref.model.path"] == "PATH" and words[:2] == ["verl", "run"]
     assert None not in [values[word.split("=")[0]] for word in words[3:]] and len(words) == 6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", names(WARMUPS))
-def test_a_copy_of_a_warm_up_is_read_by_the_command_that_cp_prints(tmp_path, monkeypatch, capsys, name):
-    monkeypatch.chdir(tmp_path)
-    Path("deep folder").mkdir()
-    cp(name, Path("deep folder/mine.yaml"))
-    words = shlex.split(capsys.readouterr().out.split("`")[1])
-    assert words[:6] == ["python", "-m", "torch.distributed.run", "--standalone", "-m", "verl.trainer.sft_trainer"]
-    command = [sys.executable, "-m", *words[5:], "--cfg", "job"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=300)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert yaml.safe_load(result.stdout)["trainer"]["default_local_dir"] == "data/words/warmup"
 
 
 @pytest.mark.parametrize("name", [*recipe_names(), *names(ABLATIONS), *names(SYSTEMS)])
@@ -237,3 +220,27 @@ def test_leaves_are_all_the_values_of_a_tree(tree):
         for part in key.split("."):
             node = node[part]
         assert node == value
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("justrl_tiny"),
+        Request("justrl_deepseek", "h200x1", ("overlong_penalty", "robust_verifier")),
+        Request("justrl_nemotron", overrides=("trainer.save_freq=5", "+a.b={c: [1, x]}", "~data.seed", "++seed=7")),
+        Request("justrl_deepseek", overrides=("system=h100x8", "data.train_files=[${seed}]")),
+        Request("justrl_tiny", overrides=("trainer.no_such_key=5",)),
+        Request("justrl_tiny", overrides=("a b",)),
+        Request("justrl_tiny", "h100x9"),
+        Request("justrl_tinny"),
+    ],
+    ids=str,
+)
+def test_the_other_tests_configs_are_those_that_a_user_gets(request_):
+    def result(load) -> object:
+        try:
+            return load(request_)
+        except UserError as error:
+            return str(error)
+
+    assert result(composed.load) == result(load)

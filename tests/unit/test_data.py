@@ -1,24 +1,19 @@
 """`verl data`: what it writes, what it refuses, what it finds; on small files that the tests make."""
 
 import json
-import os
-import resource
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from command import verl
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from justrl_recipe.data import benchmarks, check, problems, schema, training
 from justrl_recipe.errors import UserError
 
-VERL = str(Path(sys.executable).with_name("verl"))
 PREFIX = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
     "$Answer (without quotes) where $Answer is the answer to the problem.\n\n"
@@ -27,10 +22,8 @@ SUFFIX = '\n\nRemember to put your answer on its own line after "Answer:".'
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 
 
-def verl(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    offline = os.environ | {"HF_HUB_OFFLINE": "1"}
-    command = [VERL, "data", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, env=offline)
+def verl_data(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return verl("data", *arguments, cwd=folder)
 
 
 def published(problem: str, gold: str, row_id: str = "0") -> dict:
@@ -64,7 +57,7 @@ ROWS = [published("What is $1+1$?", "2"), published("求和。", "34"), publishe
 @pytest.mark.parametrize("name", ["dapo.parquet", "dapo.json", "dapo.jsonl"])
 def test_train_holds_each_problem_once_and_asks_for_a_box(tmp_path, name):
     write(tmp_path / name, ROWS)
-    done = verl(tmp_path, "train", "--source", name)
+    done = verl_data(tmp_path, "train", "--source", name)
     assert done.returncode == 0, done.stderr
     assert read(tmp_path / "data/train.parquet") == [
         {
@@ -149,7 +142,7 @@ def make_benchmarks(folder: Path, suffix: str = ".parquet") -> Path:
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
 def test_the_nine_benchmarks_and_the_validation_set(tmp_path, suffix):
     make_benchmarks(tmp_path / "source", suffix)
-    done = verl(tmp_path, "benchmarks", "--source", "source", "--out", "out")
+    done = verl_data(tmp_path, "benchmarks", "--source", "source", "--out", "out")
     assert done.returncode == 0, done.stderr
     counts = {b.name: len(read(tmp_path / "out" / f"{b.name}.parquet")) for b in benchmarks.BENCHMARKS}
     assert list(counts.values()) == [30, 30, 40, 500, 272, 674, 30, 30, 40]
@@ -164,11 +157,11 @@ def test_the_nine_benchmarks_and_the_validation_set(tmp_path, suffix):
 
 def test_train_makes_the_validation_set_of_prepared_benchmarks(tmp_path):
     make_benchmarks(tmp_path / "source")
-    assert verl(tmp_path, "benchmarks", "--source", "source").returncode == 0
+    assert verl_data(tmp_path, "benchmarks", "--source", "source").returncode == 0
     made = (tmp_path / "data/validation.parquet").read_bytes()
     (tmp_path / "data/validation.parquet").unlink()
     write(tmp_path / "d.parquet", ROWS)
-    done = verl(tmp_path, "train", "--source", "d.parquet")
+    done = verl_data(tmp_path, "train", "--source", "d.parquet")
     assert done.returncode == 0 and done.stderr == ""
     assert (tmp_path / "data/validation.parquet").read_bytes() == made
 
@@ -194,7 +187,7 @@ def numbered(count: int, empty: int = 0, missing: int = 0) -> list[dict]:
 )  # fmt: skip
 def test_a_wrong_benchmark_is_named_and_nothing_is_written(tmp_path, spoil, said):
     spoil(make_benchmarks(tmp_path / "source"))
-    done = verl(tmp_path, "benchmarks", "--source", "source")
+    done = verl_data(tmp_path, "benchmarks", "--source", "source")
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "data").exists()
 
@@ -248,7 +241,7 @@ def cut_inside(file: Path) -> None:
 )  # fmt: skip
 def test_a_bad_source_gets_one_line_and_leaves_nothing(tmp_path, name, make, said):
     make(tmp_path / name)
-    done = verl(tmp_path, "train", "--source", name)
+    done = verl_data(tmp_path, "train", "--source", name)
     assert done.returncode == 2, done.stdout
     assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert not list((tmp_path / "data").glob("*")) and not list((tmp_path / "data").glob(".*"))
@@ -256,25 +249,9 @@ def test_a_bad_source_gets_one_line_and_leaves_nothing(tmp_path, name, make, sai
 
 def test_no_network_is_one_line(tmp_path):
     for command in (("train",), ("benchmarks",)):
-        done = verl(tmp_path, *command)
+        done = verl_data(tmp_path, *command)
         assert done.returncode == 2 and "give --source" in done.stderr
         assert "Traceback" not in done.stderr and not (tmp_path / "data").exists()
-
-
-def test_a_full_disk_keeps_the_old_file(tmp_path):
-    source = write(tmp_path / "s.parquet", [published(f"{os.urandom(200).hex()}?", "1") for _ in range(2000)])
-    (tmp_path / "train.parquet").write_bytes(b"the old one")
-    limit = (100_000, 100_000)  # bytes of a file, which ends a write as a full disk does
-    done = subprocess.run(
-        [VERL, "data", "train", "--source", str(source), "--out", "."],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit),
-    )
-    assert done.returncode == 2 and "cannot write train.parquet" in done.stderr, done.stderr
-    assert (tmp_path / "train.parquet").read_bytes() == b"the old one"
-    assert not list(tmp_path.glob(".*partial"))
 
 
 GOOD = schema.row("math_dapo", 0, "train", f"What is it?\n\n{INSTRUCTION}", "2")
@@ -301,24 +278,24 @@ def prepared(folder: Path, **changes) -> Path:
 )
 def test_check_finds_what_would_spoil_a_run(tmp_path, changes, name):
     prepared(tmp_path, **changes)
-    done = verl(tmp_path, "check", "f.parquet", "--json")
+    done = verl_data(tmp_path, "check", "f.parquet", "--json")
     report = json.loads(done.stdout)
     assert done.returncode == 1 and report["spoiled"] is True
     found = {finding["name"]: finding for finding in report["findings"]}
     assert found[name]["count"] == 1 and found[name]["rows"] == [2]
-    assert name in verl(tmp_path, "check", "f.parquet").stdout
+    assert name in verl_data(tmp_path, "check", "f.parquet").stdout
 
 
 def test_check_warns_of_a_copy(tmp_path):
     prepared(tmp_path, prompt=f"What  is it? {INSTRUCTION}")
-    done = verl(tmp_path, "check", "f.parquet", "--json")
+    done = verl_data(tmp_path, "check", "f.parquet", "--json")
     found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
     finding = found["problem that stands in the file already"]
     assert (finding["count"], finding["rows"], finding["spoils"]) == (1, [2], False) and done.returncode == 0
 
 
 def test_check_passes_what_is_good_and_says_what_it_did_not_ask(tmp_path):
-    done = verl(tmp_path, "check", str(prepared(tmp_path)))
+    done = verl_data(tmp_path, "check", str(prepared(tmp_path)))
     assert done.returncode == 0 and "not checked: give --tokenizer" in done.stdout
     assert "not checked: no benchmarks in" in done.stdout
 
@@ -344,21 +321,9 @@ def test_check_finds_problems_of_a_benchmark(tmp_path):
     assert [f.count for f in report.findings[-2:]] == [0, 1] and report.spoiled
 
 
-def test_check_counts_tokens_as_verl_does(tmp_path):
-    from justrl_recipe.cpu.tiny_model import build_tokenizer
-
-    build_tokenizer(["What is it? that"] * 20).save_pretrained(tmp_path / "tokenizer")
-    prepared(tmp_path, prompt="What is that? " * 50 + INSTRUCTION)
-    done = verl(tmp_path, "check", "f.parquet", "--tokenizer", "tokenizer", "--limit", "150", "--json")
-    found = {f["name"]: f for f in json.loads(done.stdout)["findings"]}["prompt longer than 150 tokens"]
-    assert found["rows"] == [2] and done.returncode == 1
-    done = verl(tmp_path, "check", "f.parquet", "--tokenizer", "nowhere")
-    assert done.returncode == 2 and "no tokenizer nowhere" in done.stderr
-
-
 def test_check_refuses_what_is_no_prepared_file(tmp_path):
     write(tmp_path / "f.parquet", [{"problem": "?", "answer": "1"}])
-    done = verl(tmp_path, "check", "f.parquet")
+    done = verl_data(tmp_path, "check", "f.parquet")
     assert done.returncode == 2 and "no column prompt" in done.stderr
     with pytest.raises(UserError, match="has no rows"):
         schema.write_parquet(tmp_path / "e.parquet", [])
@@ -369,10 +334,10 @@ def test_run_refuses_data_that_its_reward_cannot_work_with(tmp_path):
     write(tmp_path / "train.parquet", ROWS)
     schema.write_parquet(tmp_path / "val.parquet", [GOOD])
     files = ("data.train_files=train.parquet", "data.val_files=val.parquet")
-    done = subprocess.run([VERL, "run", "justrl_deepseek", *files], cwd=tmp_path, capture_output=True, text=True)
+    done = verl("run", "justrl_deepseek", *files, cwd=tmp_path)
     assert done.returncode == 2 and "verl data check train.parquet" in done.stderr
     assert not (tmp_path / "runs").exists()
-    missing = subprocess.run([VERL, "run", "justrl_deepseek"], cwd=tmp_path, capture_output=True, text=True)
+    missing = verl("run", "justrl_deepseek", cwd=tmp_path)
     assert missing.returncode == 2 and "`verl data train --out data`" in missing.stderr
 
 
@@ -383,17 +348,3 @@ def test_a_file_larger_than_a_batch_is_read_whole(tmp_path, monkeypatch):
         made = training.prepare(write(tmp_path / name, rows), tmp_path / "o.parquet", {}, lambda rows: None)
         assert made["rows_in"] == 100 and made["rows_out"] == 30
         assert made["dropped"] == {"copies of a problem": 70}
-
-
-def test_ctrl_c_is_130_and_leaves_nothing_half_written(tmp_path):
-    row = json.dumps({"problem": "x" * 200, "answer": "1"})
-    (tmp_path / "big.jsonl").write_text("".join(row.replace("x", f"{n} ", 1) + "\n" for n in range(400_000)))
-    command = [VERL, "data", "train", "--source", "big.jsonl"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("data/.*partial")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in err
-    assert list((tmp_path / "data").iterdir()) == []

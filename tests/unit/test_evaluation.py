@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from command import verl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,13 +22,9 @@ from justrl_recipe.evaluation.evaluation_folder import RESPONSES, claim
 from justrl_recipe.evaluation.grading import Verdict
 from justrl_recipe.evaluation.responses import Response
 
-VERL = str(Path(sys.executable).with_name("verl"))
-
 
 def verl_eval(where: Path, *arguments: str) -> subprocess.CompletedProcess:
-    offline = os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "60"}
-    command = [VERL, "eval", *arguments]
-    return subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=120, env=offline)
+    return verl("eval", *arguments, cwd=where, COLUMNS="60")
 
 
 def sample(problem: int, number: int, response: str, gold: str = "34", benchmark: str = "AIME24") -> Response:

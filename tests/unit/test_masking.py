@@ -2,18 +2,15 @@
 
 import io
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from command import verl
 from hypothesis import given
 from hypothesis import strategies as st
 
 from justrl_recipe import config, masking
 
-VERL = Path(sys.executable).with_name("verl")
 ENV = "+ray_kwargs.ray_init.runtime_env.env_vars"
 # An override, or a variable of the environment and the override that takes it; the part that no one may read.
 FORMS = {
@@ -70,8 +67,7 @@ def test_a_config_is_written_masked_and_comes_back_whole(form):
 @pytest.mark.parametrize("verb", [("run", "--dry-run"), ("validate", "--json"), ("plan", "--gpus", "8")])
 def test_no_verb_shows_one(verb, tmp_path):
     overrides = [override for override, _ in FORMS.values()]
-    command = [VERL, verb[0], "justrl_tiny", *verb[1:], *overrides, "trainer.total_epochs=-1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = verl(verb[0], "justrl_tiny", *verb[1:], *overrides, "trainer.total_epochs=-1", cwd=tmp_path)
     assert "Traceback" not in done.stderr and len(done.stdout + done.stderr) > 100
     assert [secret for _, secret in FORMS.values() if secret in done.stdout + done.stderr] == []
 
@@ -87,7 +83,7 @@ def test_no_verb_shows_one(verb, tmp_path):
     ],
 )
 def test_no_error_shows_it(override, tmp_path):
-    done = subprocess.run([VERL, "run", "justrl_tiny", override], cwd=tmp_path, capture_output=True, text=True)
+    done = verl("run", "justrl_tiny", override, cwd=tmp_path)
     assert done.returncode == 2 and "planted-0123" not in done.stdout + done.stderr
 
 

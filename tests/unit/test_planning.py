@@ -3,20 +3,20 @@
 import functools
 import json
 import runpy
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+from command import verl
+from composed import load
 from hypothesis import given
 from hypothesis import strategies as st
 
-from justrl_recipe.config import SYSTEMS, Request, load, names
+from justrl_recipe.config import SYSTEMS, Request, names
 from justrl_recipe.planning import budget, disk, fit, memory
 from justrl_recipe.planning.shape import KNOWN, Shape, find
 
 ROOT = Path(__file__).parents[2]
-VERL = Path(sys.executable).with_name("verl")
 DEEPSEEK = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 GIB = memory.GIB
 
@@ -32,21 +32,6 @@ def shape() -> Shape:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["qwen2", "llama"])
-@pytest.mark.parametrize("tied", [True, False])
-def test_parameters_are_those_of_the_model_itself(kind, tied):
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    sizes = {"hidden_size": 96, "intermediate_size": 200, "num_hidden_layers": 3, "num_attention_heads": 6}
-    sizes |= {"num_key_value_heads": 2, "vocab_size": 500, "tie_word_embeddings": tied}
-    theirs = AutoConfig.for_model(kind, **sizes)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(theirs)
-    assert Shape.of(theirs.to_dict()).parameters == sum(p.numel() for p in model.parameters())
-
-
 def test_the_papers_models_need_no_download():
     assert KNOWN.is_file()
     assert (shape().parameters, shape().context) == (1_777_088_000, 131_072)
@@ -57,11 +42,9 @@ def test_the_papers_models_need_no_download():
 def test_estimates_are_within_a_quarter_of_what_was_measured():
     bench = runpy.run_path(str(ROOT / "benchmarks" / "planning.py"))
     runs = bench["runs"]()
-    assert len(runs) >= 3 and any(run["predicted_before"] for run in runs)
+    assert len(runs) >= 3
     for run in runs:
         assert bench["estimate"](run) == pytest.approx(run["peak_gib"], rel=0.25)
-        if run["predicted_before"]:  # the formula is still the one that predicted
-            assert bench["estimate"](run) == pytest.approx(run["predicted_before"], abs=0.1)
 
 
 def total(*overrides: str, system: str = "h100x8", phase: int = 0) -> float:
@@ -125,6 +108,14 @@ def test_hours_are_the_papers_at_the_papers_throughput():
     assert hours / 32 / 24 == pytest.approx(15, abs=0.5)
 
 
+@pytest.mark.parametrize("system", ["h200x1", "h100x8"])
+def test_hours_are_planned_at_what_was_measured(system):
+    bench = runpy.run_path(str(ROOT / "benchmarks" / "performance.py"))
+    found = budget.measured("justrl_deepseek", system)
+    assert found is not None
+    assert found.tokens_per_second == pytest.approx(bench["estimated"](system), abs=5)
+
+
 def test_checkpoints_on_disk():
     assert disk.of_checkpoint(config(), shape()) == 12 * shape().parameters
     assert disk.kept(config()) == 88 and disk.kept(config("trainer.max_actor_ckpt_to_keep=2")) == 2
@@ -133,24 +124,24 @@ def test_checkpoints_on_disk():
     assert disk.of_checkpoint(twice, shape()) == 2 * disk.of_checkpoint(config(), shape())
 
 
-def verl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([VERL, "plan", *arguments], capture_output=True, text=True, cwd=cwd, timeout=60)
+def plan(*arguments: str, cwd: Path) -> CompletedProcess:
+    return verl("plan", *arguments, cwd=cwd)
 
 
 def test_the_command_says_whether_it_fits_and_what_to_change(tmp_path):
-    result = verl("justrl_deepseek", "--gpus", "1", "--memory", "80", cwd=tmp_path)
+    result = plan("justrl_deepseek", "--gpus", "1", "--memory", "80", cwd=tmp_path)
     assert result.returncode == 0
     [line] = [line for line in result.stdout.splitlines() if line.startswith("does not fit")]
     overrides = line.split("give ")[1].split()
-    better = verl("justrl_deepseek", "--gpus", "1", "--memory", "80", *overrides, cwd=tmp_path)
+    better = plan("justrl_deepseek", "--gpus", "1", "--memory", "80", *overrides, cwd=tmp_path)
     assert "\nfits, " in better.stdout
-    none = verl("justrl_deepseek", "--gpus", "1", "--memory", "24", cwd=tmp_path)
+    none = plan("justrl_deepseek", "--gpus", "1", "--memory", "24", cwd=tmp_path)
     assert "it takes more GPUs, or larger ones" in none.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_plans_the_tiny_recipe_before_its_model_is_made(tmp_path):
-    result = verl("justrl_tiny", cwd=tmp_path)
+    result = plan("justrl_tiny", cwd=tmp_path)
     assert result.returncode == 0 and "fits" in result.stdout and "GPU hours" in result.stdout
 
 
@@ -165,7 +156,7 @@ def test_the_command_plans_the_tiny_recipe_before_its_model_is_made(tmp_path):
     ],
 )
 def test_a_mistake_is_one_line(arguments, says, tmp_path):
-    result = verl("justrl_deepseek", *arguments, cwd=tmp_path)
+    result = plan("justrl_deepseek", *arguments, cwd=tmp_path)
     assert result.returncode == 2 and says in result.stderr and "Traceback" not in result.stderr
 
 

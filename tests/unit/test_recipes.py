@@ -1,20 +1,16 @@
 """Recipes, ablations and systems, tested as data: what a lab that reproduces the paper has to trust."""
 
 import functools
-import json
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
-from safetensors.torch import load_file
+from command import verl
+from composed import load
 
 from justrl_recipe import checks, deviations
-from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, leaves, load, load_base, names, recipe_names
-from justrl_recipe.cpu import tiny_model
-from justrl_recipe.data import arithmetic
+from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, leaves, load_base, names, recipe_names
 
 ROOT = Path(__file__).parents[2]
 FULL = ("justrl_deepseek", "justrl_nemotron")
@@ -152,50 +148,25 @@ def test_every_recipe_and_ablation_composes_without_problems(recipe, ablation):
     assert checks.of_config(config, load_base()) == []
 
 
-@pytest.mark.parametrize("folder", [RECIPES, SYSTEMS, ABLATIONS])
-def test_every_yaml_opens_with_what_it_is_and_how_to_run_it(folder):
-    for name in names(folder):
-        head = [line for line in (folder / f"{name}.yaml").read_text().splitlines() if line.startswith("#")]
-        assert name == "justrl" or any(f"verl run recipes/{r}.yaml" in line for r in recipe_names() for line in head)
+@pytest.mark.parametrize(
+    "file",
+    [
+        folder / f"{name}.yaml"
+        for folder in (RECIPES, SYSTEMS, ABLATIONS)
+        for name in names(folder)
+        if name != "justrl"
+    ],
+    ids=lambda file: file.stem,
+)
+def test_the_command_that_a_file_opens_with_runs_it(file, tmp_path):
+    [command] = re.findall(r"^# Run: +verl (run .*)", file.read_text(), re.MULTILINE)
+    assert file.stem in command
+    assert verl(*command.split(), "--dry-run", cwd=tmp_path).returncode == 0
 
 
-@pytest.mark.slow
-def test_the_warm_up_is_a_config_of_verls_supervised_trainer_and_makes_the_recipes_model(tmp_path):
-    command = [sys.executable, "-m", "verl.trainer.sft_trainer", "--config-path", "pkg://justrl_recipe.recipes"]
-    command += ["--config-name", "warmup/smollm2", "--cfg", "job", "--resolve"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert result.returncode == 0, result.stderr[-2000:]
-    warmup = OmegaConf.create(result.stdout)
-    assert warmup.data.train_files == "data/words/warmup.parquet" and "hf_model" in warmup.checkpoint.save_contents
-    assert warmup.trainer.save_freq == warmup.trainer.total_training_steps
-    made = f"{warmup.trainer.default_local_dir}/global_step_{warmup.trainer.total_training_steps}/huggingface"
-    assert flat(Request("justrl_smollm2"))["actor_rollout_ref.model.path"] == made
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_the_warm_up_trains_on_a_cpu_too(tmp_path):
-    """Two steps of it, by the command in docs/small_scale_ablation.md, on a tiny model of SmolLM2's architecture."""
-    spec = load(Request("justrl_tiny")).values["tiny_model"] | {"model_type": "llama", "warmup_steps": 2}
-    tiny_model.make(tmp_path / "smollm2", spec, arithmetic.all_problems(), progress=lambda step: None)
-    subprocess.run([Path(sys.executable).with_name("verl"), "data", "words"], cwd=tmp_path, check=True)
-    document = (ROOT / "docs" / "small_scale_ablation.md").read_text()
-    [command] = re.findall(r"(?s)export (VERL_PLATFORM=.*?)```", document)
-    command = command.strip().replace("python ", f"{sys.executable} ")
-    command = f"export {command} trainer.total_training_steps=2 trainer.save_freq=2"
-    result = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path, timeout=400)
-    assert result.returncode == 0, result.stderr[-3000:]
-    made = tmp_path / "data" / "words" / "warmup" / "global_step_2" / "huggingface"
-    before, after = (load_file(folder / "model.safetensors") for folder in (tmp_path / "smollm2", made))
-    assert before.keys() == after.keys() and any((before[name] != after[name]).any() for name in before)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["justrl_deepseek", "justrl_tiny"])
-def test_verls_own_entry_point_composes_the_same_config(recipe, tmp_path):
-    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-path", "pkg://justrl_recipe.recipes"]
-    command += ["--config-name", recipe, "--cfg", "job", "--resolve"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert result.returncode == 0, result.stderr[-2000:]
-    theirs = OmegaConf.to_container(OmegaConf.create(result.stdout))
-    assert json.loads(json.dumps(theirs)) == json.loads(json.dumps(load(Request(recipe)).values))
+def test_the_script_of_the_small_ablation_starts_from_the_recipes_model_and_has_every_ablation():
+    script = runpy.run_path(str(ROOT / "benchmarks" / "small_scale.py"))
+    recipe = flat(Request("justrl_smollm2"))
+    assert recipe["actor_rollout_ref.model.path"] == script["WARMED_UP"]
+    assert recipe["data.val_files"] == script["VALIDATION"]
+    assert {ablation for arm in script["ARMS"].values() for ablation in arm} == set(names(ABLATIONS))

@@ -2,13 +2,10 @@
 
 import html
 import json
-import os
 import platform
 import re
-import signal
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,9 +13,11 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from command import verl
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from run_folders import STEPS, healthy, write_run
 
 from justrl_recipe.errors import UserError
 from justrl_recipe.report import figures, health, logs, runs
@@ -26,71 +25,11 @@ from justrl_recipe.report.logs import Series
 from justrl_recipe.report.page import without_paths, write
 from justrl_recipe.report.panels import BANDS, headline, panels
 
-VERL = Path(sys.executable).with_name("verl")
 TINY = Path(__file__).parents[2] / "benchmarks" / "results" / "tiny"
-MANIFEST = {
-    "recipe": "justrl_deepseek",
-    "system": "h200x1",
-    "ablations": [],
-    "overrides": [],
-    "is_justrl": True,
-    "scaled": [],
-    "deviations": [],
-    "seed": 1,
-    "command": "verl run justrl_deepseek",
-    "versions": {"verl": "0.9.1"},
-    "git_commit": "abc",
-    "host": "secret-host",
-    "started": "2026-01-01T00:00:00+00:00",
-    "ended": "2026-01-02T00:00:00+00:00",
-    "status": "finished",
-}
-STEPS = 40
 
 
-def report(*arguments: str | Path, cwd: Path, timeout: float = 60) -> subprocess.CompletedProcess:
-    return subprocess.run([VERL, "report", *arguments], capture_output=True, text=True, cwd=cwd, timeout=timeout)
-
-
-def healthy(steps: int = STEPS) -> dict[str, np.ndarray]:
-    """Metrics of a run that no rule objects to, also at the full recipe's size."""
-    at = np.arange(steps)
-    wave = 0.01 * np.sin(2.0 * at)
-    return {
-        "actor/entropy": 1.3 + wave,
-        "actor/grad_norm": 0.1 + wave,
-        "critic/score/mean": -0.6 + 1.0 * at / steps + wave,
-        "response_length/mean": 8_000 - 3_000 * at / steps,
-        "response_length/max": np.full(steps, 15_360.0),
-        "response_length/clip_ratio": 0.05 + wave,
-        "rollout_corr/kl": 1e-3 + 0 * wave,
-        "training/rollout_probs_diff_mean": 1e-3 + 0 * wave,
-        "training/rollout_actor_probs_pearson_corr": 0.999 + 0 * wave,
-        "reward/all_right": 0.2 + wave,
-        "reward/all_wrong": 0.3 + wave,
-        "timing_s/gen": 10 + wave,
-        "timing_s/step": 12 + wave,
-        "perf/throughput": 1_000 + wave,
-    }
-
-
-def write_run(folder: Path, metrics: dict[str, np.ndarray] | None = None, **about) -> Path:
-    """A run folder; NaN and infinities as veRL's file logger writes them."""
-    folder.mkdir(parents=True)
-    columns = healthy() if metrics is None else metrics
-    (folder / "manifest.json").write_text(json.dumps(MANIFEST | about))
-    (folder / "config.yaml").write_text(
-        "data: {max_response_length: 15360}\ntrainer: {nnodes: 4, n_gpus_per_node: 8}\n"
-    )
-    steps = max(map(len, columns.values()))
-    with (folder / "metrics.jsonl").open("w") as file:
-        for at in range(steps):
-            data = {name: float(values[at]) if np.isfinite(values[at]) else None for name, values in columns.items()}
-            if at % 10 == 0:
-                data["val-core/AIME24/acc/mean@32"] = 0.3 + at / 1_000
-                data["val-core/AMC23/acc/mean@32"] = 0.6 + at / 1_000
-            file.write(json.dumps({"step": at + 1, "data": data}) + "\n")
-    return folder
+def report(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:
+    return verl("report", *arguments, cwd=cwd)
 
 
 def verdicts(folder: Path) -> dict[str, str]:
@@ -129,27 +68,6 @@ def test_console_and_file_log_give_the_same_series(tmp_path, entries):
     prefix = "\x1b[36m(TaskRunnerV1 pid=123)\x1b[0m "
     log.write_text("".join("\n".join([*noise, prefix + line, ""]) for line in console_lines(entries)))
     same(logs.read(log), logs.read(TINY / "seed0.jsonl"))
-
-
-@pytest.mark.slow
-def test_verl_s_own_console_format_is_read(tmp_path, entries):
-    from verl.utils.logger.aggregate_logger import concat_dict_to_str
-
-    metrics = {key: np.float64(value) for key, value in entries[1]["data"].items()}
-    metrics |= {
-        "a/nan": float("nan"),
-        "a/inf": -np.inf,
-        "a/int": np.int64(3),
-        "a/tiny": 1e-05,
-        "a/single": np.float32(0.1),
-    }
-    log = tmp_path / "train.log"
-    log.write_text(concat_dict_to_str(metrics, step=7) + "\n")
-    read = logs.read(log)
-    assert read.keys() == metrics.keys()
-    for name, value in metrics.items():
-        np.testing.assert_allclose(read[name].values, [float(value)], rtol=1e-6)
-        assert read[name].steps == [7]
 
 
 def test_tensorboard_gives_the_same_series(tmp_path, entries):
@@ -716,13 +634,6 @@ def test_help_shows_an_example_and_imports_nothing_heavy():
 # Watching
 
 
-def until(true, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
-
-
 def process_that_ended() -> dict:
     ended = subprocess.Popen(["true"])
     started = psutil.Process(ended.pid).create_time()
@@ -755,79 +666,3 @@ def test_a_manifest_without_a_status_is_readable(tmp_path):
         del manifest["status"]
         (folder / "manifest.json").write_text(json.dumps(manifest))
         assert runs.ended(folder) is over and runs.load(folder).status == ("ended" if over else "running")
-
-
-def test_watching_ends_when_the_process_of_the_run_dies(tmp_path):
-    """No file of the run changes then."""
-    trainer = subprocess.Popen(["sleep", "600"])
-    alive = {"pid": trainer.pid, "pid_started": psutil.Process(trainer.pid).create_time(), "host": platform.node()}
-    folder = write_run(tmp_path / "run", ended=None, status="running", **alive)
-    watcher = start_watching(folder)
-    try:
-        until((folder / "report.html").exists)
-        assert watcher.poll() is None
-        trainer.kill()
-        trainer.wait()
-        assert watcher.wait(60) == 0
-    finally:
-        trainer.kill()
-        watcher.kill()
-        watcher.communicate()
-    page = (folder / "report.html").read_text()
-    assert "died" in Page(page).text and "refresh" not in page
-
-
-def start_watching(folder: Path) -> subprocess.Popen:
-    pipe = subprocess.PIPE
-    return subprocess.Popen([VERL, "report", folder, "--watch"], stdout=pipe, stderr=pipe, text=True)
-
-
-def test_watching_follows_a_run_to_its_end(tmp_path):
-    folder = write_run(tmp_path / "run", ended=None, status="running")
-    page, metrics = folder / "report.html", folder / "metrics.jsonl"
-    whole = metrics.read_text()
-    metrics.unlink()
-    watcher = start_watching(folder)
-    try:
-        assert watcher.stdout is not None and "no step yet" in watcher.stdout.readline()
-        metrics.write_text(whole)
-        until(page.exists)
-        assert '<meta http-equiv="refresh"' in page.read_text()
-        with metrics.open("a") as file:
-            file.write('{"step": 99, "data": {"actor/entropy": 1.0}}\n')
-        (folder / "manifest.json").write_text(json.dumps(MANIFEST))
-        assert watcher.wait(60) == 0
-    finally:
-        watcher.kill()
-        watcher.communicate()
-    assert "refresh" not in page.read_text() and "99" in Page(page.read_text()).text
-
-
-def test_ctrl_c_ends_watching_and_leaves_nothing_half_written(tmp_path):
-    folder = write_run(tmp_path / "run", ended=None, status="running")
-    watcher = start_watching(folder)
-    try:
-        until((folder / "report.html").exists)
-        watcher.send_signal(signal.SIGINT)
-        assert watcher.wait(30) == 130
-    finally:
-        watcher.kill()
-        errors = watcher.communicate()[1]
-    assert errors == "interrupted\n"
-    assert not list(folder.rglob(".*"))
-
-
-# Speed and size
-
-
-@pytest.mark.slow
-def test_a_run_of_the_paper_s_length_takes_at_most_10_s_and_5_mb(tmp_path):
-    chance = np.random.default_rng(0)
-    names = [*healthy(), *(f"other/metric_{number}" for number in range(86))]
-    folder = write_run(tmp_path / "run", {name: np.abs(chance.standard_normal(4_380)) for name in names})
-    before = os.times()
-    assert report(folder, cwd=tmp_path).returncode == 0
-    after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    assert cpu < 10  # seconds of CPU, since other processes share the machine
-    assert (folder / "report.html").stat().st_size < 5e6

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from composed import load
 
 from justrl_recipe.cli.run import placed
-from justrl_recipe.config import Request, load
+from justrl_recipe.config import Request
 from justrl_recipe.errors import UserError
 from justrl_recipe.processes import Stopped, stoppable
 from justrl_recipe.run import manifest

@@ -1,20 +1,17 @@
 """The word problems: right, disjoint, and what veRL and its supervised trainer read."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+from command import verl
 from hypothesis import given
 from hypothesis import strategies as st
 
 from justrl_recipe.data import word_problems
 from justrl_recipe.data.check import check
 from justrl_recipe.reward_fns import justrl, robust_verifier
-
-VERL = Path(sys.executable).with_name("verl")
 
 
 @given(st.sampled_from(word_problems.STORIES), st.data())
@@ -59,7 +56,7 @@ def test_the_same_seed_makes_the_same_problems():
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("words")
-    made = subprocess.run([VERL, "data", "words"], cwd=folder, capture_output=True, text=True, timeout=60)
+    made = verl("data", "words", cwd=folder)
     assert made.returncode == 0 and "data/words/train.parquet: 4,096 rows" in made.stdout, made.stderr
     return folder / "data" / "words"
 

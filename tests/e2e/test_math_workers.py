@@ -18,9 +18,12 @@ import pytest
 from justrl_recipe.reward_fns.mathematics import workers
 from justrl_recipe.reward_fns.robust_verifier import compute_score
 
+pytestmark = pytest.mark.alone
+
 HOSTILE = [
     json.loads(line) for line in (Path(__file__).parents[1] / "hostile_answers.jsonl").read_text().splitlines()
 ]
+SAMPLED = 8  # one in so many is tried by default
 # Passes every bound on its text and keeps sympy busy, in one call of C code.
 HANGS = ("1", "\\binom{10000000}{5000000}")
 
@@ -46,7 +49,13 @@ def computed() -> float:
     return sum(pool.cpu_times()[:4]) + sum(sum(child.cpu_times()[:2]) for child in pool.children())
 
 
-@pytest.mark.parametrize("case", HOSTILE, ids=[case["name"] for case in HOSTILE])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=case["name"], marks=pytest.mark.exhaustive if number % SAMPLED else ())
+        for number, case in enumerate(HOSTILE)
+    ],
+)
 def test_a_hostile_answer_is_wrong_within_two_seconds_of_cpu_and_the_next_right_one_right_at_once(case):
     before = computed()
     assert compute_score("any", case["response"], case["gold"])["acc"] is False

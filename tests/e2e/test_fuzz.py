@@ -1,4 +1,4 @@
-"""No input of a user ends in a traceback: whatever is removed, replaced or retyped, `verl validate` says so."""
+"""No input of a user ends in a traceback: whatever is removed, replaced or retyped is a line that says so."""
 
 import time
 
