@@ -47,21 +47,21 @@ def same_number(gold: PlainNumber, pred: PlainNumber) -> bool:
         return False
     if gold.value == pred.value:
         return True
-    return rounds(gold, pred.value) or (not terminates(gold.value) and approximates(pred, gold.value))
+    return rounds(gold, pred.value) or approximates(pred, gold.value)
 
 
-def approximates(pred: PlainNumber, value: Fraction) -> bool:
-    """Whether an answer's decimal has digits enough for `value`, which no decimal states, and all of them right."""
-    return pred.many_digits and pred.stands_for(value)
-
-
-def rounds(gold: PlainNumber, value: Fraction, exact: bool = True) -> bool:
-    """Whether a decimal of the ground truth is met by rounding `value` to its places.
+def approximates(pred: PlainNumber, value: Fraction, exact: bool = True) -> bool:
+    """Whether an answer's decimal has digits enough for `value`, which no decimal states, and all of them right.
 
     Args:
         exact: `value` is the number itself; else it approximates an irrational one.
     """
-    return (gold.rounded or not exact or not terminates(value)) and gold.stands_for(value)
+    return pred.many_digits and not (exact and terminates(value)) and pred.stands_for(value)
+
+
+def rounds(gold: PlainNumber, value: Fraction, exact: bool = True) -> bool:
+    """Whether a decimal of the ground truth is met by rounding `value`, as in `approximates`, to its places."""
+    return (gold.rounded or not (exact and terminates(value))) and gold.stands_for(value)
 
 
 def terminates(value: Fraction) -> bool:
