@@ -15,9 +15,10 @@ poison a run and no verdict depends on what else the machine does. What is decid
 from typing import Any
 
 from justrl_recipe.reward_fns.mathematics import units, workers
+from justrl_recipe.reward_fns.mathematics.boxes import last_box
 from justrl_recipe.reward_fns.mathematics.cost import too_costly
 from justrl_recipe.reward_fns.mathematics.literals import plain_number, same_number
-from justrl_recipe.reward_fns.mathematics.spelling import key, last_box, spelled
+from justrl_recipe.reward_fns.mathematics.spelling import key, spelled
 from justrl_recipe.reward_fns.mathematics.words import choice, denies, is_text, wording
 
 MAX_CHARACTERS = 1_000  # of an answer that is spelled anew; a longer one is compared as it stands
