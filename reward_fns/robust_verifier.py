@@ -73,9 +73,8 @@ def _same_answer(gold: str, pred: str) -> bool:
 def _without_choice(gold: str, pred: str) -> tuple[str, str]:
     """Both answers; where one of them is a choice with what it stands for, "C. 12", the part that the other has."""
     first, second = choice(gold), choice(pred)
-    if bool(first) == bool(second):
-        return gold, pred
-    if first:
-        return (first[0] if pred == first[0] else first[1]), pred
-    assert second is not None
-    return gold, (second[0] if gold == second[0] else second[1])
+    if first and not second:
+        gold = first[0] if pred == first[0] else first[1]
+    if second and not first:
+        pred = second[0] if gold == second[0] else second[1]
+    return gold, pred

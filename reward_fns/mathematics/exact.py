@@ -5,36 +5,14 @@ drawn anew in each process (points.py). Where they are rational functions, the d
 is a proof.
 """
 
-from sympy import (
-    Derivative,
-    E,
-    Expr,
-    I,
-    Integral,
-    Limit,
-    Poly,
-    Pow,
-    Product,
-    Rational,
-    Sum,
-    Symbol,
-    acos,
-    asin,
-    cancel,
-    expand,
-    fraction,
-    log,
-    nan,
-    oo,
-    together,
-    zoo,
-)
+import sympy
+from sympy import E, Expr, I, Poly, Pow, Rational, Symbol, acos, asin, log, nan, oo, zoo
 
 from justrl_recipe.reward_fns.mathematics.exact_numbers import is_zero
 from justrl_recipe.reward_fns.mathematics.points import COUNTING, PIECES, POINTS, WHOLE, has_pieces, points
 
 MAX_EXPANDED_DEGREE = 60  # of what is expanded; beyond, random points decide alone
-UNDECIDABLE = (Integral, Limit, Sum, Product, Derivative)
+UNDECIDABLE = (sympy.Integral, sympy.Limit, sympy.Sum, sympy.Product, sympy.Derivative)
 NOT_FINITE = (oo, -oo, zoo, nan)
 
 
@@ -52,7 +30,7 @@ def equal(one: Expr, other: Expr) -> bool:
     if not (one.free_symbols or other.free_symbols):
         return is_zero(difference)
     if one.free_symbols != other.free_symbols:
-        one, other = (cancel(side) if side.is_rational_function() else side for side in (one, other))
+        one, other = (sympy.cancel(side) if side.is_rational_function() else side for side in (one, other))
         if one.free_symbols != other.free_symbols:
             return False
     return vanishes(one - other)
@@ -61,7 +39,7 @@ def equal(one: Expr, other: Expr) -> bool:
 def vanishes(function: Expr) -> bool:
     """Whether a function of variables is zero wherever it is real (everywhere, where it has `I`)."""
     if _degree(function) <= MAX_EXPANDED_DEGREE and function.is_rational_function():
-        numerator = expand(fraction(together(function))[0])
+        numerator = sympy.expand(sympy.fraction(sympy.together(function))[0])
         symbols = sorted(numerator.free_symbols, key=str)
         if not symbols:
             return is_zero(numerator)

@@ -76,7 +76,7 @@ def terminates(value: Fraction) -> bool:
 DECIMAL = re.compile(
     r"(\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(\.\d+)?(?: ?\\(?:times|cdot) ?10\^(?:(\d)|\{([+-]?\d{1,3})\}))?"
 )
-REPEATING = re.compile(r"(\d+)\.(\d*) ?\\overline ?\{(\d+)\}")
+REPEATING = re.compile(r"(\d*)\.(\d*) ?\\overline ?\{(\d+)\}")
 IN_BASE = re.compile(r"(\d+)_(?:(\d)|\{(\d{1,2})\})")
 FRACTION = re.compile(r"(?:(\d+) ?)??(?:\\frac ?\{(-?\d+)\} ?\{(-?\d+)\}|(?<![\d}])(\d+) ?/ ?(\d+))")
 CUT_OFF = re.compile(r"(?:\\l?dots|\.\.\.|…)$")
@@ -96,9 +96,7 @@ def plain_number(text: str) -> PlainNumber | None:
     if len(body) > MAX_DIGITS:
         return None
     if match := REPEATING.fullmatch(body):
-        whole, once, again = match.groups()
-        value = int(whole + once) + Fraction(int(again), 10 ** len(again) - 1)
-        return PlainNumber(sign * value / 10 ** len(once), percent)
+        return PlainNumber(sign * repeating(match), percent)
     if match := IN_BASE.fullmatch(body):
         base = int(match[2] or match[3])
         return PlainNumber(sign * Fraction(match[1]), percent, base=base) if int(max(match[1])) < base else None
@@ -110,6 +108,12 @@ def plain_number(text: str) -> PlainNumber | None:
         if denominator and (not whole or 0 < numerator < denominator):
             return PlainNumber(sign * (int(whole or 0) + Fraction(numerator, denominator)), percent)
     return None
+
+
+def repeating(found: re.Match[str]) -> Fraction:
+    """The number that a match of `REPEATING` writes."""
+    whole, once, again = found.groups()
+    return (int(whole + once or 0) + Fraction(int(again), 10 ** len(again) - 1)) / 10 ** len(once)
 
 
 def _decimal(match: re.Match[str], sign: int, percent: bool, says_so: bool, cut_off: bool) -> PlainNumber:

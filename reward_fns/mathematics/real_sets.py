@@ -6,7 +6,7 @@
 import re
 from collections.abc import Callable
 
-from sympy import Complement, EmptySet, Expr, FiniteSet, Intersection, Interval, S, Set, Union, oo
+from sympy import Complement, EmptySet, Expr, FiniteSet, Ge, Gt, Intersection, Interval, Le, Lt, S, Set, Union, oo
 from sympy.solvers.inequalities import solve_univariate_inequality
 
 from justrl_recipe.reward_fns.mathematics import exact
@@ -36,13 +36,7 @@ HALF_LINES: dict[str, Callable[[Expr], Set]] = {
     r"\ge": lambda bound: Interval(bound, oo),
     r"\ne": lambda bound: Complement(S.Reals, FiniteSet(bound)),
 }
-RELATIONALS: dict[str, Callable[[Expr, Expr], Expr]] = {
-    "<": lambda a, b: a < b,
-    ">": lambda a, b: a > b,
-    r"\le": lambda a, b: a <= b,
-    r"\ge": lambda a, b: a >= b,
-    r"\ne": lambda a, b: S.false,
-}
+RELATIONALS = {"<": Lt, ">": Gt, r"\le": Le, r"\ge": Ge}
 
 
 def as_set(answer: Answer, parse: Parse) -> Set:
@@ -89,11 +83,10 @@ def _group(group: Group, parse: Parse) -> Set:
 
 
 def _condition(condition: Condition, parse: Parse) -> Set:
-    variables = {name for side in condition.sides if (name := variable(side))}
-    others = [side for side in condition.sides if not variable(side)]
-    if len(variables) > 1:
+    names = variables(condition)
+    if len(names) > 1:
         raise NotASet
-    if not variables:
+    if not names:
         return _solved(condition, parse)
     found: Set = S.Reals
     for left, relation, right in zip(condition.sides, condition.relations, condition.sides[1:], strict=False):
@@ -105,21 +98,20 @@ def _condition(condition: Condition, parse: Parse) -> Set:
         if bound.free_symbols:
             return _solved(condition, parse)
         found = Intersection(found, HALF_LINES[relation](bound))
-    return found if others else S.Reals
+    return found
 
 
 def _solved(condition: Condition, parse: Parse) -> Set:
-    if len(condition.relations) != 1:
+    if len(condition.relations) != 1 or condition.relations[0] not in RELATIONALS:
         raise NotASet
     left, right = (parse(side) for side in condition.sides)
     symbols = left.free_symbols | right.free_symbols
     if len(symbols) != 1:
         raise NotASet
-    (symbol,) = symbols
     relation = RELATIONALS[condition.relations[0]](left, right)
     if relation in (S.true, S.false):
         raise NotASet
-    return solve_univariate_inequality(relation, symbol, relational=False)
+    return solve_univariate_inequality(relation, symbols.pop(), relational=False)
 
 
 def same_sets(gold: Set, pred: Set) -> bool:

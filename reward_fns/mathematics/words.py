@@ -67,7 +67,7 @@ def _value(words: list[str]) -> int | None:
             total, part, last = total + part * SCALES[word], 0, 10**12
         else:
             number = NUMBERS.get(word, TENS.get(word, 0))
-            if last < 20 or (last < 100 and number > 9) or (last < 100 and number == 0):
+            if last < 20 or (last < 100 and not 0 < number < 10):
                 return None  # two six is no number
             part, last = part + number, number if number else 1
     return total + part
