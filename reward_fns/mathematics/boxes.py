@@ -5,7 +5,7 @@ import re
 from justrl_recipe.reward_fns.rule_based import closing_brace
 
 BOX_OPENS = re.compile(r"\\\w*box(?:ed)?\s*\{")
-BRACE_OR_TYPED = re.compile(r"\\.|[{}]", re.S)
+BRACE_OR_TYPED = re.compile(r"\\.|[{}]", re.S)  # a typed brace, as of a set, closes no box
 BARE_BOX = re.compile(r"\\boxed\s*(-?\d+(?:\.\d+)?|[A-Za-z](?![A-Za-z])|\\[dt]?frac\s*(?:\d\d|\{[^{}]*\}\{[^{}]*\}))")
 
 
@@ -19,20 +19,10 @@ def last_box(text: str) -> str | None:
         return None
     opens = len(text) - len(text[start + len("\\boxed") :].lstrip())
     if text.startswith("{", opens):
-        end = _box_end(text, opens) or closing_brace(text, opens)
+        end = closing_brace(text, opens, BRACE_OR_TYPED) or closing_brace(text, opens)
         return None if end is None else text[opens + 1 : end]
     bare = BARE_BOX.match(text, start)
     return bare[1] if bare else None
-
-
-def _box_end(text: str, opens: int) -> int | None:
-    """Where the brace at `opens` is closed: not by a brace that is typed, as in the braces of a set."""
-    depth = 0
-    for brace in BRACE_OR_TYPED.finditer(text, opens):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0:
-            return brace.start()
-    return None
 
 
 def unboxed(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What an answer could cost, known by its text alone."""
+"""What a comparison could cost: a spelled text in, whether it is too much out."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Whether two equations say the same: of a name and its value, of a function, of a computation, or to be solved."""
+"""Whether two equations say the same: the value of a name, a function, a computation, or what is to be solved."""
 
 import re
 

@@ -1,4 +1,7 @@
-r"""Numbers that are written out, as exact fractions: 1,234.5, 1 1/2, 50\%, 1.5\times 10^3, 0.\overline{3}."""
+r"""Plain numbers: a spelled text in, a `PlainNumber` with its exact fraction out, and the comparison of two of them.
+
+1,234.5, 1 1/2, 50\%, 1.5\times 10^3, 0.\overline{3} are some.
+"""
 
 import re
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""LaTeX to sympy: math-verify's parser (latex2sympy2_extended), with exact numbers and the case of names kept.
+"""The text of an expression in, sympy's expression out.
+
+By math-verify's parser (latex2sympy2_extended), with exact numbers and the case of names kept.
 
 Called only inside a worker (workers.py), because a parse may take for ever.
 """

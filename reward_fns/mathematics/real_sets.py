@@ -1,4 +1,4 @@
-"""Answers as sets of real numbers: intervals, inequalities, sets in braces, and the operations that join them.
+"""Answers as sets of real numbers: intervals, inequalities and sets of kinds.py in, sympy's sets out.
 
 `parse` gives the expression of a text, as `parsing.expression` does.
 """

@@ -1,4 +1,4 @@
-r"""What stands behind a number: a unit, a noun, or a word that changes the number.
+r"""What stands behind a number: a unit, a noun, or a word that changes the number. Text in, text out.
 
 A unit is kept as `\unit{cm^2}`, since equal numbers of different units are different answers. Numbers are never
 converted: 5 cm is not 50 mm.

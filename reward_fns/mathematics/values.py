@@ -1,4 +1,4 @@
-"""Whether two values are equal: numbers and expressions with their units, and the decimals that stand for them."""
+"""Whether two values are equal: texts of numbers or expressions, with units or as decimals, in, a verdict out."""
 
 import re
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Answers in words: names, choices, number words, and the letters that are variables instead."""
+"""Answers in words: which texts are words, choices or denials, and the words for numbers. Text in, text out."""
 
 import re
 
