@@ -187,7 +187,7 @@ def spelled(answer: str) -> str:
         text = last_line(text)
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
     text = unboxed(text.strip())
-    if text.startswith("$") and re.match(r"\$\s*[\d.]", text) and len(re.findall(r"(?<!\\)\$", text)) % 2:
+    if re.match(r"\$\s*[\d.]", text) and len(re.findall(r"(?<!\\)\$", text)) % 2:
         text = "\\" + text
     text = without_sentence(_replaced(LAYOUT_RULES, text))
     if text.startswith(OPEN) and text.endswith(CLOSE) and text.count(OPEN) == 1:

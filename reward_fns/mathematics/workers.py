@@ -30,6 +30,7 @@ QUEUE_LIMIT = 20 * WALL_LIMIT  # with the time until a worker is free
 MAX_WITHOUT_VERDICT = 3
 START_LIMIT = 120.0  # seconds until the helper takes connections
 READY = "ready"
+ENDED = "the math workers' process ended"
 NO_VERDICT = None
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class MathWorkers:
 
     def __init__(self) -> None:
         self.connection, self.pid = _connect()
+        self.ended = False
         self._lock = threading.Lock()
         self._numbers = itertools.count()
         self._waiting: dict[int, Future[bool | None]] = {}
@@ -61,7 +63,8 @@ class MathWorkers:
             try:
                 self.connection.send((number, gold, pred))
             except OSError as error:
-                raise ConnectionError("the math workers' process ended") from error
+                self.ended = True
+                raise ConnectionError(ENDED) from error
         try:
             return verdict.result(QUEUE_LIMIT)
         except TimeoutError:
@@ -73,10 +76,10 @@ class MathWorkers:
                 number, verdict = self.connection.recv()
                 self._waiting.pop(number).set_result(verdict)  # even if the caller no longer waits
         except (EOFError, OSError):
-            ended = ConnectionError("the math workers' process ended")
+            self.ended = True
         with self._lock:
             for waiting in self._waiting.values():
-                waiting.set_exception(ended)
+                waiting.set_exception(ConnectionError(ENDED))
 
 
 def _connect() -> tuple[Connection, int]:
@@ -89,7 +92,7 @@ def _connect() -> tuple[Connection, int]:
         except OSError:
             code = started.poll() if started else 0
             if code:
-                raise ConnectionError(f"the math workers' process ended with code {code}") from None
+                raise ConnectionError(f"{ENDED} with code {code}") from None
             if started is None or code == 0:  # none, or one that lost the race and whose winner has ended
                 command = [sys.executable, "-m", "justrl_recipe.reward_fns.mathematics.worker_pool", address()[1:]]
                 started = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -117,10 +120,9 @@ def _is_answered(connection: Connection, deadline: float) -> bool:
 
 def peer(connection: Connection) -> tuple[int, int]:
     """The process and the user at the other end."""
+    ucred = struct.Struct("3i")
     with socket.socket(fileno=os.dup(connection.fileno())) as end:
-        pid, user, _ = struct.unpack(
-            "3i", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        )
+        pid, user, _ = ucred.unpack(end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, ucred.size))
     return pid, user
 
 
@@ -146,15 +148,9 @@ def equivalent(gold: str, pred: str) -> bool:
     failure: ConnectionError | None = None
     for _ in range(2):  # a helper that was killed is replaced once, and a verdict asked for twice
         try:
-            workers = start()
+            verdict = start().equivalent(gold, pred)
         except ConnectionError as error:
             failure = error
-            continue
-        try:
-            verdict = workers.equivalent(gold, pred)
-        except ConnectionError as error:
-            failure = error
-            _forget(workers)
             continue
         if verdict is not NO_VERDICT:
             _count(verdict=True)
@@ -181,16 +177,9 @@ def start() -> MathWorkers:
     """This process's connection to the node's workers, made by the first call."""
     global _workers
     with _workers_lock:
-        if _workers is None:
+        if _workers is None or _workers.ended:
             _workers = MathWorkers()
         return _workers
-
-
-def _forget(workers: MathWorkers) -> None:
-    global _workers
-    with _workers_lock:
-        if _workers is workers:
-            _workers = None
 
 
 def _after_fork() -> None:
