@@ -36,7 +36,7 @@ class Values:
             return exact.equal(100 * first, second)
         if actual and actual.many_digits and not first.free_symbols:
             value = _evaluated(first)
-            return value is not None and approximates(actual, *value)
+            return value is not None and (value[0] == actual.value or approximates(actual, *value))
         return self.within_rounding(gold, first, second)
 
     def expression(self, text: str) -> Expr:
