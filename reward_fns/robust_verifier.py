@@ -15,9 +15,10 @@ poison a run and no verdict depends on what else the machine does. What is decid
 from typing import Any
 
 from justrl_recipe.reward_fns.mathematics import units, workers
+from justrl_recipe.reward_fns.mathematics.boxes import last_box
 from justrl_recipe.reward_fns.mathematics.cost import too_costly
 from justrl_recipe.reward_fns.mathematics.literals import plain_number, same_number
-from justrl_recipe.reward_fns.mathematics.spelling import key, last_box, spelled
+from justrl_recipe.reward_fns.mathematics.spelling import key, spelled
 from justrl_recipe.reward_fns.mathematics.words import choice, denies, is_text, wording
 
 MAX_CHARACTERS = 1_000  # of an answer that is spelled anew; a longer one is compared as it stands
@@ -72,9 +73,8 @@ def _same_answer(gold: str, pred: str) -> bool:
 def _without_choice(gold: str, pred: str) -> tuple[str, str]:
     """Both answers; where one of them is a choice with what it stands for, "C. 12", the part that the other has."""
     first, second = choice(gold), choice(pred)
-    if bool(first) == bool(second):
-        return gold, pred
-    if first:
-        return (first[0] if pred == first[0] else first[1]), pred
-    assert second is not None
-    return gold, (second[0] if gold == second[0] else second[1])
+    if first and not second:
+        gold = first[0] if pred == first[0] else first[1]
+    if second and not first:
+        pred = second[0] if gold == second[0] else second[1]
+    return gold, pred

@@ -14,11 +14,11 @@ BOX = "\\boxed{"
 BRACE = re.compile("[{}]")
 
 
-def closing_brace(text: str, start: int) -> int | None:
+def closing_brace(text: str, start: int, braces: re.Pattern[str] = BRACE) -> int | None:
     """The place of the brace that closes the first one at or after `start`; None where it is never closed."""
     depth = 0
-    for brace in BRACE.finditer(text, start):
-        depth += 1 if brace[0] == "{" else -1
+    for brace in braces.finditer(text, start):
+        depth += (brace[0] == "{") - (brace[0] == "}")
         if depth == 0:
             return brace.start()
     return None

@@ -1,7 +1,8 @@
-"""What an answer could cost, known by its text alone."""
+"""What a comparison could cost: a spelled text in, whether it is too much out."""
 
-import itertools
 import re
+
+from justrl_recipe.reward_fns.mathematics.brackets import depths
 
 MAX_CHARACTERS = 400  # longer answers are compared as text only
 MAX_DIGITS = 300
@@ -14,18 +15,13 @@ POWER = re.compile(r"\^[\s{(+-]*(\d+)((?:[\s})]*\^[\s{(+-]*\d+)*)([\s})]*!)?")
 
 def too_costly(text: str) -> bool:
     """Whether `text` could take seconds to read or compute: towers, factorials, long numbers, deep nesting."""
-    if _depth(text) > MAX_DEPTH:
+    if max(depths(text), default=0) > MAX_DEPTH:
         return True
     if len(text) > MAX_CHARACTERS or re.search(rf"\d{{{MAX_DIGITS + 1}}}", text):
         return True
     if any(len(n) > 4 or int(n) > MAX_FACTORIAL for n in re.findall(r"(\d+)[\s})]*!", text)):
         return True
     return any(_exponent(*match.groups()) > MAX_EXPONENT for match in POWER.finditer(text))
-
-
-def _depth(text: str) -> int:
-    steps = (1 if bracket in "{[(" else -1 for bracket in re.findall(r"[\[({})\]]", text))
-    return max(itertools.accumulate(steps), default=0)
 
 
 def _exponent(first: str, tower: str, factorial: str | None) -> int:

@@ -1,4 +1,7 @@
-r"""Numbers that are written out, as exact fractions: 1,234.5, 1 1/2, 50\%, 1.5\times 10^3, 0.\overline{3}."""
+r"""Plain numbers: a spelled text in, a `PlainNumber` with its exact fraction out, and the comparison of two of them.
+
+1,234.5, 1 1/2, 50\%, 1.5\times 10^3, 0.\overline{3} are some.
+"""
 
 import re
 from dataclasses import dataclass
@@ -47,21 +50,21 @@ def same_number(gold: PlainNumber, pred: PlainNumber) -> bool:
         return False
     if gold.value == pred.value:
         return True
-    return rounds(gold, pred.value) or (not terminates(gold.value) and approximates(pred, gold.value))
+    return rounds(gold, pred.value) or approximates(pred, gold.value)
 
 
-def approximates(pred: PlainNumber, value: Fraction) -> bool:
-    """Whether an answer's decimal has digits enough for `value`, which no decimal states, and all of them right."""
-    return pred.many_digits and pred.stands_for(value)
-
-
-def rounds(gold: PlainNumber, value: Fraction, exact: bool = True) -> bool:
-    """Whether a decimal of the ground truth is met by rounding `value` to its places.
+def approximates(pred: PlainNumber, value: Fraction, exact: bool = True) -> bool:
+    """Whether an answer's decimal has digits enough for `value`, which no decimal states, and all of them right.
 
     Args:
         exact: `value` is the number itself; else it approximates an irrational one.
     """
-    return (gold.rounded or not exact or not terminates(value)) and gold.stands_for(value)
+    return pred.many_digits and not (exact and terminates(value)) and pred.stands_for(value)
+
+
+def rounds(gold: PlainNumber, value: Fraction, exact: bool = True) -> bool:
+    """Whether a decimal of the ground truth is met by rounding `value`, as in `approximates`, to its places."""
+    return (gold.rounded or not (exact and terminates(value))) and gold.stands_for(value)
 
 
 def terminates(value: Fraction) -> bool:
@@ -76,7 +79,7 @@ def terminates(value: Fraction) -> bool:
 DECIMAL = re.compile(
     r"(\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(\.\d+)?(?: ?\\(?:times|cdot) ?10\^(?:(\d)|\{([+-]?\d{1,3})\}))?"
 )
-REPEATING = re.compile(r"(\d+)\.(\d*) ?\\overline ?\{(\d+)\}")
+REPEATING = re.compile(r"(\d*)\.(\d*) ?\\overline ?\{(\d+)\}")
 IN_BASE = re.compile(r"(\d+)_(?:(\d)|\{(\d{1,2})\})")
 FRACTION = re.compile(r"(?:(\d+) ?)??(?:\\frac ?\{(-?\d+)\} ?\{(-?\d+)\}|(?<![\d}])(\d+) ?/ ?(\d+))")
 CUT_OFF = re.compile(r"(?:\\l?dots|\.\.\.|…)$")
@@ -96,9 +99,7 @@ def plain_number(text: str) -> PlainNumber | None:
     if len(body) > MAX_DIGITS:
         return None
     if match := REPEATING.fullmatch(body):
-        whole, once, again = match.groups()
-        value = int(whole + once) + Fraction(int(again), 10 ** len(again) - 1)
-        return PlainNumber(sign * value / 10 ** len(once), percent)
+        return PlainNumber(sign * repeating(match), percent)
     if match := IN_BASE.fullmatch(body):
         base = int(match[2] or match[3])
         return PlainNumber(sign * Fraction(match[1]), percent, base=base) if int(max(match[1])) < base else None
@@ -110,6 +111,12 @@ def plain_number(text: str) -> PlainNumber | None:
         if denominator and (not whole or 0 < numerator < denominator):
             return PlainNumber(sign * (int(whole or 0) + Fraction(numerator, denominator)), percent)
     return None
+
+
+def repeating(found: re.Match[str]) -> Fraction:
+    """The number that a match of `REPEATING` writes."""
+    whole, once, again = found.groups()
+    return (int(whole + once or 0) + Fraction(int(again), 10 ** len(again) - 1)) / 10 ** len(once)
 
 
 def _decimal(match: re.Match[str], sign: int, percent: bool, says_so: bool, cut_off: bool) -> PlainNumber:

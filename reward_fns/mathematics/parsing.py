@@ -1,4 +1,6 @@
-"""LaTeX to sympy: math-verify's parser (latex2sympy2_extended), with exact numbers and the case of names kept.
+"""The text of an expression in, sympy's expression out.
+
+By math-verify's parser (latex2sympy2_extended), with exact numbers and the case of names kept.
 
 Called only inside a worker (workers.py), because a parse may take for ever.
 """
@@ -12,6 +14,7 @@ from latex2sympy2_extended import latex2sympy2
 from sympy import Basic, Expr, I, Integer, Pow, Rational, UnevaluatedExpr
 from sympy.core.relational import Relational
 
+from justrl_recipe.reward_fns.mathematics.literals import REPEATING, repeating
 from justrl_recipe.reward_fns.mathematics.words import is_word
 
 COMPLEX = re.compile(r"(?<![\\A-Za-z])i(?![A-Za-z])|(?<![\\A-Za-z])[a-z]?i(?=[\s^)}+\-/*]|$|\\)|\d\s*i|i\d")
@@ -85,7 +88,7 @@ def expression(text: str, real: bool) -> Expr:
     # The grammar reads x^2 as a possible name x_{...}^2, which costs it the fast mode; {x}^2 says the same.
     prepared = re.sub(rf"(?<![\\A-Za-z_])({NAMES})(?=\^)", r"{\1}", prepared)
     prepared = MIXED.sub(_mixed, prepared)
-    prepared = re.sub(r"(\d*)\.(\d*) ?\\overline ?\{(\d+)\}", _repeating, prepared)
+    prepared = REPEATING.sub(_repeating, prepared)
     prepared = re.sub(r"\\%", "%", prepared).replace("%", r"\cdot \frac{1}{100}")
     if "'" in prepared or '"' in prepared:
         raise Unreadable(text)
@@ -110,10 +113,8 @@ def _mixed(found: re.Match[str]) -> str:
 
 
 def _repeating(found: re.Match[str]) -> str:
-    whole, once, again = found.groups()
-    value = Rational(int((whole or "0") + once)) + Rational(int(again), 10 ** len(again) - 1)
-    value /= 10 ** len(once)
-    return f"\\frac{{{value.p}}}{{{value.q}}}"
+    value = repeating(found)
+    return f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
 def _evaluated(parsed: Basic, real: bool) -> Expr:

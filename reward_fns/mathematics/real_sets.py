@@ -1,19 +1,28 @@
-"""Answers as sets of real numbers: intervals, inequalities, sets in braces, and the operations that join them.
+"""Answers as sets of real numbers: intervals, inequalities and sets of kinds.py in, sympy's sets out.
 
-`read` gives the expression of a text, as `parsing.expression` does.
+`parse` gives the expression of a text, as `parsing.expression` does.
 """
 
 import re
 from collections.abc import Callable
 
-from sympy import Complement, EmptySet, Expr, FiniteSet, Intersection, Interval, S, Set, Union, oo
+from sympy import Complement, EmptySet, Expr, FiniteSet, Ge, Gt, Intersection, Interval, Le, Lt, S, Set, Union, oo
 from sympy.solvers.inequalities import solve_univariate_inequality
 
 from justrl_recipe.reward_fns.mathematics import exact
-from justrl_recipe.reward_fns.mathematics.reading import TURNED, Answer, Condition, Equation, Group, Sets, Value
+from justrl_recipe.reward_fns.mathematics.kinds import (
+    REALS,
+    TURNED,
+    Answer,
+    Condition,
+    Equation,
+    Group,
+    Sets,
+    Value,
+    same_in_any_order,
+)
 
-Reader = Callable[[str], Expr]
-REALS = Value(r"\mathbb{R}")
+Parse = Callable[[str], Expr]
 
 
 class NotASet(Exception):
@@ -27,19 +36,13 @@ HALF_LINES: dict[str, Callable[[Expr], Set]] = {
     r"\ge": lambda bound: Interval(bound, oo),
     r"\ne": lambda bound: Complement(S.Reals, FiniteSet(bound)),
 }
-RELATIONALS: dict[str, Callable[[Expr, Expr], Expr]] = {
-    "<": lambda a, b: a < b,
-    ">": lambda a, b: a > b,
-    r"\le": lambda a, b: a <= b,
-    r"\ge": lambda a, b: a >= b,
-    r"\ne": lambda a, b: S.false,
-}
+RELATIONALS = {"<": Lt, ">": Gt, r"\le": Le, r"\ge": Ge}
 
 
-def as_set(answer: Answer, read: Reader) -> Set:
+def as_set(answer: Answer, parse: Parse) -> Set:
     """The set of numbers that an interval, an inequality, a set in braces or an operation on those describes."""
     if isinstance(answer, Sets):
-        parts = [as_set(part, read) for part in answer.parts]
+        parts = [as_set(part, parse) for part in answer.parts]
         if answer.operation == "list":  # x < 1, x > 5 can only mean either; 1 < x < 5, x \ne 2 means both
             both = Intersection(*parts)
             if both is not S.EmptySet and any(part == both for part in parts):
@@ -47,11 +50,11 @@ def as_set(answer: Answer, read: Reader) -> Set:
             return Union(*parts) if both is S.EmptySet else both
         return {"cup": Union, "cap": Intersection, "setminus": Complement}[answer.operation](*parts)
     if isinstance(answer, Group):
-        return _group(answer, read)
+        return _group(answer, parse)
     if isinstance(answer, Condition):
-        return _condition(answer, read)
+        return _condition(answer, parse)
     if isinstance(answer, Equation) and variable(answer.left):
-        return FiniteSet(read(answer.right_text))
+        return FiniteSet(parse(answer.right_text))
     if answer == REALS:
         return S.Reals
     raise NotASet
@@ -65,67 +68,56 @@ def variables(answer: Answer) -> set[str]:
     return {name for side in sides if (name := variable(side))}
 
 
-def _group(group: Group, read: Reader) -> Set:
+def _group(group: Group, parse: Parse) -> Set:
     texts = [entry.text for entry in group.entries if isinstance(entry, Value)]
     if len(texts) != len(group.entries):
         raise NotASet
     if group.opens in ("{", ""):
-        return FiniteSet(*map(read, texts)) if texts else EmptySet
+        return FiniteSet(*map(parse, texts)) if texts else EmptySet
     if len(texts) != 2:
         raise NotASet
-    low, high = map(read, texts)
+    low, high = map(parse, texts)
     if not (high - low).is_extended_positive:  # a point; and an interval that holds nothing would equal every other
         raise NotASet
     return Interval(low, high, group.opens == "(", group.closes == ")")
 
 
-def _condition(condition: Condition, read: Reader) -> Set:
-    variables = {name for side in condition.sides if (name := variable(side))}
-    others = [side for side in condition.sides if not variable(side)]
-    if len(variables) > 1:
+def _condition(condition: Condition, parse: Parse) -> Set:
+    names = variables(condition)
+    if len(names) > 1:
         raise NotASet
-    if not variables:
-        return _solved(condition, read)
+    if not names:
+        return _solved(condition, parse)
     found: Set = S.Reals
     for left, relation, right in zip(condition.sides, condition.relations, condition.sides[1:], strict=False):
         if not variable(left) and not variable(right):
             raise NotASet
         if not variable(left):
             left, relation, right = right, TURNED[relation], left
-        bound = read(right)
+        bound = parse(right)
         if bound.free_symbols:
-            return _solved(condition, read)
+            return _solved(condition, parse)
         found = Intersection(found, HALF_LINES[relation](bound))
-    return found if others else S.Reals
+    return found
 
 
-def _solved(condition: Condition, read: Reader) -> Set:
-    if len(condition.relations) != 1:
+def _solved(condition: Condition, parse: Parse) -> Set:
+    if len(condition.relations) != 1 or condition.relations[0] not in RELATIONALS:
         raise NotASet
-    left, right = (read(side) for side in condition.sides)
+    left, right = (parse(side) for side in condition.sides)
     symbols = left.free_symbols | right.free_symbols
     if len(symbols) != 1:
         raise NotASet
-    (symbol,) = symbols
     relation = RELATIONALS[condition.relations[0]](left, right)
     if relation in (S.true, S.false):
         raise NotASet
-    return solve_univariate_inequality(relation, symbol, relational=False)
+    return solve_univariate_inequality(relation, symbols.pop(), relational=False)
 
 
 def same_sets(gold: Set, pred: Set) -> bool:
     if gold == pred:
         return True
-    first, second = _pieces(gold), _pieces(pred)
-    if len(first) != len(second):
-        return False
-    left = list(second)
-    for piece in first:
-        match = next((place for place, other in enumerate(left) if _same_piece(piece, other)), None)
-        if match is None:
-            return False
-        del left[match]
-    return True
+    return same_in_any_order(_pieces(gold), _pieces(pred), _same_piece)
 
 
 def _pieces(numbers: Set) -> list[Set]:

@@ -1,4 +1,4 @@
-r"""What stands behind a number: a unit, a noun, or a word that changes the number.
+r"""What stands behind a number: a unit, a noun, or a word that changes the number. Text in, text out.
 
 A unit is kept as `\unit{cm^2}`, since equal numbers of different units are different answers. Numbers are never
 converted: 5 cm is not 50 mm.
@@ -32,21 +32,15 @@ ALIASES = {
     "s": "sec second",
     "min": "minute",
     "h": "hr hour",
-    "day": "",
-    "week": "",
-    "month": "",
     "yr": "year",
     "am": "a.m",
     "pm": "p.m",
     "degree": "deg",
     "radian": "rad",
-    "celsius": "",
-    "fahrenheit": "",
     "K": "kelvin",
     "dollar": "usd buck",
     "cent": "¢",
     "euro": "eur",
-    "gbp": "",
     "N": "newton",
     "J": "joule",
     "W": "watt",
@@ -56,7 +50,7 @@ ALIASES = {
     "Pa": "pascal",
     "mol": "mole",
     "mph": "mi/h",
-    "rpm": "",
+    **dict.fromkeys(listed("day week month celsius fahrenheit gbp rpm"), ""),
 }
 NAMES = {name: unit for unit, names in ALIASES.items() for name in (unit, *names.split())}
 # No units, since they change the number.
@@ -66,20 +60,15 @@ SCALES = {
     "million": r"\times 10^6",
     "billion": r"\times 10^9",
     "trillion": r"\times 10^{12}",
-    "dozen": r"\times 12",
-    "percent": r"\%",
-    "pct": r"\%",
     "quadrillion": r"\times 10^{15}",
+    "dozen": r"\times 12",
+    **dict.fromkeys(("percent", "pct"), r"\%"),
     **dict.fromkeys(("half", "halves"), r"\times \frac{1}{2}"),
-    "third": r"\times \frac{1}{3}",
     "quarter": r"\times \frac{1}{4}",
-    "fourth": r"\times \frac{1}{4}",
-    "fifth": r"\times \frac{1}{5}",
-    "sixth": r"\times \frac{1}{6}",
-    "seventh": r"\times \frac{1}{7}",
-    "ninth": r"\times \frac{1}{9}",
-    "eighth": r"\times \frac{1}{8}",
-    "tenth": r"\times \frac{1}{10}",
+    **{
+        ordinal: rf"\times \frac{{1}}{{{number}}}"
+        for number, ordinal in enumerate(listed("third fourth fifth sixth seventh eighth ninth tenth"), 3)
+    },
     "hundredth": r"\times \frac{1}{100}",
     "thousandth": r"\times \frac{1}{1000}",
     "squared": "^2",
@@ -121,7 +110,7 @@ def _marked(found: str, number_follows: bool) -> str:
     typed_as_text = OPEN in found
     words = re.sub(rf"[{OPEN}{CLOSE}{{}}]", " ", found)
     words = re.sub(r"\s*\^\s*", "^", words).strip()
-    tokens = [token.strip(".,;:'") for token in re.split(r"\s+|(/)|-|·", words) if token and token.strip(".,;:'")]
+    tokens = [token for part in re.split(r"\s+|(/)|-|·", words) if (token := (part or "").strip(".,;:'"))]
     if not tokens or not all(re.fullmatch(r"[A-Za-z¢.]+(?:\^-?\d)?|/", token) for token in tokens):
         return found
     if not typed_as_text and not _is_unit_as_typed(found, tokens):
@@ -134,15 +123,16 @@ def _marked(found: str, number_follows: bool) -> str:
             tokens = tokens[1:]
     if tokens and tokens[-1].lower() in ("square", "sq", "cubic", "cu"):
         return found
-    singulars = [_singular(token.lower()) for token in tokens]
-    if any(word in NO_UNIT or word in SCALES for word in (*singulars, *map(str.lower, tokens))):
+    lower = [token.lower() for token in tokens]
+    singulars = [_singular(token) for token in lower]
+    letters = [name for token in tokens if len(name := token.split("^")[0]) == 1 and name != "/"]
+    if (
+        any(word in NO_UNIT or word in SCALES for word in (*singulars, *lower))
+        or any(map(NUMERAL.fullmatch, tokens))
+        or (number_follows and not all(singular in NAMES for singular in singulars))
+        or any(letter not in NAMES for letter in letters)  # a variable in upright letters
+    ):
         return found
-    if any(map(NUMERAL.fullmatch, tokens)):
-        return found
-    if number_follows and not all(map(NAMES.__contains__, singulars)):
-        return found
-    if any(len(token.split("^")[0]) == 1 and token != "/" and token.split("^")[0] not in NAMES for token in tokens):
-        return found  # a variable in upright letters
     unit = canonical(tokens)
     return f"{scale} \\unit{{{unit}}}" if unit else scale or " "
 
@@ -191,13 +181,8 @@ def _singular(word: str) -> str:
 
 def split(text: str) -> tuple[str, str]:
     """(what is measured, its unit or "") of one answer as `spelling.spelled` gives it."""
-    found = list(UNIT.finditer(text))
-    if not found or found[-1].end() != len(text):
-        return text, ""
-    body = text
-    while (last := UNIT.search(body)) and last.end() == len(body):
-        body = body[: last.start()].strip()
-    return body, " ".join(unit[1] for unit in found if unit.start() >= len(body))
+    found = UNIT.search(text)
+    return (text[: found.start()].strip(), found[1]) if found and found.end() == len(text) else (text, "")
 
 
 def compatible(one: str, other: str) -> bool:

@@ -1,4 +1,4 @@
-"""Answers in words: names, choices, number words, and the letters that are variables instead."""
+"""Answers in words: which texts are words, choices or denials, and the words for numbers. Text in, text out."""
 
 import re
 
@@ -22,19 +22,14 @@ def listed(names: str) -> list[str]:
     return names.split()
 
 
-UNITS = dict(
-    zip(
-        listed(
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-            "seventeen eighteen nineteen"
-        ),
-        range(20),
-        strict=True,
-    )
+_NUMBERS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
 )
+NUMBERS = {word: number for number, word in enumerate(_NUMBERS.split())}
 TENS = dict(zip(listed("twenty thirty forty fifty sixty seventy eighty ninety"), range(20, 100, 10), strict=True))
 SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
-NUMBER = "|".join([*TENS, *sorted(UNITS, key=len, reverse=True), *SCALES])
+NUMBER = "|".join([*TENS, *sorted(NUMBERS, key=len, reverse=True), *SCALES])
 COUNT = re.compile(rf"^([\s⟦]*)((?:{NUMBER})(?:(?:\s+and\s+|\s*-\s*|\s+)(?:{NUMBER}))*)(?![A-Za-z-])", re.I)
 ONE_FOR_A = re.compile(r"^([\s⟦]*)an?\s+(?=(?:hundred|thousand|million|dozen)\b)", re.I)
 FRACTION_WORD = re.compile(
@@ -71,8 +66,8 @@ def _value(words: list[str]) -> int | None:
         elif word in SCALES:
             total, part, last = total + part * SCALES[word], 0, 10**12
         else:
-            number = UNITS.get(word, TENS.get(word, 0))
-            if last < 20 or (last < 100 and number > 9) or (last < 100 and number == 0):
+            number = NUMBERS.get(word, TENS.get(word, 0))
+            if last < 20 or (last < 100 and not 0 < number < 10):
                 return None  # two six is no number
             part, last = part + number, number if number else 1
     return total + part
