@@ -9,7 +9,7 @@ from justrl_recipe.checks import code, model, sizes
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 from justrl_recipe.errors import UserError
-from justrl_recipe.planning import disk, shape
+from justrl_recipe.planning import cost, model_shape
 
 MODEL = "actor_rollout_ref.model.path"
 
@@ -25,7 +25,7 @@ def problems(config: Config, base: Config, folder: Path) -> Iterator[Problem]:
     if name is None:
         return
     try:
-        found = shape.find(str(name))
+        found = model_shape.find(str(name))
     except UserError as error:
         fix = "give a model's folder; the recipe's head says where its own comes from (verl cat)"
         yield Problem("model", MODEL, str(error), fix)
@@ -39,15 +39,15 @@ def problems(config: Config, base: Config, folder: Path) -> Iterator[Problem]:
     yield from full_disk(config, base, found, folder)
 
 
-def full_disk(config: Config, base: Config, found: shape.Shape, folder: Path) -> Iterator[Problem]:
+def full_disk(config: Config, base: Config, found: model_shape.Shape, folder: Path) -> Iterator[Problem]:
     """Checkpoints that take more than the disk has."""
     local = config.values["trainer"]["default_local_dir"]
     if local != base.values["trainer"]["default_local_dir"]:
         folder = Path(str(local))
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
-    need, free = disk.of_run(config.values, found), shutil.disk_usage(there).free
+    saves, each = cost.checkpoints(config.values), cost.checkpoint_bytes(config.values, found)
+    need, free = saves * each, shutil.disk_usage(there).free
     if need > free:
-        saves, each = disk.kept(config.values), disk.of_checkpoint(config.values, found)
         why = (
             f"{saves} checkpoints of {each / 1e9:.0f} GB take {need / 1e9:,.0f} GB, and {free / 1e9:,.0f} GB are free"
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from justrl_recipe.planning import budget
+from justrl_recipe.planning import cost
 
 ROOT = Path(__file__).parents[2]
 BENCH = runpy.run_path(str(ROOT / "benchmarks" / "performance.py"))
@@ -21,7 +21,7 @@ def test_the_document_says_what_the_shipped_file_gains():
 
 @pytest.mark.parametrize("system", ["h200x1", "h100x8"])
 def test_hours_are_planned_at_what_was_measured(system):
-    found = budget.measured("justrl_deepseek", system)
+    found = cost.measured("justrl_deepseek", system)
     assert found is not None
     assert found.tokens_per_second == pytest.approx(BENCH["estimated"](system), abs=5)
 
