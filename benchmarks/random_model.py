@@ -6,7 +6,8 @@
 scaled so that the entropy is 4 nats, nearer a trained model's; as transformers makes it, all tokens are about as
 likely, and the probabilities of rollout and trainer are too small to differ. The tokenizer is copied; one that does
 not fill the vocabulary of 151,936 makes rollout and trainer disagree, because veRL has vLLM sample no more tokens
-than the tokenizer has."""
+than the tokenizer has.
+"""
 
 import shutil
 import sys

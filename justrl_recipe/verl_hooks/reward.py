@@ -5,8 +5,9 @@ veRL 0.9.1 takes whatever a reward function returns, and drops the responses for
 `reward.custom_reward_function` names (`wrap`), so that a None, NaN or text as a reward raises an error that says so;
 reward_metrics.py counts the responses that were lost this way.
 
-`python -m justrl_recipe.verl_hooks.reward PATH NAME` imports a reward function and exits. Standard library alone, so
-that it takes no more than the function's own imports.
+`python -m justrl_recipe.verl_hooks.reward PATH NAME [FILE]` imports a reward function, and writes the list of the
+user's files that it is made of to FILE, as JSON. Standard library alone, so that it takes no more than the function's
+own imports.
 """
 
 import asyncio
@@ -169,4 +170,5 @@ if __name__ == "__main__":
     except RewardError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
-    print(f"\njustrl: imported {json.dumps(files(sys.argv[1]))}")  # run/start.py looks for it
+    if len(sys.argv) > 3:
+        Path(sys.argv[3]).write_text(json.dumps(files(sys.argv[1])))

@@ -11,20 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from justrl_recipe.cli.run import placed
 from justrl_recipe.config import Request, load
 from justrl_recipe.errors import UserError
 from justrl_recipe.processes import Stopped, stoppable
 from justrl_recipe.run import manifest
-from justrl_recipe.run.folder import RunFolder, new_run_folder
-from justrl_recipe.run.start import (
-    Imported,
-    copy_code,
-    environment,
-    import_reward,
-    logged,
-    unfinished,
-)
+from justrl_recipe.run.folder import RunFolder, new_run_folder, placed
+from justrl_recipe.run.log import logged, unfinished
+from justrl_recipe.run.own_reward import Imported, copy_code, import_reward
+from justrl_recipe.run.start import environment
 
 
 def test_two_runs_that_start_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
