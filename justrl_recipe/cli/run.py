@@ -90,7 +90,7 @@ def refuse(found: list[Problem]) -> list[str]:
 
 
 def notice(about: dict[str, Any]) -> None:
-    """Say on standard error what differs from the recipe, and what code of others is run."""
+    """Say on standard error what differs from the recipe, and which code from elsewhere is run."""
     if about["scaled"]:
         warn(f"{about['origin']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['origin']})")
     for deviation in about["deviations"]:

@@ -30,7 +30,7 @@ class Throughput:
 
 
 def measured(recipe: str, system: str) -> Throughput | None:
-    """The throughput that was measured for a recipe on a system, None for none."""
+    """The throughput that was measured for a recipe on a system; None where it was not."""
     found = yaml.safe_load(MEASURED.read_text()).get(recipe, {}).get(system)
     return Throughput(**found) if found else None
 

@@ -69,7 +69,7 @@ class RunFolder:
 
 
 def parse_metrics(line: str) -> tuple[int, dict[str, Any]] | None:
-    """Step and metrics of a line that veRL's `file` logger wrote; None where it is none, or was cut."""
+    """Step and metrics of a line that veRL's `file` logger wrote; None where it cannot be parsed."""
     try:
         entry = parse_json(line)
         step, metrics = entry["step"], entry["data"]

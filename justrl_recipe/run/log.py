@@ -22,7 +22,7 @@ SPEAKER = re.compile(r"\((\w+) pid=(\d+)")
 def reason(log: Path, returncode: int) -> str:
     """Why a training process ended: the first error or dead worker in its log, and the last error if it is another.
 
-    veRL goes on for a while without a worker or a response, so that what ends it is seldom the cause.
+    veRL continues for a while without a worker or a response, so the last error is seldom the cause.
     """
     found = [OURS.sub("", line) for line in errors(log)]
     if dead := _dead_worker(log, before=found[0] if found else None):
@@ -62,9 +62,9 @@ def logged(folder: RunFolder) -> dict[str, Any]:
 
 
 def unfinished(config: Mapping[str, Any], folder: RunFolder) -> str | None:
-    """What a training process that ended without an error has not done; None where it did everything.
+    """What is missing after a training process ended without an error; None where nothing is.
 
-    veRL 0.9.1 ends well when its epochs are over, whatever step it is at (verl/trainer/ppo/v1/trainer_base.py, fit).
+    veRL 0.9.1 ends without an error when its epochs are over, at whatever step (verl/trainer/ppo/v1/trainer_base.py, fit).
     """
     trainer = config["trainer"]
     steps = dict(folder.steps())

@@ -47,7 +47,7 @@ def import_reward(path: str | None, name: str) -> Imported:
 
 
 def copy_code(files: Sequence[Path], folder: RunFolder) -> None:
-    """Keep the reward function's files with the run, as they lie beside each other.
+    """Copy the reward function's files to the run folder, with their relative paths.
 
     Raises:
         UserError: the run folder cannot be written.

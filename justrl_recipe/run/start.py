@@ -18,7 +18,7 @@ from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.run.progress import Progress
 from justrl_recipe.run.provenance import provenance
 
-GRACE = 5.0  # seconds for Ray and vLLM to end by themselves
+GRACE = 5.0  # seconds for Ray and vLLM to shut down
 LOOPBACK = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # Ray 2.60's switch for a cluster of one machine, which uses 127.0.0.1
     "GLOO_SOCKET_IFNAME": "lo",

@@ -1,4 +1,4 @@
-"""The reward function of a run, checked: a response whose reward is no finite number raises.
+"""The reward function of a run, checked: a reward that is not a finite number raises an error.
 
 veRL 0.9.1 takes whatever a reward function returns, and drops the responses for which it raises
 (verl/trainer/ppo/v1/agent_loop_tq.py). `verl run` puts `compute_score` of this module in front of the function that
@@ -29,7 +29,7 @@ HERE = f"{PACKAGE_PREFIX}justrl_recipe.verl_hooks.reward"
 
 
 class RewardError(Exception):
-    """A reward function cannot be imported, or returned what is no reward."""
+    """A reward function cannot be imported, or its result is not a reward."""
 
 
 def wrap(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ async def compute_score(
         `{"score": float, ...}`, with `acc` only where the function gives one.
 
     Raises:
-        RewardError: what it returned is no reward.
+        RewardError: the result is not a reward.
     """
     function = load(reward["path"], reward["name"])
     call = functools.partial(
@@ -90,7 +90,7 @@ def checked(result: Any) -> dict[str, Any]:
     A bare number is a score and no accuracy: veRL 0.9.1 would log it as `acc` (reward_manager/dapo.py).
 
     Raises:
-        ValueError: it is no reward; the text is what was returned and what is wanted.
+        ValueError: it is not a reward; the text says what was returned and what is expected.
     """
     if not isinstance(result, Mapping):
         return {"score": _finite(result, "a finite number, or a dict with `score`")}
@@ -118,7 +118,7 @@ def _shown(value: Any) -> str:
 
 @functools.cache
 def load(path: str, name: str) -> Callable[..., Any]:
-    """The function `name` of a module (`pkg://module`) or a Python file, which may import modules that lie beside it.
+    """The function `name` of a module (`pkg://module`) or a Python file, which may import modules beside it.
 
     Raises:
         RewardError: the file or the name is not there, or importing it raised; the text says which.
@@ -143,7 +143,7 @@ def _import_file(file: Path) -> ModuleType:
     name = f"justrl_reward_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise ImportError("it is no .py file")
+        raise ImportError("it is not a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that dataclasses and pickle find what the file defines
     spec.loader.exec_module(module)
