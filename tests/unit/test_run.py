@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def test_a_folder_that_holds_something_is_no_run_folder(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match="not empty"):
         new_run_folder("justrl_tiny", tmp_path)
+
+
+@pytest.mark.parametrize(("side", "other"), [("run", "verl_hooks"), ("verl_hooks", "run")])
+def test_the_two_sides_of_the_process_boundary_do_not_import_each_other(side, other):
+    files = list((Path(__file__).parents[2] / "justrl_recipe" / side).glob("*.py"))
+    imports = re.compile(rf"^ *(from|import) justrl_recipe(\.| import (.*, )?){other}\b", re.MULTILINE)
+    assert files and [file.name for file in files if imports.search(file.read_text())] == []
 
 
 def read(folder: RunFolder) -> dict:
