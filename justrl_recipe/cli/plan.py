@@ -59,13 +59,12 @@ def _machine(composed: Config, gpus: int | None, memory_gb: float | None) -> Mac
     Raises:
         UserError: the recipe names no system, and --memory says nothing either.
     """
+    if memory_gb:
+        return Machine("", "GPU", memory_gb * 1e9)
     about = composed.values.get("machine")
-    if about is None and memory_gb is None:
+    if about is None:
         raise UserError("the recipe names no system: give --system NAME, or --gpus N --memory GB")
-    size = memory_gb * 1e9 if memory_gb else about["memory_gib"] * memory.GIB  # type: ignore[index]
-    if about is None or memory_gb:
-        return Machine("", "GPU", size)
-    return Machine("" if gpus else about["system"], about["name"], size)
+    return Machine("" if gpus else about["system"], about["name"], about["memory_gib"] * memory.GIB)
 
 
 def _gpus(gpus: int | None, system: str | None) -> list[str]:
