@@ -10,7 +10,7 @@ import yaml
 from justrl_recipe.planning.memory import BYTES
 from justrl_recipe.planning.model_shape import Shape
 
-MEASURED = Path(__file__).with_name("measured_throughput.yaml")
+MEASURED = Path(__file__).with_name("measured.yaml")
 # Tokens if every response is full: the paper's own way of counting (its table of token budgets).
 PAPER = {
     "justrl_deepseek": {"JustRL": 1.4e11, "ProRL-V2": 2.8e11, "BroRL": 6.8e11},

@@ -13,7 +13,7 @@ from justrl_recipe.data import hub
 from justrl_recipe.errors import UserError
 
 LARGEST = 10**9  # of a size
-KNOWN = Path(__file__).with_name("model_shapes.yaml")
+KNOWN = Path(__file__).with_name("shapes.yaml")
 
 
 @dataclass(frozen=True)
