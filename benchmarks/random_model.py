@@ -2,11 +2,11 @@
 
     python benchmarks/random_model.py TOKENIZER_FOLDER OUT
 
-1.78 B parameters in bfloat16, 3.6 GB: Qwen2 as in justrl_recipe/planning/shapes.yaml. The output matrix is
-scaled so that the entropy is 4 nats, nearer a trained model's; as transformers makes it, all tokens are about as
-likely, and the probabilities of rollout and trainer are too small to differ. The tokenizer is copied; one that does
-not fill the vocabulary of 151,936 makes rollout and trainer disagree, because veRL has vLLM sample no more tokens
-than the tokenizer has.
+1.78 B parameters in bfloat16, 3.6 GB: Qwen2 as in justrl_recipe/planning/shapes.yaml. The output matrix is scaled so
+that the entropy is 4 nats, nearer a trained model's; as transformers makes it, all tokens are about as likely,
+and the probabilities of rollout and trainer are too small to differ. The tokenizer is copied; one that does not fill
+the vocabulary of 151,936 makes rollout and trainer disagree, because veRL has vLLM sample no more tokens than the
+tokenizer has.
 """
 
 import shutil
