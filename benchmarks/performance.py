@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from justrl_recipe.config import Request, load
-from justrl_recipe.planning import budget
+from justrl_recipe.planning import cost
 
 RESULTS = Path(__file__).parent / "results"
 RUNS = {
@@ -120,7 +120,7 @@ def full_recipe() -> Iterator[str]:
     for system in CHIPS:
         config = load(Request("justrl_deepseek", system)).values
         gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
-        hours = budget.gpu_hours(config, budget.expected_length(config), estimated(system))
+        hours = cost.gpu_hours(config, cost.expected_length(config), estimated(system))
         yield f"| {system} | {estimated(system):,.0f} | {hours:,.0f} | {hours / gpus / 24:,.1f} |"
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from justrl_recipe.config import Request, load
-from justrl_recipe.planning import budget, fit, memory
-from justrl_recipe.planning.shape import of_recipe
+from justrl_recipe.planning import cost, memory
+from justrl_recipe.planning.model_shape import of_recipe
 
 MEASURED = Path(__file__).parent / "results" / "h200" / "memory.jsonl"
 OUTSIDE = ("vLLM", "CUDA")
@@ -62,11 +62,11 @@ def of_systems() -> Iterator[str]:
         assert shape is not None
         machine, trainer = config["machine"], config["trainer"]
         gpus, size = trainer["nnodes"] * trainer["n_gpus_per_node"], machine["memory_gib"] * memory.GIB
-        update, rollout = (peak / memory.GIB for peak in fit.of(shape, config, size))
+        update, rollout = (peak / memory.GIB for peak in memory.peaks(shape, config, size))
         cache = "" if trainer["device"] == "cpu" else f"{gpus * memory.responses_at_once(shape, config, size):,}"
-        found, hours = budget.measured(recipe, system), ["not measured", ""]
+        found, hours = cost.measured(recipe, system), ["not measured", ""]
         if found:
-            spent = budget.gpu_hours(config, budget.expected_length(config), found.tokens_per_second)
+            spent = cost.gpu_hours(config, cost.expected_length(config), found.tokens_per_second)
             hours = [f"{spent:,.0f}", f"{spent / gpus / 24:,.0f}"] if spent > 1 else [f"{spent:.2f}", ""]
         where = machine["name"] if trainer["device"] == "cpu" else f"{gpus} x {machine['name']}"
         cells = [recipe, system, where, f"{update:.1f}", f"{rollout:.1f}", str(machine["memory_gib"]), cache, *hours]

@@ -17,7 +17,7 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from justrl_recipe.planning.shape import KNOWN
+from justrl_recipe.planning.model_shape import KNOWN
 
 LOGITS_STD = 4.5
 NAME = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"

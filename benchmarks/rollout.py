@@ -4,7 +4,7 @@
 
 The engine is the asynchronous one that veRL serves from (verl/workers/rollout/vllm_rollout/vllm_async_server.py),
 with the same arguments as far as they change its speed. Each number of responses is generated twice: as veRL asks,
-which has vLLM detokenize and hand over every token as it comes, and as justrl_recipe/verl_hooks/agent_loop.py asks.
+which has vLLM detokenize and hand over every token as it comes, and as justrl_recipe/verl_hooks/extensions.py asks.
 Prints one JSON line for each.
 
 `--keep FILE` writes down what the model, with its own weights, answers to prompts asked eight times each, and how
@@ -36,7 +36,7 @@ async def main(asked: argparse.Namespace) -> None:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from justrl_recipe.config import Request, load
-    from justrl_recipe.verl_hooks.agent_loop import FINAL_OUTPUT
+    from justrl_recipe.verl_hooks.extensions import FINAL_OUTPUT
 
     config = load(Request(asked.recipe, asked.system, overrides=tuple(asked.overrides))).values
     rollout, data = config["actor_rollout_ref"]["rollout"], config["data"]

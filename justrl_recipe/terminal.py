@@ -1,4 +1,4 @@
-"""Printing: a file, a log, a name or an error may hold text of others, which must not control the terminal."""
+"""Printing: text from files, logs, names and errors is untrusted and must not control the terminal."""
 
 import json
 import re
@@ -23,7 +23,7 @@ CONTROL = re.compile(
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]"
     r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
-SURROGATE = re.compile("[\ud800-\udfff]")  # of a file name that is no UTF-8, or of JSON: it cannot be printed
+SURROGATE = re.compile("[\ud800-\udfff]")  # of a file name that is not UTF-8, or of JSON: it cannot be printed
 
 
 def plain(text: str) -> str:
@@ -54,7 +54,7 @@ def warn(line: object) -> None:
 
 
 class Console(console.Console):
-    """rich's console for text of others: no markup in it, and no control sequences but rich's own."""
+    """rich's console for untrusted text: no markup in it, and no control sequences but rich's own."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)

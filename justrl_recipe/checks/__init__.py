@@ -50,7 +50,7 @@ def of_files(config: Config, base: Config, folder: Path) -> list[Problem]:
 
 
 def reward_import(error: str | None) -> list[Problem]:
-    """What importing the run's reward function showed (`run.start.import_reward`)."""
+    """What importing the run's reward function showed (`run.own_reward.import_reward`)."""
     fix = "fix the import, or set reward.custom_reward_function.path to another file"
     return [Problem("reward-import", "reward.custom_reward_function", error, fix)] if error else []
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
-from justrl_recipe.planning.shape import Shape
+from justrl_recipe.planning.model_shape import Shape
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 TRITON_WIDTH = 128  # verl/utils/kernel/kernels.py

@@ -9,8 +9,8 @@ from pathlib import Path
 from justrl_recipe import files
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config, nearest
-from justrl_recipe.planning import disk
-from justrl_recipe.planning.shape import Shape
+from justrl_recipe.planning import cost
+from justrl_recipe.planning.model_shape import Shape
 
 RESUME_MODES = ("disable", "auto", "resume_path")
 LATEST = "latest_checkpointed_iteration.txt"  # veRL's tracker: the step of the newest complete checkpoint
@@ -129,9 +129,9 @@ def full_disk(config: Config, base: Config, found: Shape, folder: Path) -> Itera
     if local != base.values["trainer"]["default_local_dir"]:
         folder = Path(str(local))
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.exists(path))
-    need, free = disk.of_run(config.values, found), shutil.disk_usage(there).free
+    saves, each = cost.checkpoints(config.values), cost.checkpoint_bytes(config.values, found)
+    need, free = saves * each, shutil.disk_usage(there).free
     if need > free:
-        saves, each = disk.kept(config.values), disk.of_checkpoint(config.values, found)
         why = (
             f"{saves} checkpoints of {each / 1e9:.0f} GB take {need / 1e9:,.0f} GB, and {free / 1e9:,.0f} GB are free"
         )

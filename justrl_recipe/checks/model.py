@@ -11,7 +11,7 @@ from justrl_recipe.checks import batches_and_budgets, checkpoints
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 from justrl_recipe.errors import UserError
-from justrl_recipe.planning import shape
+from justrl_recipe.planning import model_shape
 
 MODEL = "actor_rollout_ref.model.path"
 TRUST = "actor_rollout_ref.model.trust_remote_code"
@@ -34,7 +34,7 @@ def problems(config: Config, base: Config, folder: Path) -> Iterator[Problem]:
     if name is None:
         return
     try:
-        found = shape.find(str(name))
+        found = model_shape.find(str(name))
     except UserError as error:
         fix = "give a model's folder; the recipe's head says where its own comes from (verl cat)"
         yield Problem("model", MODEL, str(error), fix)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from justrl_recipe.doctor.judge import Check
+from justrl_recipe.doctor.checks import Check, run_checks
 from justrl_recipe.errors import UserError
 from justrl_recipe.terminal import Console, say_json, warn
 
@@ -21,12 +21,10 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the answe
 
     Where there are GPUs, it is asked about training on them; with CUDA_VISIBLE_DEVICES= about the CPU.
     """
-    from justrl_recipe.doctor.examine import examine
-
     console = Console(stderr=True)
     try:
         with console.status("looking at the GPUs") as status:
-            checks = examine(lambda running: status.update(f"waiting for {', '.join(running)}"))
+            checks = run_checks(lambda running: status.update(f"waiting for {', '.join(running)}"))
     except KeyboardInterrupt as interrupt:
         warn("interrupted")
         raise typer.Exit(130) from interrupt

@@ -10,8 +10,8 @@ from justrl_recipe import checks, config
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.errors import UserError
-from justrl_recipe.planning import budget, disk, fit, memory
-from justrl_recipe.planning.shape import Shape, of_recipe
+from justrl_recipe.planning import cost, memory
+from justrl_recipe.planning.model_shape import Shape, of_recipe
 from justrl_recipe.terminal import say
 
 EXAMPLE = "Example: verl plan justrl_deepseek --system h100x8"
@@ -59,13 +59,12 @@ def _machine(composed: Config, gpus: int | None, memory_gb: float | None) -> Mac
     Raises:
         UserError: the recipe names no system, and --memory says nothing either.
     """
+    if memory_gb:
+        return Machine("", "GPU", memory_gb * 1e9)
     about = composed.values.get("machine")
-    if about is None and memory_gb is None:
+    if about is None:
         raise UserError("the recipe names no system: give --system NAME, or --gpus N --memory GB")
-    size = memory_gb * 1e9 if memory_gb else about["memory_gib"] * memory.GIB  # type: ignore[index]
-    if about is None or memory_gb:
-        return Machine("", "GPU", size)
-    return Machine("" if gpus else about["system"], about["name"], size)
+    return Machine("" if gpus else about["system"], about["name"], about["memory_gib"] * memory.GIB)
 
 
 def _gpus(gpus: int | None, system: str | None) -> list[str]:
@@ -97,18 +96,18 @@ def _where(values: dict[str, Any], machine: Machine) -> str:
 
 def _memory(shape: Shape, values: dict[str, Any], size: float) -> Iterator[str]:
     """The table of memory, and whether it fits."""
-    rows = memory.rows(shape, values, size, memory.tokens_of_micro_batch(values))
-    peaks = fit.peaks(rows)
-    rows = [*rows, memory.Row("in all", *peaks)]
+    rows = memory.rows(shape, values, size)
+    total = memory.total(rows)
     yield f"{'GiB per GPU':<44}{'update':>8}{'rollout':>9}"
-    for row in rows:
+    for row in (*rows, total):
         yield f"{row.name:<44}{row.update / memory.GIB:>8.1f}{row.rollout / memory.GIB:>9.1f}"
-    if max(peaks) <= size:
-        yield f"fits, {(size - max(peaks)) / memory.GIB:.1f} GiB to spare"
+    spare = size - max(total.update, total.rollout)
+    if spare >= 0:
+        yield f"fits, {spare / memory.GIB:.1f} GiB to spare"
     else:
-        changes = fit.fixes(shape, values, size)
+        changes = memory.fixes(shape, values, size)
         fix = f"give {' '.join(changes)}" if changes else "it takes more GPUs, or larger ones"
-        yield f"does not fit, {(max(peaks) - size) / memory.GIB:.1f} GiB over: {fix}"
+        yield f"does not fit, {-spare / memory.GIB:.1f} GiB over: {fix}"
     if not values["actor_rollout_ref"]["model"]["use_remove_padding"]:
         yield "(the tokens of a micro-batch are counted without padding, which use_remove_padding=false adds)"
     if values["trainer"]["device"] != "cpu":
@@ -119,23 +118,23 @@ def _work(name: str, system: str, values: dict[str, Any], given: float | None) -
     """Steps, tokens and hours."""
     trainer = values["trainer"]
     gpus = trainer["nnodes"] * trainer["n_gpus_per_node"]
-    most, length = budget.most_tokens(values), budget.expected_length(values)
-    yield f"steps        {trainer['total_training_steps']:,}, {budget.responses(values):,} responses"
+    most, length = cost.most_tokens(values), cost.expected_length(values)
+    yield f"steps        {trainer['total_training_steps']:,}, {cost.responses(values):,} responses"
     yield f"tokens       {most:.1e} if every response is full, as the paper counts"
-    if name in budget.PAPER:
-        yield f"             {', '.join(f'{who} {tokens:.1e}' for who, tokens in budget.PAPER[name].items())}"
-    found = budget.Throughput(given, "as given") if given else budget.measured(name, system)
+    if name in cost.PAPER:
+        yield f"             {', '.join(f'{who} {tokens:.1e}' for who, tokens in cost.PAPER[name].items())}"
+    found = cost.Throughput(given, "as given") if given else cost.measured(name, system)
     if found is None:
         yield "GPU hours    not measured here: give --throughput TOKENS, the perf/throughput of a few steps"
         return
-    hours = budget.gpu_hours(values, length, found.tokens_per_second)
+    hours = cost.gpu_hours(values, length, found.tokens_per_second)
     yield f"GPU hours    {hours:,.1f}, {hours / gpus / 24:,.1f} days on {gpus}, without validation and checkpoints"
     yield f"             at {found.tokens_per_second:,.0f} tokens/s per GPU: {found.source}"
     yield f"             and {length:,.0f} tokens a response in the mean"
 
 
 def _disk(shape: Shape, values: dict[str, Any]) -> Iterator[str]:
-    count, each = disk.kept(values), disk.of_checkpoint(values, shape)
+    count, each = cost.checkpoints(values), cost.checkpoint_bytes(values, shape)
     yield f"checkpoints  {count} of {_bytes(each)}: {_bytes(count * each)}"
 
 

@@ -11,15 +11,15 @@ import typer
 import yaml
 from omegaconf import OmegaConf
 
-from justrl_recipe import checks, config
+from justrl_recipe import checks, config, processes
 from justrl_recipe.checks import Problem, named_code
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
 from justrl_recipe.errors import UserError
 from justrl_recipe.masking import masked_config
-from justrl_recipe.processes import child, failure
-from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder
+from justrl_recipe.run import own_reward, start
+from justrl_recipe.run.folder import RUNS, new_run_folder, placed
 from justrl_recipe.terminal import say, warn
 
 EXAMPLE = "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
@@ -59,37 +59,17 @@ def run(
         raise typer.Exit(130) from interrupt
 
 
-def placed(composed: Config, run_folder: Path) -> dict[str, Any]:
-    """The config as it runs in a run folder.
-
-    Checkpoints go to the run folder unless `trainer.default_local_dir` differs from the recipe's, and the `file`
-    logger, which the step lines, the manifest and the report read, is added to the loggers that are named.
-    """
-    given = composed.values.get("trainer")
-    if not isinstance(given, dict):
-        raise UserError("trainer: a run cannot do without this section: restore it")
-    trainer = dict(given)
-    if trainer.get("default_local_dir") == config.load_base().values["trainer"]["default_local_dir"]:
-        trainer["default_local_dir"] = str(RunFolder(run_folder).checkpoints)
-    logger = trainer.get("logger")
-    loggers = list(logger) if isinstance(logger, list) else [logger] if logger else []
-    trainer["logger"] = loggers if "file" in loggers else [*loggers, "file"]
-    return {**composed.values, "trainer": trainer}
-
-
 def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], verbose: bool) -> None:
     """Make what is missing, then train in a new run folder."""
-    from justrl_recipe.run import start
-
     if "tiny_model" in composed.values:
         make_embedded(composed.values)
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)
     reward = composed.values["reward"]["custom_reward_function"]
-    imported = start.import_reward(reward["path"], reward["name"])
+    imported = own_reward.import_reward(reward["path"], reward["name"])
     found = checks.kept([*of_files, *checks.reward_import(imported.error)], about["skipped_checks"])
     about["warnings"] += refuse(found)
     folder = new_run_folder(name, out)
-    start.copy_code(imported.files, folder)
+    own_reward.copy_code(imported.files, folder)
     say(f"run folder: {folder.path}")
     try:
         start.run(placed(composed, folder.path), folder, about, verbose)
@@ -110,7 +90,7 @@ def refuse(found: list[Problem]) -> list[str]:
 
 
 def notice(about: dict[str, Any]) -> None:
-    """Say on standard error what differs from the recipe, and what code of others is run."""
+    """Say on standard error what differs from the recipe, and which code from elsewhere is run."""
     if about["scaled"]:
         warn(f"{about['origin']} scales {len(about['scaled'])} keys of JustRL down (verl cat {about['origin']})")
     for deviation in about["deviations"]:
@@ -137,10 +117,11 @@ def make_embedded(resolved: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix="justrl-") as scratch:
         file, log = Path(scratch, "sections.yaml"), Path(scratch, "log")
         OmegaConf.save({key: resolved[key] for key in EMBEDDED_SECTIONS}, file)
-        with child("justrl_recipe.embedded", str(file), log=log, stdout=subprocess.PIPE, text=True) as process:
+        piped: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
+        with processes.child("justrl_recipe.embedded", str(file), log=log, **piped) as process:
             assert process.stdout is not None
             for _ in track(process.stdout, description="warm-up", total=model["warmup_steps"], transient=True):
                 pass
             process.wait()
         if process.returncode != 0:
-            raise UserError(f"cannot make the tiny model: {failure(log, process.returncode)}")
+            raise UserError(f"cannot make the tiny model: {processes.failure(log, process.returncode)}")

@@ -54,10 +54,10 @@ def find_problems(composed: Config, out: Path | None, import_reward: bool) -> li
     if "tiny_model" not in usable.values or embedded.is_made(usable.values):
         found += checks.of_files(composed, base, out or RUNS)
     if import_reward:
-        from justrl_recipe.run import start
+        from justrl_recipe.run import own_reward
 
         reward = usable.values["reward"]["custom_reward_function"]
-        found += checks.reward_import(start.import_reward(reward["path"], reward["name"]).error)
+        found += checks.reward_import(own_reward.import_reward(reward["path"], reward["name"]).error)
     return found
 
 

@@ -72,7 +72,7 @@ def main(parent: int, executable: str, modules: list[str]) -> None:
     path = f"{os.path.dirname(executable)}/socket"
     listener.bind(f"{path}.new")
     listener.listen(64)
-    os.rename(f"{path}.new", path)  # so that whoever finds it and is refused knows that the server has ended
+    os.rename(f"{path}.new", path)  # a client that finds it and is refused knows that the server has ended
     server = os.getpid()
     while True:
         connection, _ = listener.accept()
@@ -109,7 +109,7 @@ def _become(connection: socket.socket) -> None:
     try:
         request, received = read_request(connection)
         connection.sendall(os.getpid().to_bytes(8, "big"))
-    except (EOFError, OSError, ValueError):  # the client has ended, and nobody waits for this process
+    except (EOFError, OSError, ValueError):  # the client has ended, and no one waits for this process
         os._exit(1)
     above = max(request["fds"], default=2) + 1  # where descriptors wait until the numbers that they need are free
     client = fcntl.fcntl(connection, fcntl.F_DUPFD_CLOEXEC, above)
@@ -143,7 +143,7 @@ def _become(connection: socket.socket) -> None:
 
 
 def _end_with_client(client: int) -> None:
-    """The client stands for this process, so whoever kills it means this process."""
+    """End with the client: a signal that kills it is meant for this process."""
     os.read(client, 1)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -10,15 +10,20 @@ import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 
+def _memory_of_process(device: Any = None) -> int:
+    """Bytes; the peaks are not recorded, so they are what is in use now."""
+    return psutil.Process().memory_info().rss
+
+
 def _device_module() -> ModuleType:
     """`torch.cpu` with the memory calls that veRL makes on a device module, none of which it has."""
     module = ModuleType("justrl_recipe.cpu.device_module")
     module.__dict__.update(
         {name: value for name, value in vars(torch.cpu).items() if not name.startswith("__")},
-        memory_allocated=lambda device=None: psutil.Process().memory_info().rss,
-        memory_reserved=lambda device=None: psutil.Process().memory_info().rss,
-        max_memory_allocated=lambda device=None: psutil.Process().memory_info().rss,
-        max_memory_reserved=lambda device=None: psutil.Process().memory_info().rss,
+        memory_allocated=_memory_of_process,
+        memory_reserved=_memory_of_process,
+        max_memory_allocated=_memory_of_process,
+        max_memory_reserved=_memory_of_process,
         reset_peak_memory_stats=lambda device=None: None,
         mem_get_info=lambda device=None: (psutil.virtual_memory().available, psutil.virtual_memory().total),
         get_device_name=lambda device=None: "cpu",
@@ -53,23 +58,16 @@ class PlatformCPU(PlatformBase):
     def device_count(self) -> int:
         return 1
 
-    def set_device(self, device_index: int) -> None:
-        pass
-
-    def synchronize(self, device_index: int | None = None) -> None:
-        pass
-
     def manual_seed(self, seed: int) -> None:
         torch.manual_seed(seed)
 
-    def manual_seed_all(self, seed: int) -> None:
-        torch.manual_seed(seed)
+    manual_seed_all = manual_seed
 
-    def set_allocator_settings(self, settings: str) -> None:
-        pass
+    def _nothing(self, *args: Any, **kwargs: Any) -> None:
+        """What a GPU does and a CPU has no need of."""
 
-    def empty_cache(self) -> None:
-        pass
+    set_device = synchronize = set_allocator_settings = empty_cache = _nothing
+    profiler_start = profiler_stop = cudart = _nothing
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
         return None, None
@@ -84,12 +82,6 @@ class PlatformCPU(PlatformBase):
     def nvtx_range(self, msg: str) -> Iterator[None]:
         yield
 
-    def profiler_start(self) -> None:
-        pass
-
-    def profiler_stop(self) -> None:
-        pass
-
     def ray_resource_name(self) -> str:
         return "GPU"
 
@@ -98,9 +90,6 @@ class PlatformCPU(PlatformBase):
 
     def is_ipc_supported(self) -> bool:
         return False  # weights go from trainer to rollout through shared memory
-
-    def cudart(self) -> Any:
-        return None
 
 
 def register() -> None:

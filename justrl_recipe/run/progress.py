@@ -1,7 +1,7 @@
 """What a person sees of a run: one line per step and a progress bar, read from veRL's metrics file.
 
-What watches never ends what it watches: a metric that is missing or not finite, and a terminal that is gone, change
-what is shown and nothing else.
+Showing a run never ends it: a metric that is missing or not finite, and a terminal that is gone, change only what is
+shown.
 """
 
 import math
@@ -62,7 +62,7 @@ def validation_lines(step: int, metrics: Mapping[str, Any]) -> list[str]:
 
 
 def finite(value: Any) -> float | None:
-    """The value as a number, None where it is no finite one: veRL's file logger writes a NaN as null."""
+    """The value as a number, None where it is not finite: veRL's file logger writes a NaN as null."""
     is_number = isinstance(value, int | float) and math.isfinite(value)
     return float(value) if is_number else None
 
@@ -75,7 +75,7 @@ def duration(seconds: float) -> str:
 
 
 class Output(Console):
-    """Standard output; where nobody reads it any more, what is printed goes nowhere. rich would exit."""
+    """Standard output; discards what is printed once its pipe is closed, where rich would exit."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True

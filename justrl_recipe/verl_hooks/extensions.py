@@ -1,8 +1,29 @@
-"""What veRL's workers import, by the recipe's `actor_rollout_ref.model.external_lib`: what is to be found by name.
+"""What is looked up by name in veRL's workers: the agent loop `final_output_agent` and packed attention.
 
-veRL 0.9.1 does so in every process that reads the model's config (verl/workers/config/model.py).
+veRL 0.9.1 imports this module, the recipe's `actor_rollout_ref.model.external_lib`, in every process that reads the
+model's config (verl/workers/config/model.py).
 """
 
-from justrl_recipe.verl_hooks import agent_loop, packed_attention
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+from vllm.sampling_params import RequestOutputKind
 
-__all__ = ["agent_loop", "packed_attention"]
+from justrl_recipe.verl_hooks import packed_attention
+
+__all__ = ["FinalOutputAgentLoop", "packed_attention"]
+
+FINAL_OUTPUT = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False}
+
+
+@register("final_output_agent")
+class FinalOutputAgentLoop(SingleTurnAgentLoop):
+    """veRL's single-turn agent loop, asking vLLM for the finished response alone; `rollout.agent.default_agent_loop`.
+
+    veRL waits for the end of a response and reads only its token ids and log-probs
+    (verl/workers/rollout/vllm_rollout/vllm_async_server.py). By default vLLM's server still turns every token into
+    text and hands over the response so far at every token, in one Python process: at 256 responses at once that, and
+    not the GPU, limits the speed (docs/performance.md). The tokens and log-probs are the same either way.
+    """
+
+    async def run(self, sampling_params: dict, **kwargs) -> AgentLoopOutput:
+        return await super().run({**sampling_params, **FINAL_OUTPUT}, **kwargs)

@@ -36,7 +36,7 @@ def packed_attention(
     Returns: [1, tokens, heads, head_size], and no weights.
 
     Raises:
-        ValueError: sequences that are padded, or an option that this attention has not.
+        ValueError: sequences that are padded, or an option that this attention does not have.
     """
     if query.shape[0] != 1 or attention_mask is not None or position_ids is None:
         raise ValueError(f"attn_implementation={NAME} takes packed sequences: set use_remove_padding=true")

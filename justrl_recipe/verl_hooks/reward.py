@@ -1,12 +1,13 @@
-"""The reward function of a run, checked: a response whose reward is no finite number raises.
+"""The reward function of a run, checked: a reward that is not a finite number raises an error.
 
 veRL 0.9.1 takes whatever a reward function returns, and drops the responses for which it raises
 (verl/trainer/ppo/v1/agent_loop_tq.py). `verl run` puts `compute_score` of this module in front of the function that
 `reward.custom_reward_function` names (`wrap`), so that a None, NaN or text as a reward raises an error that says so;
 reward_metrics.py counts the responses that were lost this way.
 
-`python -m justrl_recipe.verl_hooks.reward PATH NAME` imports a reward function and exits. Standard library alone, so
-that it takes no more than the function's own imports.
+`python -m justrl_recipe.verl_hooks.reward PATH NAME [FILE]` imports a reward function, and writes the list of the
+user's files that it is made of to FILE, as JSON. Standard library alone, so that it takes no more than the function's
+own imports.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ HERE = f"{PACKAGE_PREFIX}justrl_recipe.verl_hooks.reward"
 
 
 class RewardError(Exception):
-    """A reward function cannot be imported, or returned what is no reward."""
+    """A reward function cannot be imported, or its result is not a reward."""
 
 
 def wrap(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +62,7 @@ async def compute_score(
         `{"score": float, ...}`, with `acc` only where the function gives one.
 
     Raises:
-        RewardError: what it returned is no reward.
+        RewardError: the result is not a reward.
     """
     function = load(reward["path"], reward["name"])
     call = functools.partial(
@@ -89,7 +90,7 @@ def checked(result: Any) -> dict[str, Any]:
     A bare number is a score and no accuracy: veRL 0.9.1 would log it as `acc` (reward_manager/dapo.py).
 
     Raises:
-        ValueError: it is no reward; the text is what was returned and what is wanted.
+        ValueError: it is not a reward; the text says what was returned and what is expected.
     """
     if not isinstance(result, Mapping):
         return {"score": _finite(result, "a finite number, or a dict with `score`")}
@@ -117,7 +118,7 @@ def _shown(value: Any) -> str:
 
 @functools.cache
 def load(path: str, name: str) -> Callable[..., Any]:
-    """The function `name` of a module (`pkg://module`) or a Python file, which may import modules that lie beside it.
+    """The function `name` of a module (`pkg://module`) or a Python file, which may import modules beside it.
 
     Raises:
         RewardError: the file or the name is not there, or importing it raised; the text says which.
@@ -142,7 +143,7 @@ def _import_file(file: Path) -> ModuleType:
     name = f"justrl_reward_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise ImportError("it is no .py file")
+        raise ImportError("it is not a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that dataclasses and pickle find what the file defines
     spec.loader.exec_module(module)
@@ -169,4 +170,5 @@ if __name__ == "__main__":
     except RewardError as error:
         print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
-    print(f"\njustrl: imported {json.dumps(files(sys.argv[1]))}")  # run/start.py looks for it
+    if len(sys.argv) > 3:
+        Path(sys.argv[3]).write_text(json.dumps(files(sys.argv[1])))

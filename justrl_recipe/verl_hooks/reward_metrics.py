@@ -1,7 +1,7 @@
 """Training metrics of what a reward returns beside its score, and of the responses that were lost.
 
 veRL 0.9.1's trainer logs the score alone, which is the penalised one under the overlong penalty. Where the reward
-function or the rollout raises for a response, it goes on with the other responses of the batch and logs their mean.
+function or the rollout raises for a response, it continues with the other responses of the batch and logs their mean.
 The recipes name this class as the trainer's sampler (`trainer.v1.sampler.custom_sampler`): it sees each batch just
 before it is trained on, and its `sample` may return metrics.
 """

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at
 ASK = """
 import asyncio, json, sys
 import justrl_recipe.cpu; justrl_recipe.cpu.enable()
-from justrl_recipe.verl_hooks.agent_loop import FINAL_OUTPUT
+from justrl_recipe.verl_hooks.extensions import FINAL_OUTPUT
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.v1.engine.async_llm import AsyncLLM

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from justrl_recipe.cpu.vllm_distribution import VllmCpuFinder
+from justrl_recipe.cpu.patches import VllmCpuFinder
 
 pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
 
@@ -90,10 +90,10 @@ def test_the_process_group_patch_refuses_another_verl():
     out = on_cpu("""
         import verl
         from verl.utils import distributed
-        from justrl_recipe.cpu import process_group
+        from justrl_recipe.cpu import patches
         distributed.initialize_global_process_group_ray = lambda timeout: None
         try:
-            process_group.patch()
+            patches.make_gloo_groups()
         except RuntimeError as error:
             print(error)
     """)
@@ -141,6 +141,41 @@ def test_vllm_keeps_a_weight_that_it_does_not_pack():
         print(*kept)
     """)
     assert out.split()[-1] == "1024"
+
+
+def test_the_patches_of_the_worker_refuse_another_vllm_and_another_verl():
+    out = on_cpu("""
+        import verl.third_party.vllm, vllm._custom_ops as ops
+        from justrl_recipe.cpu import patches
+        class Worker:
+            def _update_weights(self, tensors): ...
+        del ops._supports_onednn
+        for patch in (patches.keep_plain_weights, lambda: patches.load_copies(Worker)):
+            try:
+                patch()
+            except RuntimeError as error:
+                print(error)
+    """)
+    assert "see keep_plain_weights" in out and "see load_copies" in out
+
+
+def test_the_worker_loads_copies_of_what_it_is_sent():
+    out = on_cpu("""
+        import torch
+        from justrl_recipe.cpu import patches
+        class Theirs:
+            def _update_weights(self, weights, peft_config, base_sync_done):
+                self.got = weights, peft_config, base_sync_done
+        class Ours(Theirs): ...
+        patches.load_copies(Ours)
+        sent, worker = torch.ones(2), Ours()
+        worker._update_weights([("a", sent)], peft_config=None, base_sync_done=True)
+        sent.zero_()
+        [(name, tensor)], *rest = worker.got
+        theirs = Theirs._update_weights is Ours._update_weights
+        print(name, tensor.tolist(), rest, theirs)
+    """)
+    assert out.strip().splitlines()[-1] == "a [1.0, 1.0] [None, True] False"
 
 
 def test_the_sampler_is_built_as_verl_builds_it_and_reports_the_reward():

@@ -14,17 +14,17 @@ import psutil
 import pytest
 
 import justrl_recipe
-from justrl_recipe.doctor.judge import Check
+from justrl_recipe.doctor.checks import Check
 
 pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
 
 DOCTOR = "import typer; from justrl_recipe.cli.doctor import doctor; typer.run(doctor)"
 ASK = """
 import json, sys
-from justrl_recipe.doctor import judge, probes
+from justrl_recipe.doctor import checks, probes
 name, limit = sys.argv[1], float(sys.argv[2])
 answer = probes.ask([name], set(probes.PROBES[name][0]), lambda running: None, limit)[name]
-print(json.dumps(vars(judge.probed(name, answer))))
+print(json.dumps(vars(checks.probed(name, answer))))
 """
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from justrl_recipe.doctor.examine import visible_gpus
-from justrl_recipe.doctor.judge import (
+from justrl_recipe.doctor.checks import (
     Answer,
     Check,
     disk,
@@ -18,6 +17,7 @@ from justrl_recipe.doctor.judge import (
     probed,
     python_version,
     shared_memory,
+    visible_gpus,
     vllm_distribution,
 )
 

@@ -26,7 +26,7 @@ from justrl_recipe.cli import app
 from justrl_recipe.data import columns, schema
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import checkpoints, evaluation_folder, grading, models, training_run
-from justrl_recipe.planning import shape
+from justrl_recipe.planning import model_shape
 
 SECONDS, MEGABYTES = 10, 500
 DIGITS = "1" * 5_000
@@ -138,7 +138,7 @@ def replies(file: Path) -> None:
 
 
 def config_json(file: Path) -> int:
-    shape.find(str(file.parent))
+    model_shape.find(str(file.parent))
     return verl("validate", "justrl_deepseek", f"actor_rollout_ref.model.path={file.parent}")
 
 

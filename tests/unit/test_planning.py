@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from justrl_recipe.config import SYSTEMS, Request, names
-from justrl_recipe.planning import budget, disk, fit, memory
-from justrl_recipe.planning.shape import KNOWN, Shape, find
+from justrl_recipe.planning import cost, memory
+from justrl_recipe.planning.model_shape import KNOWN, Shape, find
 
 ROOT = Path(__file__).parents[2]
 DEEPSEEK = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
@@ -48,7 +48,7 @@ def test_estimates_are_within_a_quarter_of_what_was_measured():
 
 
 def total(*overrides: str, system: str = "h100x8", phase: int = 0) -> float:
-    return fit.of(shape(), config(*overrides, system=system), 80 * GIB)[phase] / GIB
+    return memory.peaks(shape(), config(*overrides, system=system), 80 * GIB)[phase] / GIB
 
 
 def test_what_each_setting_is_good_for():
@@ -71,16 +71,16 @@ def test_a_micro_batch_is_no_larger_than_what_a_gpu_gets():
 @given(st.integers(1, 8), st.sampled_from([24, 40, 48, 80, 141]))
 def test_what_is_proposed_makes_it_fit(gpus, size):
     values = GIVEN | {"trainer": {**GIVEN["trainer"], "nnodes": 1, "n_gpus_per_node": gpus}}
-    fixes = fit.fixes(shape(), values, size * GIB)
+    fixes = memory.fixes(shape(), values, size * GIB)
     if fixes is None:
         return
     for fix in fixes:
         key, value = fix.split("=")
-        values = fit._with(values, key, {"true": True}.get(value) or float(value))
+        values = memory._with(values, key, {"true": True}.get(value) or float(value))
     values["actor_rollout_ref"]["actor"]["ppo_max_token_len_per_gpu"] = int(
         values["actor_rollout_ref"]["actor"]["ppo_max_token_len_per_gpu"]
     )
-    assert max(fit.of(shape(), values, size * GIB)) <= size * GIB
+    assert max(memory.peaks(shape(), values, size * GIB)) <= size * GIB
 
 
 GIVEN = config()
@@ -90,38 +90,41 @@ GIVEN = config()
 def test_the_full_recipe_fits_every_gpu_system(system):
     values = config(system=system)
     size = values["machine"]["memory_gib"] * GIB
-    assert max(fit.of(shape(), values, size)) <= size
+    assert max(memory.peaks(shape(), values, size)) <= size
     assert memory.responses_at_once(shape(), values, size) >= 64
 
 
 def test_tokens_are_the_papers():
-    assert budget.most_tokens(config()) == pytest.approx(1.4e11, rel=0.02)
-    assert budget.most_tokens(config(recipe="justrl_nemotron")) == pytest.approx(1.1e11, rel=0.02)
-    assert 4_500 < budget.expected_length(config()) < 5_500
+    assert cost.most_tokens(config()) == pytest.approx(1.4e11, rel=0.02)
+    assert cost.most_tokens(config(recipe="justrl_nemotron")) == pytest.approx(1.1e11, rel=0.02)
+    assert 4_500 < cost.expected_length(config()) < 5_500
 
 
 def test_hours_are_the_papers_at_the_papers_throughput():
     """32 GPUs for 15 days."""
-    paper = budget.measured("justrl_deepseek", "a800x32")
+    paper = cost.measured("justrl_deepseek", "a800x32")
     assert paper is not None
-    hours = budget.gpu_hours(config(), budget.expected_length(config()), paper.tokens_per_second)
+    hours = cost.gpu_hours(config(), cost.expected_length(config()), paper.tokens_per_second)
     assert hours / 32 / 24 == pytest.approx(15, abs=0.5)
 
 
 @pytest.mark.parametrize("system", ["h200x1", "h100x8"])
 def test_hours_are_planned_at_what_was_measured(system):
     bench = runpy.run_path(str(ROOT / "benchmarks" / "performance.py"))
-    found = budget.measured("justrl_deepseek", system)
+    found = cost.measured("justrl_deepseek", system)
     assert found is not None
     assert found.tokens_per_second == pytest.approx(bench["estimated"](system), abs=5)
 
 
 def test_checkpoints_on_disk():
-    assert disk.of_checkpoint(config(), shape()) == 12 * shape().parameters
-    assert disk.kept(config()) == 88 and disk.kept(config("trainer.max_actor_ckpt_to_keep=2")) == 2
-    assert disk.kept(config("trainer.save_freq=-1")) == 0 and disk.kept(config("trainer.save_freq=4000")) == 2
+    assert cost.checkpoint_bytes(config(), shape()) == 12 * shape().parameters
+    assert cost.checkpoints(config()) == 88 and cost.checkpoints(config("trainer.max_actor_ckpt_to_keep=2")) == 2
+    assert (
+        cost.checkpoints(config("trainer.save_freq=-1")) == 0
+        and cost.checkpoints(config("trainer.save_freq=4000")) == 2
+    )
     twice = config("actor_rollout_ref.actor.fsdp_config.fsdp_size=4")
-    assert disk.of_checkpoint(twice, shape()) == 2 * disk.of_checkpoint(config(), shape())
+    assert cost.checkpoint_bytes(twice, shape()) == 2 * cost.checkpoint_bytes(config(), shape())
 
 
 def plan(*arguments: str, cwd: Path) -> CompletedProcess:

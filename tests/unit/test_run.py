@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,20 +13,14 @@ import psutil
 import pytest
 from composed import load
 
-from justrl_recipe.cli.run import placed
 from justrl_recipe.config import Request
 from justrl_recipe.errors import UserError
 from justrl_recipe.processes import Stopped, stoppable
 from justrl_recipe.run import manifest
-from justrl_recipe.run.folder import RunFolder, new_run_folder
-from justrl_recipe.run.start import (
-    Imported,
-    copy_code,
-    environment,
-    import_reward,
-    logged,
-    unfinished,
-)
+from justrl_recipe.run.folder import RunFolder, new_run_folder, placed
+from justrl_recipe.run.log import logged, unfinished
+from justrl_recipe.run.own_reward import Imported, copy_code, import_reward
+from justrl_recipe.run.start import environment
 
 
 def test_two_runs_that_start_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
@@ -45,6 +40,13 @@ def test_a_folder_that_holds_something_is_no_run_folder(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match="not empty"):
         new_run_folder("justrl_tiny", tmp_path)
+
+
+@pytest.mark.parametrize(("side", "other"), [("run", "verl_hooks"), ("verl_hooks", "run")])
+def test_the_two_sides_of_the_process_boundary_do_not_import_each_other(side, other):
+    files = list((Path(__file__).parents[2] / "justrl_recipe" / side).glob("*.py"))
+    imports = re.compile(rf"^ *(from|import) justrl_recipe(\.| import (.*, )?){other}\b", re.MULTILINE)
+    assert files and [file.name for file in files if imports.search(file.read_text())] == []
 
 
 def read(folder: RunFolder) -> dict:

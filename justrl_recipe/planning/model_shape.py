@@ -36,7 +36,7 @@ class Shape:
         """From the content of a config.json.
 
         Raises:
-            KeyError, ValueError, TypeError, ArithmeticError: it is no such model's.
+            KeyError, ValueError, TypeError, ArithmeticError: it is not the config of such a model.
         """
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         shape = cls(
@@ -109,4 +109,4 @@ def _read(file: Path) -> Shape:
     try:
         return Shape.of(files.read_json_object(file))
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
-        raise UserError(f"{file}: no config.json of a decoder: {type(error).__name__}: {error}") from error
+        raise UserError(f"{file} is not the config.json of a decoder: {type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""How much a run is: steps, tokens, GPU hours, beside the budgets that the paper compares."""
+"""What a run costs: tokens and GPU hours, beside the budgets that the paper compares, and disk for checkpoints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from justrl_recipe.planning.memory import BYTES
+from justrl_recipe.planning.model_shape import Shape
 
 MEASURED = Path(__file__).with_name("measured.yaml")
 # Tokens if every response is full: the paper's own way of counting (its table of token budgets).
@@ -27,7 +30,7 @@ class Throughput:
 
 
 def measured(recipe: str, system: str) -> Throughput | None:
-    """The throughput that was measured for a recipe on a system, None for none."""
+    """The throughput that was measured for a recipe on a system; None where it was not."""
     found = yaml.safe_load(MEASURED.read_text()).get(recipe, {}).get(system)
     return Throughput(**found) if found else None
 
@@ -64,3 +67,23 @@ def gpu_hours(config: Mapping[str, Any], length: float, throughput: float) -> fl
         throughput: tokens of prompts and responses per second and GPU.
     """
     return responses(config) * (length + min(PROMPT, config["data"]["max_prompt_length"])) / throughput / 3600
+
+
+def checkpoint_bytes(config: Mapping[str, Any], shape: Shape) -> int:
+    """Bytes of one checkpoint: the weights as they are trained, Adam's two moments, and a bfloat16 copy if asked."""
+    actor = config["actor_rollout_ref"]["actor"]
+    fsdp, contents = actor["fsdp_config"], actor["checkpoint"]["save_contents"]
+    gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
+    copies = gpus // fsdp["fsdp_size"] if 0 < fsdp["fsdp_size"] < gpus else 1  # every rank writes its shard
+    width = BYTES[fsdp["model_dtype"]]
+    per_parameter = copies * width * (("model" in contents) + 2 * ("optimizer" in contents))
+    return shape.parameters * (per_parameter + 2 * ("hf_model" in contents))
+
+
+def checkpoints(config: Mapping[str, Any]) -> int:
+    """How many checkpoints are on disk at the end; veRL saves the last step in any case."""
+    trainer = config["trainer"]
+    if trainer["save_freq"] <= 0:
+        return 0
+    saves = -(-trainer["total_training_steps"] // trainer["save_freq"])
+    return min(saves, trainer["max_actor_ckpt_to_keep"] or saves)

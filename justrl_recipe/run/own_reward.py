@@ -1,0 +1,64 @@
+"""A reward function of the user's own: imported once before anything starts, and copied to the run folder."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from justrl_recipe import processes
+from justrl_recipe.errors import UserError
+from justrl_recipe.run.folder import RunFolder
+
+IMPORT_LIMIT = 300.0  # seconds for a reward file's own imports
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What importing a reward function showed: why it cannot be imported, and the user's files that it is made of."""
+
+    error: str | None = None
+    files: tuple[Path, ...] = ()
+
+
+def import_reward(path: str | None, name: str) -> Imported:
+    """Import a reward function in a process of its own; one of this package is not tried.
+
+    Args:
+        path, name: `reward.custom_reward_function`'s.
+    """
+    if path is None or path.startswith("pkg://justrl_recipe."):
+        return Imported()
+    with tempfile.TemporaryDirectory(prefix="justrl-") as scratch:
+        found, log = Path(scratch, "files.json"), Path(scratch, "log")
+        module, arguments = "justrl_recipe.verl_hooks.reward", (path, name, str(found))
+        with processes.child(module, *arguments, log=log, stdout=subprocess.DEVNULL) as process:
+            try:
+                process.wait(IMPORT_LIMIT)
+            except subprocess.TimeoutExpired:
+                return Imported(f"{path} was still being imported after {IMPORT_LIMIT:.0f} seconds")
+        if process.returncode == 0 and found.is_file():
+            return Imported(files=tuple(map(Path, json.loads(found.read_text()))))
+        said = [line for line in processes.log_lines(log) if line]
+        return Imported(said[-1] if said else f"importing {path} ended with exit code {process.returncode}")
+
+
+def copy_code(files: Sequence[Path], folder: RunFolder) -> None:
+    """Copy the reward function's files to the run folder, with their relative paths.
+
+    Raises:
+        UserError: the run folder cannot be written.
+    """
+    if not files:
+        return
+    beside = Path(os.path.commonpath([file.parent for file in files]))
+    try:
+        for file in files:
+            target = folder.code / file.relative_to(beside)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    except OSError as error:
+        raise UserError(f"cannot copy {error.filename or files[0]} to {folder.code}: {error.strerror}") from error
