@@ -2,7 +2,7 @@
 
 import pytest
 
-from justrl_recipe.planning.shape import Shape
+from justrl_recipe.planning.model_shape import Shape
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])
