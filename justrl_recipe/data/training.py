@@ -12,8 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe import files
-from justrl_recipe.data import hub, problems, schema
+from justrl_recipe import files, hub
+from justrl_recipe.data import problems, schema
 from justrl_recipe.errors import UserError
 
 REPOSITORY = "BytedTsinghua-SIA/DAPO-Math-17k"
@@ -66,9 +66,9 @@ def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress)
         known: set[bytes] = set()  # pairs as the source writes them, which takes half of the time for DAPO's copies
         for batch in problems.read(source):
             rows_in += batch.rows
-            dropped["copies of a problem"] += batch.rows - len(batch.problems)
+            dropped["copies of a problem"] += batch.rows - len(batch.pairs)
             bare: dict[str, tuple[str, bytes]] = {}  # a long problem may stand with many golds
-            for prompt, answer in zip(batch.problems, batch.golds, strict=True):
+            for prompt, answer in batch.pairs:
                 if len(prompt) < LONG:
                     pair = hashlib.blake2b(f"{prompt}\0{answer}".encode(), digest_size=16).digest()
                     if pair in known:

@@ -14,7 +14,6 @@ from typing import Any
 
 from justrl_recipe import files
 from justrl_recipe.data.benchmarks import by_name
-from justrl_recipe.data.problems import require_file
 from justrl_recipe.data.schema import normalised_gold
 from justrl_recipe.errors import UserError
 
@@ -68,7 +67,7 @@ def read(file: Path) -> Iterator[Response]:
     Raises:
         UserError: the file is missing or empty, or a line is cut or not a response; it names the line.
     """
-    require_file(file)
+    files.require_content(file)
     authors = AUTHORS_NAME.fullmatch(file.name)
     counts: Counter[int] = Counter()  # of the authors' responses, by problem
     for number, entry in json_lines(file):

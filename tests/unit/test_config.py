@@ -1,12 +1,9 @@
 """What a user may ask for, and what they read when it is wrong."""
 
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +12,6 @@ from justrl_recipe.config import (
     ABLATIONS,
     RECIPES,
     SYSTEMS,
-    WARMUPS,
     Request,
     find_recipe,
     leaves,
@@ -117,20 +113,6 @@ def test_a_copy_of_the_base_runs_with_what_the_command_asks_for(tmp_path, monkey
     values = load(Request(words[2], overrides=tuple(words[3:]))).flat
     assert values["actor_rollout_ref.model.path"] == "PATH" and words[:2] == ["verl", "run"]
     assert None not in [values[word.split("=")[0]] for word in words[3:]] and len(words) == 6
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", names(WARMUPS))
-def test_a_copy_of_a_warm_up_is_read_by_the_command_that_cp_prints(tmp_path, monkeypatch, capsys, name):
-    monkeypatch.chdir(tmp_path)
-    Path("deep folder").mkdir()
-    cp(name, Path("deep folder/mine.yaml"))
-    words = shlex.split(capsys.readouterr().out.split("`")[1])
-    assert words[:6] == ["python", "-m", "torch.distributed.run", "--standalone", "-m", "verl.trainer.sft_trainer"]
-    command = [sys.executable, "-m", *words[5:], "--cfg", "job"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=300)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert yaml.safe_load(result.stdout)["trainer"]["default_local_dir"] == "data/words/warmup"
 
 
 @pytest.mark.parametrize("name", [*recipe_names(), *names(ABLATIONS), *names(SYSTEMS)])

@@ -13,8 +13,7 @@ from safetensors.torch import load_file
 
 from justrl_recipe import checks, deviations
 from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, Request, leaves, load, load_base, names, recipe_names
-from justrl_recipe.cpu import tiny_model
-from justrl_recipe.data import arithmetic
+from justrl_recipe.cpu import tiny_data, tiny_model
 
 ROOT = Path(__file__).parents[2]
 FULL = ("justrl_deepseek", "justrl_nemotron")
@@ -59,6 +58,7 @@ PAPER = {
     "actor_rollout_ref.rollout.val_kwargs.temperature": 0.7,
     "actor_rollout_ref.rollout.val_kwargs.top_p": 0.9,
     "reward.custom_reward_function.path": "pkg://justrl_recipe.reward_fns.justrl",
+    "reward.custom_reward_function.reward_kwargs.validation_sources": ["AIME24", "AIME25", "AMC23"],
     "reward.reward_manager.name": "dapo",
     "reward.reward_kwargs.max_resp_len": 15360,
     "reward.reward_kwargs.overlong_buffer_cfg.enable": False,
@@ -161,8 +161,8 @@ def test_every_yaml_opens_with_what_it_is_and_how_to_run_it(folder):
 
 @pytest.mark.slow
 def test_the_warm_up_is_a_config_of_verls_supervised_trainer_and_makes_the_recipes_model(tmp_path):
-    command = [sys.executable, "-m", "verl.trainer.sft_trainer", "--config-path", "pkg://justrl_recipe.recipes"]
-    command += ["--config-name", "warmup/smollm2", "--cfg", "job", "--resolve"]
+    command = [sys.executable, "-m", "verl.trainer.sft_trainer", "--config-dir", str(ROOT / "examples/smollm2")]
+    command += ["--config-name", "warmup", "--cfg", "job", "--resolve"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     warmup = OmegaConf.create(result.stdout)
@@ -175,11 +175,12 @@ def test_the_warm_up_is_a_config_of_verls_supervised_trainer_and_makes_the_recip
 
 @pytest.mark.slow
 def test_the_warm_up_trains_on_a_cpu_too(tmp_path):
-    """Two steps of it, by the command in docs/small_scale_ablation.md, on a tiny model of SmolLM2's architecture."""
+    """Two steps of it, by the command in examples/smollm2/README.md, on a tiny model of SmolLM2's architecture."""
     spec = load(Request("justrl_tiny")).values["tiny_model"] | {"model_type": "llama", "warmup_steps": 2}
-    tiny_model.make(tmp_path / "smollm2", spec, arithmetic.all_problems(), progress=lambda step: None)
-    subprocess.run([Path(sys.executable).with_name("verl"), "data", "words"], cwd=tmp_path, check=True)
-    document = (ROOT / "docs" / "small_scale_ablation.md").read_text()
+    tiny_model.make(tmp_path / "smollm2", spec, tiny_data.all_problems(), progress=lambda step: None)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    subprocess.run([sys.executable, "examples/smollm2/make_data.py"], cwd=tmp_path, check=True)
+    document = (ROOT / "examples" / "smollm2" / "README.md").read_text()
     [command] = re.findall(r"(?s)export (VERL_PLATFORM=.*?)```", document)
     command = command.strip().replace("python ", f"{sys.executable} ")
     command = f"export {command} trainer.total_training_steps=2 trainer.save_freq=2"
