@@ -4,7 +4,7 @@
     python benchmarks/small_scale.py before            # evaluates the model that every arm starts from
     python benchmarks/small_scale.py report            # the tables, from benchmarks/results/smollm2/
 
-Run where data/words is (see the head of recipes/justrl_smollm2.yaml). What an arm leaves is put into
+Run where data/words is (see examples/smollm2/README.md). What an arm leaves is put into
 benchmarks/results/smollm2/arms: its metrics.jsonl and manifest.json, and the results of `verl eval` on the validation
 problems by the robust verifier and, of the same responses, by exact match (`rule_based`).
 """

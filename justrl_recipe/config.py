@@ -24,7 +24,6 @@ from justrl_recipe.search_path import PACKAGE, RECIPES, shipped, verl_config_fol
 
 ABLATIONS = PACKAGE / "ablations"
 SYSTEMS = RECIPES / "system"
-WARMUPS = RECIPES / "warmup"
 BASE = "justrl"  # the recipe that the others build on; not run by itself
 
 # What Hydra 1.3 and OmegaConf raise for what a user may write; the built-in ones come from their code for lists.

@@ -1,12 +1,11 @@
 """Files: read in bounded time and memory, written whole or not at all.
 
-Files that others have made may be huge, no files at all, or hold anything: what reads here reads a regular file, or
+Files that others have made may be huge, pipes or devices, or hold anything: what reads here reads a regular file, or
 raises `Unreadable`.
 """
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import re
@@ -23,8 +22,6 @@ MEGABYTE = 1 << 20
 TEXT_BYTES = 8 * MEGABYTE  # of a file that is read at once; as JSON it may take 30 times its size in memory
 YAML_BYTES = MEGABYTE
 LINE_BYTES = 16 * MEGABYTE  # of a line of a file that is read line by line
-PIECE = 1 << 16  # characters of a JSON array that are read at once
-SPACE = re.compile(r"\s*")
 YAML_NODES = 100_000  # with every alias in place
 MOST_DEEP = 100  # levels, so that what is read can also be written
 # An integer that takes long to read, cannot be printed, or overflows.
@@ -40,17 +37,32 @@ def open_bytes(file: Path) -> BinaryIO:
     """Open a regular file; a pipe or a device, which might give no data or never end, is refused.
 
     Raises:
-        Unreadable: it is none, or cannot be opened.
+        Unreadable: it is not a regular file, or cannot be opened.
     """
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # a name with a null character is a ValueError
         raise Unreadable(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        what = "a folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "no regular file"
+        what = "a folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "not a regular file"
         os.close(descriptor)
         raise Unreadable(f"cannot read {file}: it is {what}")
     return os.fdopen(descriptor, "rb")
+
+
+def require_content(file: Path) -> None:
+    """Check that a file named by the user is there and not empty.
+
+    Raises:
+        UserError: it is not there, a folder, empty, or cannot be opened.
+    """
+    if os.path.isdir(file):  # Path.is_dir raises at a name that no file can have
+        raise UserError(f"{file} is a folder: give a file")
+    if not os.path.lexists(file):
+        raise UserError(f"no file {file}")
+    with open_bytes(file) as opened:
+        if not os.fstat(opened.fileno()).st_size:
+            raise UserError(f"{file} is empty")
 
 
 def read_bytes(file: Path, limit: int = TEXT_BYTES) -> bytes:
@@ -70,7 +82,7 @@ def read_text(file: Path, limit: int = TEXT_BYTES) -> str:
     try:
         return read_bytes(file, limit).decode()
     except UnicodeDecodeError as error:
-        raise Unreadable(f"cannot read {file}: it is no UTF-8 text") from error
+        raise Unreadable(f"cannot read {file}: it is not UTF-8 text") from error
 
 
 def read_json(file: Path) -> Any:
@@ -79,7 +91,7 @@ def read_json(file: Path) -> Any:
     try:
         found = parse_json(text)
     except ValueError as error:
-        raise Unreadable(f"{file} is no JSON: {_said(error)}") from error
+        raise Unreadable(f"{file} is not JSON: {_said(error)}") from error
     level = [found]
     for _ in range(MOST_DEEP):
         level = [child for node in level for child in _children(node)]
@@ -100,7 +112,7 @@ def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is none, or nested too deep, or holds an integer of too many digits.
+        ValueError: it is not JSON, or nested too deep, or holds an integer of too many digits.
     """
     try:
         return json.loads(text)
@@ -112,7 +124,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
     """The object in a JSON file; raises `Unreadable`."""
     found = read_json(file)
     if not isinstance(found, dict):
-        raise Unreadable(f"{file} holds no JSON object")
+        raise Unreadable(f"{file} is not a JSON object")
     return found
 
 
@@ -124,14 +136,14 @@ def read_yaml(file: Path) -> Any:
         return yaml.load(text, Loader=YAML_LOADER)
     # An alias that contains itself, a mapping as a key, and values such as 2026-99-99.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise Unreadable(f"{file} is no YAML: {_said(error)}") from error
+        raise Unreadable(f"{file} is not YAML: {_said(error)}") from error
 
 
 def require_small_yaml(file: Path, text: str) -> None:
     """Check that a YAML text stays small when every alias is replaced by what it stands for.
 
     Raises:
-        Unreadable: it does not, is nested too deep, has an alias within what it stands for, or is no YAML.
+        Unreadable: it does not, is nested too deep, has an alias within what it stands for, or is not YAML.
     """
     sizes: dict[str, int] = {}  # nodes under each anchor
     stack: list[tuple[str | None, int]] = []  # what is open: its anchor, and the nodes before it
@@ -160,7 +172,7 @@ def require_small_yaml(file: Path, text: str) -> None:
             if len(stack) > MOST_DEEP:
                 raise Unreadable(f"{file}: nested deeper than {MOST_DEEP} levels")
     except yaml.YAMLError as error:
-        raise Unreadable(f"{file} is no YAML: {_said(error)}") from error
+        raise Unreadable(f"{file} is not YAML: {_said(error)}") from error
 
 
 def lines(file: Path, limit: int = LINE_BYTES) -> Iterator[bytes]:
@@ -181,63 +193,33 @@ def lines(file: Path, limit: int = LINE_BYTES) -> Iterator[bytes]:
         raise Unreadable(f"cannot read {file}: {error.strerror}") from error
 
 
-def json_rows(file: Path) -> Iterator[Any]:
-    """What stands in each line of a file, or the elements of its one array.
+def json_lines(file: Path) -> Iterator[tuple[int, Any]]:
+    """The value of each line of a JSON-lines file with the line's number, from 1; empty lines are left out.
 
     Raises:
-        Unreadable: it cannot be read, or a line has more than `LINE_BYTES`.
-        ValueError: it is no JSON, or an element has more than `LINE_BYTES`.
-        RecursionError: an element is nested too deep.
+        Unreadable: it cannot be read, or a line is too long, cut or not JSON; it names the line.
     """
-    if starts_array(file):
-        yield from _elements(file)
-    else:
-        yield from (parse_json(line.decode()) for line in lines(file) if line.strip())
-
-
-def starts_array(file: Path) -> bool:
-    with open_bytes(file) as start:
-        return start.read(1) == b"["
-
-
-def _elements(file: Path) -> Iterator[Any]:
-    """The elements of a JSON array; read in pieces, they take little memory. Ends at the first that is no object."""
-    decoder, at, after_comma = json.JSONDecoder(), 1, False
-    with io.TextIOWrapper(open_bytes(file), encoding="utf-8") as text:
-        buffer = text.read(PIECE)
-        while after_comma or not buffer.startswith("]", at := _skip_space(buffer, at)):
-            try:
-                element, end = decoder.raw_decode(buffer, _skip_space(buffer, at))
-                end = _skip_space(buffer, end)
-                if isinstance(element, dict) and buffer[end : end + 1] not in (",", "]"):
-                    raise json.JSONDecodeError("Expecting , or ]", buffer, end)
-            except json.JSONDecodeError:  # also where the element goes on behind the buffer
-                if len(buffer) - at > LINE_BYTES:
-                    raise ValueError(f"a row has more than {LINE_BYTES // MEGABYTE} MB") from None
-                if not (more := text.read(max(PIECE, len(buffer) - at))):
-                    raise
-                buffer, at = buffer[at:] + more, 0
-                continue
-            yield element
-            after_comma = buffer[end : end + 1] == ","
-            at = end + after_comma
-        if (buffer[at + 1 :] + text.read(PIECE)).strip():
-            raise ValueError("there is something behind the array")
-
-
-def _skip_space(text: str, start: int) -> int:
-    return SPACE.match(text, start).end()  # type: ignore[union-attr]
+    for number, line in enumerate(lines(file), 1):
+        if not line.strip():
+            continue
+        try:
+            value = parse_json(line.decode())
+        except UnicodeDecodeError as error:
+            raise Unreadable(f"{file}: line {number} is not UTF-8 text") from error
+        except ValueError as error:
+            raise Unreadable(f"{file}: line {number} is cut or not JSON: fix it or remove it") from error
+        yield number, value
 
 
 def require_regular(folder: Path) -> None:
     """Check that whatever is in a folder can be read to its end, for a library that opens files by itself.
 
     Raises:
-        Unreadable: something in it is no regular file, no folder and no link to one.
+        Unreadable: something in it is neither a regular file, nor a folder, nor a link to one.
     """
     for entry in os.scandir(folder):
         if os.path.exists(entry) and not entry.is_file() and not entry.is_dir():
-            raise Unreadable(f"cannot read {entry.path}: it is no regular file")
+            raise Unreadable(f"cannot read {entry.path}: it is not a regular file")
 
 
 @contextlib.contextmanager

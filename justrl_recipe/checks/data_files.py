@@ -4,6 +4,7 @@ import importlib
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import pyarrow.parquet
 from justrl_recipe.checks import data_rows
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
-from justrl_recipe.data import check, columns
-from justrl_recipe.data.findings import SHARE, Finding, each
-from justrl_recipe.errors import UserError
+from justrl_recipe.data import check, findings, rl_dataset
+from justrl_recipe.data.findings import SHARE, Finding
+from justrl_recipe.errors import UserError, first_line
 
 REWARD = "reward.custom_reward_function.path"
+WORD_PROBLEMS = "python examples/smollm2/make_data.py"  # which the wheel does not contain
 OUR_REWARDS = "pkg://justrl_recipe.reward_fns."
 # What verl/utils/reward_score/__init__.py (veRL 0.9.1) scores by itself, of what JustRL's data may be called.
 STOCK = re.compile(r"math_dapo|math|math_dapo_reasoning|aime.*|openai/gsm8k|lighteval/MATH|HuggingFaceH4/MATH-500")
@@ -60,19 +62,19 @@ def _missing(key: str, name: str) -> Problem | None:
             "data-file", f"data.{key}", f"{name} is not here", "copy it to this machine first", "unchecked"
         )
     if not os.path.isfile(file):  # Path.is_file raises at a name that no file can have
-        fix = f"make it with `verl data {_maker(key, file)} --out {file.parent}`, or set data.{key}=FILE"
+        fix = f"make it with {_maker(key, file)}, or set data.{key}=FILE"
         return Problem("data-file", f"data.{key}", f"no file {file}", fix)
-    if file.suffix not in columns.SUFFIXES:
-        why = f"{file}: veRL reads {', '.join(columns.SUFFIXES)}"
+    if file.suffix not in rl_dataset.SUFFIXES:
+        why = f"{file}: veRL reads {', '.join(rl_dataset.SUFFIXES)}"
         return Problem("data-file", f"data.{key}", why, "`verl data train --source FILE` writes .parquet")
     return None
 
 
 def _maker(key: str, file: Path) -> str:
-    """The subcommand of `verl data` that makes this file, which its own default folder tells."""
+    """The command that makes this file, which its own default folder tells."""
     if file.parent.name == "words":
-        return "words"
-    return "train" if key == "train_files" else "benchmarks"
+        return f"`{WORD_PROBLEMS} --out {file.parent}` in a clone of the repository"
+    return f"`verl data {'train' if key == 'train_files' else 'benchmarks'} --out {file.parent}`"
 
 
 def _content(config: Config, key: str, file: Path) -> tuple[list[Problem], int | None]:
@@ -82,13 +84,13 @@ def _content(config: Config, key: str, file: Path) -> tuple[list[Problem], int |
     of_content = _questions(config, key)
     name = f"data.{key}"
     try:
-        report = check.ask(file, [*of_schema, *of_content], data["prompt_key"])
+        report = findings.ask(file, [*of_schema, *of_content], data["prompt_key"])
         stock = list(_stock_scorer(config, file))
-    except columns.SchemaError as error:
+    except rl_dataset.SchemaError as error:
         return [Problem("data-schema", name, str(error), "give a file in veRL's schema")], None
     except UserError as error:
         return [Problem("data-file", name, str(error), "write it again, or give another file")], None
-    fix = f"see `verl data check {file}`; `verl data {_maker(key, file)}` writes a file that fits"
+    fix = f"see `verl data check {file}`; {_maker(key, file)} writes a file that fits"
     found = [
         Problem(
             check="data-schema" if finding in of_schema else "data-content",
@@ -111,7 +113,8 @@ def _questions(config: Config, key: str) -> list[Finding]:
     if not path.startswith(OUR_REWARDS) or find_spec(module) is None:
         return []
     score = getattr(importlib.import_module(module), str(reward["name"]), None)
-    golds = check.of_ground_truths(score) if score else []
+    arguments = reward.get("reward_kwargs") or {}
+    golds = check.of_ground_truths(partial(score, **arguments)) if score else []
     return [*golds, *check.of_boxes(), *([check.repeated()] if key == "train_files" else [])]
 
 
@@ -119,16 +122,14 @@ def _stock_scorer(config: Config, file: Path) -> Iterator[Problem]:
     """Without a reward function a run uses veRL's scorer, which raises at a data_source that it does not know."""
     if config.values["reward"]["custom_reward_function"]["path"] is not None:
         return
-    is_not_text = each(lambda gold: not isinstance(gold, str))
-    is_dapo = each(lambda source: source == "math_dapo")
-    asks = each(lambda messages: "Answer:" in columns.text(messages))
     strange: set[str] = set()
     rows = not_text = unasked = 0
-    for batch in columns.read(file, config.values["data"]["prompt_key"]):
+    for batch in rl_dataset.read(file, config.values["data"]["prompt_key"]):
         rows += batch.rows
         strange |= {repr(s) for s in batch.sources.values if not isinstance(s, str) or not STOCK.fullmatch(s)}
-        not_text += int(is_not_text(batch.golds).sum())
-        unasked += int((is_dapo(batch.sources) & ~asks(batch.prompts)).sum())
+        not_text += int(batch.golds.where(lambda gold: not isinstance(gold, str)).sum())
+        is_dapo = batch.sources.where(lambda source: source == "math_dapo")
+        unasked += int((is_dapo & batch.prompts.where(lambda prompt: "Answer:" not in rl_dataset.text(prompt))).sum())
     fix = "set reward.custom_reward_function.path"
     if strange:
         why = f"veRL's own scorer does not take data_source {min(strange)} of {file}"
@@ -157,5 +158,5 @@ def _unlike(key: str, names: list[str]) -> Iterator[Problem]:
         try:
             datasets.concatenate_datasets([tables[0], table])
         except (ValueError, TypeError, pyarrow.ArrowException) as error:
-            why = f"veRL cannot join {parquet[0]} and {name}: {columns.first_line(error)[:150]}"
+            why = f"veRL cannot join {parquet[0]} and {name}: {first_line(error)[:150]}"
             yield Problem("data-schema", f"data.{key}", why, "give their columns the same types")

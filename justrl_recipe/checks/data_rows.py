@@ -11,9 +11,9 @@ import numpy
 from justrl_recipe.checks.model import local_file
 from justrl_recipe.checks.problem import Level, Problem
 from justrl_recipe.config import Config
-from justrl_recipe.data import columns, training
+from justrl_recipe.data import rl_dataset, training
 from justrl_recipe.data.findings import SHARE
-from justrl_recipe.data.prompts import Lengths, NoTemplate
+from justrl_recipe.data.rl_dataset import Lengths, NoTemplate
 from justrl_recipe.errors import UserError
 
 MODEL = "actor_rollout_ref.model"
@@ -99,7 +99,7 @@ def _usable(config: Config, key: str, total: int, lengths: Lengths, enough: int)
     known: dict[bytes, int | None] = {}
     seen = long = refused = start = 0
     for name in named_files(config, key):
-        for batch in columns.read(Path(name), data["prompt_key"]):
+        for batch in rl_dataset.read(Path(name), data["prompt_key"]):
             for row in range(batch.rows):
                 if chosen is not None and not chosen[start + row]:
                     continue

@@ -1,4 +1,4 @@
-"""`verl cat`: show a recipe, an ablation, a system or a warm-up as it is."""
+"""`verl cat`: show a recipe, an ablation or a system as it is."""
 
 import sys
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, WARMUPS, names, nearest
+from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, names, nearest
 from justrl_recipe.errors import UserError
 
 EXAMPLE = "Example: verl cat justrl_tiny"
-FOLDERS = (RECIPES, ABLATIONS, SYSTEMS, WARMUPS)
+FOLDERS = (RECIPES, ABLATIONS, SYSTEMS)
 
 
 def find(name: str) -> Path:
-    """The shipped YAML file of a bare name: recipes first, then ablations, systems and warm-ups.
+    """The shipped YAML file of a bare name: recipes first, then ablations and systems.
 
     Raises:
         UserError: there is no such file.
@@ -26,6 +26,6 @@ def find(name: str) -> Path:
     raise UserError(f"nothing is called {name!r}: {nearest(name, everything)}")
 
 
-def cat(name: Annotated[str, typer.Argument(help="A recipe, ablation, system or warm-up, by bare name.")]) -> None:
+def cat(name: Annotated[str, typer.Argument(help="A recipe, ablation or system, by bare name.")]) -> None:
     """Print a shipped YAML file."""
     sys.stdout.write(find(name).read_text())

@@ -1,4 +1,4 @@
-"""`verl cp`: take a recipe, an ablation, a system or a warm-up as the start of your own."""
+"""`verl cp`: take a recipe, an ablation or a system as the start of your own."""
 
 import shlex
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from justrl_recipe.cli.cat import find
-from justrl_recipe.config import ABLATIONS, BASE, SYSTEMS, WARMUPS
+from justrl_recipe.config import ABLATIONS, BASE, SYSTEMS
 from justrl_recipe.deviations import left_open
 from justrl_recipe.errors import UserError
 from justrl_recipe.terminal import say
@@ -16,7 +16,7 @@ EXAMPLE = "Example: verl cp justrl_deepseek my_recipe.yaml"
 
 
 def cp(
-    name: Annotated[str, typer.Argument(help="A recipe, ablation, system or warm-up, by bare name.")],
+    name: Annotated[str, typer.Argument(help="A recipe, ablation or system, by bare name.")],
     file: Annotated[Path, typer.Argument(help="The new file, ending in .yaml; never overwritten.")],
 ) -> None:
     """Copy a shipped YAML file, to change it and `verl run` it."""
@@ -43,9 +43,6 @@ def command(source: Path, file: Path) -> str:
     if source.parent == SYSTEMS:
         recipe = "justrl_tiny" if source.stem == "cpu" else "justrl_deepseek"
         return f"verl run {recipe} --system {copied}"
-    if source.parent == WARMUPS:
-        place = f"--config-path {shlex.quote(str(file.parent.absolute()))} --config-name {shlex.quote(file.stem)}"
-        return f"python -m torch.distributed.run --standalone -m verl.trainer.sft_trainer {place}"
     if source.stem == BASE:
         left = " ".join(f"{key}={key.rpartition('.')[2].upper()}" for key in sorted(left_open()))
         return f"verl run {copied} {left}"

@@ -61,18 +61,6 @@ def benchmarks_command(
     say(f"{out / 'validation.parquet'}: {', '.join(benchmarks.VALIDATION)} with the training suffix")
 
 
-@app.command(epilog="Example: verl data words --seed 1")
-def words(
-    out: Out = Path("data/words"),
-    seed: Annotated[int, typer.Option(help="Another seed makes other problems.")] = 0,
-) -> None:
-    """Write arithmetic word problems for a small pretrained model, with worked answers to warm up on."""
-    from justrl_recipe.data import word_problems
-
-    for name, rows in word_problems.write(out, seed).items():
-        say(f"{out / name}: {rows:,} rows")
-
-
 @app.command(epilog="Example: verl data check data/train.parquet --tokenizer Qwen/Qwen2.5-1.5B")
 def check(
     file: Annotated[Path, typer.Argument(help="A prepared parquet file.")],

@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
-from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, WARMUPS, names, recipe_names
+from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, names, recipe_names
 from justrl_recipe.terminal import say
 
 EXAMPLE = "Example: verl ls"
 
 
 def ls() -> None:
-    """List the recipes, ablations, systems and warm-ups."""
+    """List the recipes, ablations and systems."""
     groups = (
         ("recipes (verl run NAME)", RECIPES, recipe_names()),
         ("ablations (--ablation NAME)", ABLATIONS, names(ABLATIONS)),
         ("systems (--system NAME)", SYSTEMS, names(SYSTEMS)),
-        ("warm-ups (verl cat NAME)", WARMUPS, names(WARMUPS)),
     )
     for title, folder, found in groups:
         say(title)

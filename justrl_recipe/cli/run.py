@@ -62,7 +62,7 @@ def run(
 def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], verbose: bool) -> None:
     """Make what is missing, then train in a new run folder."""
     if "tiny_model" in composed.values:
-        make_embedded(composed.values)
+        make_tiny(composed.values)
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)
     reward = composed.values["reward"]["custom_reward_function"]
     imported = own_reward.import_reward(reward["path"], reward["name"])
@@ -100,15 +100,15 @@ def notice(about: dict[str, Any]) -> None:
         warn(f"runs code: {line}")
 
 
-def make_embedded(resolved: dict[str, Any]) -> None:
-    """Make the embedded default's data and model where they are not there yet.
+def make_tiny(resolved: dict[str, Any]) -> None:
+    """Make the tiny recipe's data and model where they are not there yet.
 
     Raises:
         UserError: they cannot be made, with the reason.
     """
-    from justrl_recipe import embedded
+    from justrl_recipe.cpu import tiny
 
-    if embedded.is_made(resolved):
+    if tiny.is_made(resolved):
         return
     from rich.progress import track
 
@@ -118,7 +118,7 @@ def make_embedded(resolved: dict[str, Any]) -> None:
         file, log = Path(scratch, "sections.yaml"), Path(scratch, "log")
         OmegaConf.save({key: resolved[key] for key in EMBEDDED_SECTIONS}, file)
         piped: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}
-        with processes.child("justrl_recipe.embedded", str(file), log=log, **piped) as process:
+        with processes.child("justrl_recipe.cpu.tiny", str(file), log=log, **piped) as process:
             assert process.stdout is not None
             for _ in track(process.stdout, description="warm-up", total=model["warmup_steps"], transient=True):
                 pass

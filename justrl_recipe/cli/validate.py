@@ -45,13 +45,13 @@ def validate(
 
 def find_problems(composed: Config, out: Path | None, import_reward: bool) -> list[Problem]:
     """The problems of a config and of its files; those that `verl run` makes first are not looked for."""
-    from justrl_recipe import embedded
+    from justrl_recipe.cpu import tiny
     from justrl_recipe.run.folder import RUNS
 
     base = config.load_base()
     usable = checks.usable(composed, base)
     found = checks.of_config(composed, base)
-    if "tiny_model" not in usable.values or embedded.is_made(usable.values):
+    if "tiny_model" not in usable.values or tiny.is_made(usable.values):
         found += checks.of_files(composed, base, out or RUNS)
     if import_reward:
         from justrl_recipe.run import own_reward

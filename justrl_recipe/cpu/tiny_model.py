@@ -18,7 +18,7 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen2Tokenizer
 
-from justrl_recipe.data.arithmetic import Problem
+from justrl_recipe.cpu.tiny_data import Problem
 
 SPEC_FILE = "tiny_model.json"
 END, USER, ASSISTANT = "<|endoftext|>", "<|user|>", "<|assistant|>"

@@ -7,10 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe.data import hub, problems, schema
+from justrl_recipe import hub
+from justrl_recipe.data import problems, schema
+from justrl_recipe.data.problems import Pair
 from justrl_recipe.errors import UserError
 from justrl_recipe.files import sha256, write_json
-from justrl_recipe.reward_fns.justrl import VALIDATION_BENCHMARKS as VALIDATION
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ BENCHMARKS = (
     Benchmark("BRUMO25", 30, 32, "MathArena/brumo_2025", "train", ("problem", "answer")),
     Benchmark("CMIMC25", 40, 32, "MathArena/cmimc_2025", "train", ("problem", "answer")),
 )
-Pair = tuple[str, str]
+NAMES = tuple(benchmark.name for benchmark in BENCHMARKS)
+VALIDATION = ("AIME24", "AIME25", "AMC23")  # in training; justrl.yaml names them to its reward
 
 
 def by_name(name: str) -> Benchmark | None:
@@ -102,7 +104,7 @@ def download(benchmark: Benchmark) -> tuple[list[Pair], dict[str, Any]]:
     where = Path(benchmark.repository)
     pairs = [
         tuple(problems.text_of(where, column, row, entry[column]) for column in benchmark.columns)
-        for row, entry in enumerate(found)
+        for row, entry in enumerate(found, 1)
     ]
     return _checked(benchmark, where, pairs), {"source": benchmark.repository, "revision": revision}
 
@@ -124,7 +126,7 @@ def _plain(name: str) -> str:
 
 
 def _pairs(file: Path) -> list[Pair]:
-    return [pair for batch in problems.read(file) for pair in zip(batch.problems, batch.golds, strict=True)]
+    return [pair for batch in problems.read(file) for pair in batch.pairs]
 
 
 def _checked(benchmark: Benchmark, where: Path, pairs: list[Any]) -> list[Pair]:

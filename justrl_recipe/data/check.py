@@ -2,15 +2,16 @@
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy
 
-from justrl_recipe.data import benchmarks, columns, overlap, prompts, schema, training
-from justrl_recipe.data.columns import Batch
-from justrl_recipe.data.findings import ALWAYS, NEVER, SHARE, Finding, Report, each
+from justrl_recipe.data import benchmarks, rl_dataset, schema, training
+from justrl_recipe.data.findings import ALWAYS, NEVER, SHARE, Finding, Report, ask
+from justrl_recipe.data.rl_dataset import Batch, Lengths, text
 from justrl_recipe.reward_fns import rule_based
 from justrl_recipe.reward_fns.mathematics import workers
 from justrl_recipe.reward_fns.mathematics.literals import plain_number
@@ -20,6 +21,8 @@ Score = Callable[[Any, str, Any], dict[str, Any]]  # a reward's compute_score
 PLACEHOLDERS = {"proof", "none", "null", "nan", "n/a", "na", "unknown", "todo", "?", "-"}
 LIST = re.compile(r"""\[\s*(["'].*["']|-?[\d.]+)\s*\]|\{\s*["'].*\}""", re.DOTALL)  # [1,2] may be an interval
 WHOLE_DECIMAL = re.compile(r"([+-]?\d+)\.0+")
+NGRAM = 10  # words that a row and a benchmark problem share in a row ...
+OVERLAP = 0.5  # ... over this share of the benchmark problem's, to count as the same
 
 
 def check(file: Path, folder: Path, tokenizer: str | None, limit: int) -> Report:
@@ -33,21 +36,10 @@ def check(file: Path, folder: Path, tokenizer: str | None, limit: int) -> Report
     Raises:
         UserError: the file or the tokenizer cannot be read, or veRL would fail on the file.
     """
-    names = {benchmark.name for benchmark in benchmarks.BENCHMARKS}
-    of_benchmark = next(columns.read(file)).sources.values[0] in names
-    golds = of_ground_truths(rule_based.compute_score, NEVER if of_benchmark else SHARE)
+    is_benchmark = next(rl_dataset.read(file)).sources.values[0] in benchmarks.NAMES
+    golds = of_ground_truths(rule_based.compute_score, NEVER if is_benchmark else SHARE)
     findings = [*of_prompts(), *golds, *of_boxes(), repeated(), _unreadable(), *_lengths(tokenizer, limit)]
-    return ask(file, findings + overlap.questions(folder, of_benchmark))
-
-
-def ask(file: Path, findings: list[Finding], prompt_key: str = "prompt") -> Report:
-    """Put the questions to all rows of a file; errors as in `columns.read`."""
-    rows = 0
-    for batch in columns.read(file, prompt_key):
-        rows += batch.rows
-        for finding in findings:
-            finding.look(batch)
-    return Report(str(file), rows, findings)
+    return ask(file, findings + _in_benchmarks(folder, is_benchmark))
 
 
 def of_prompts(filtered: bool = True) -> list[Finding]:
@@ -56,10 +48,12 @@ def of_prompts(filtered: bool = True) -> list[Finding]:
     Args:
         filtered: whether veRL leaves out what it cannot tokenize (`data.filter_overlong_prompts`); else it fails.
     """
-    missing = each(lambda messages: not messages or not all(messages))
     note = "veRL leaves the row out" if filtered else "veRL fails at the row"
-    share = SHARE if filtered else ALWAYS
-    return [Finding("prompt without a message", lambda batch: missing(batch.prompts), share, note)]
+
+    def missing(batch: Batch) -> numpy.ndarray:
+        return batch.prompts.where(lambda messages: not messages or not all(messages))
+
+    return [Finding("prompt without a message", missing, SHARE if filtered else ALWAYS, note)]
 
 
 def of_ground_truths(score: Score, share: float = SHARE) -> list[Finding]:
@@ -88,12 +82,15 @@ def of_ground_truths(score: Score, share: float = SHARE) -> list[Finding]:
         plain = plain if WHOLE_DECIMAL.fullmatch(plain) is None else plain.split(".")[0]
         return plain != gold and not rewarded(source, plain, gold)
 
+    def each(test: Callable[[Any, Any], bool]) -> Callable[[Batch], numpy.ndarray]:
+        return lambda batch: batch.sources.pairs(batch.golds).where(lambda pair: test(*pair))
+
     exact = "it has to be text of at most 92 characters, with balanced braces and no box"
     form = "white space, $, \\boxed{}, 4.0, a list in a text or a placeholder: responses do not write it so"
     return [
-        Finding("empty ground truth", lambda batch: each(_empty)(batch.golds)),
-        Finding("ground truth that can never match exactly", _each_pair(unmatched), share, exact),
-        Finding("ground truth that is no plain answer", _each_pair(unwritten), share, form),
+        Finding("empty ground truth", lambda batch: batch.golds.where(_empty)),
+        Finding("ground truth that can never match exactly", each(unmatched), share, exact),
+        Finding("ground truth that is not a plain answer", each(unwritten), share, form),
     ]
 
 
@@ -101,27 +98,18 @@ def _empty(gold: Any) -> bool:
     return gold is None or (isinstance(gold, str) and not gold.strip())
 
 
-def _each_pair(test: Callable[[Any, Any], bool]) -> Callable[[Batch], numpy.ndarray]:
-    """Ask every distinct pair of data source and ground truth once."""
-
-    def asked(batch: Batch) -> numpy.ndarray:
-        count = len(batch.golds.values)
-        pairs, codes = numpy.unique(batch.sources.codes * count + batch.golds.codes, return_inverse=True)
-        found = [
-            test(batch.sources.values[pair // count], batch.golds.values[pair % count]) for pair in pairs.tolist()
-        ]
-        return numpy.array(found, bool)[codes]
-
-    return asked
-
-
 def of_boxes() -> list[Finding]:
     """Prompts that do not ask for the answer where this recipe's rewards look for it."""
-    unboxed = each(lambda messages: "\\boxed{}" not in columns.text(messages))
-    elsewhere = each(lambda messages: "Answer:" in columns.text(messages))
+
+    def unboxed(batch: Batch) -> numpy.ndarray:
+        return batch.prompts.where(lambda messages: "\\boxed{}" not in text(messages))
+
+    def elsewhere(batch: Batch) -> numpy.ndarray:
+        return batch.prompts.where(lambda messages: "Answer:" in text(messages))
+
     return [
-        Finding("prompt that does not ask for \\boxed{}", lambda batch: unboxed(batch.prompts)),
-        Finding("prompt that asks for `Answer:`", lambda batch: elsewhere(batch.prompts)),
+        Finding("prompt that does not ask for \\boxed{}", unboxed),
+        Finding("prompt that asks for `Answer:`", elsewhere),
     ]
 
 
@@ -131,9 +119,8 @@ def repeated() -> Finding:
 
     def asked(batch: Batch) -> numpy.ndarray:
         again = numpy.ones(batch.rows, bool)
-        first = batch.prompts.first_rows()
-        for row in numpy.sort(first).tolist():
-            key = training.digest(training.problem_of(columns.text(batch.prompts.values[batch.prompts.codes[row]])))
+        for row in numpy.sort(batch.prompts.first_rows()).tolist():
+            key = training.digest(training.problem_of(text(batch.prompts.values[batch.prompts.codes[row]])))
             if key not in seen:
                 seen.add(key)
                 again[row] = False
@@ -145,24 +132,61 @@ def repeated() -> Finding:
 def _unreadable() -> Finding:
     @functools.cache
     def unreadable(gold: str) -> bool:
-        text = spelled(gold)
-        return bool(text) and plain_number(text) is None and not workers.equivalent(text, text)
+        plain = spelled(gold)
+        return bool(plain) and plain_number(plain) is None and not workers.equivalent(plain, plain)
 
-    note = "the robust verifier accepts only its text"
-    asked = each(lambda gold: isinstance(gold, str) and unreadable(gold))
-    name = "ground truth that is no mathematics to the verifier"
-    return Finding(name, lambda batch: asked(batch.golds), NEVER, note)
+    def asked(batch: Batch) -> numpy.ndarray:
+        return batch.golds.where(lambda gold: isinstance(gold, str) and unreadable(gold))
+
+    name = "ground truth that is not mathematics to the verifier"
+    return Finding(name, asked, NEVER, "the robust verifier accepts only its text")
 
 
 def _lengths(tokenizer: str | None, limit: int) -> list[Finding]:
     long, refused = f"prompt longer than {limit} tokens", "prompt that the chat template refuses"
     if tokenizer is None:
         return [Finding.unasked(name, "not checked: give --tokenizer MODEL") for name in (long, refused)]
-    lengths = prompts.Lengths(tokenizer)
+    lengths = Lengths(tokenizer)
     count = functools.lru_cache(1)(lambda batch: batch.prompts.map(lengths.of))  # both ask the same batch
-    is_long, is_refused = each(lambda tokens: (tokens or 0) > limit), each(lambda tokens: tokens is None)
     note = "veRL leaves the row out (data.filter_overlong_prompts)"
     return [
-        Finding(long, lambda batch: is_long(count(batch)), note=note),
-        Finding(refused, lambda batch: is_refused(count(batch)), note=note),
+        Finding(long, lambda batch: count(batch).where(lambda tokens: (tokens or 0) > limit), note=note),
+        Finding(refused, lambda batch: count(batch).where(lambda tokens: tokens is None), note=note),
     ]
+
+
+def _in_benchmarks(folder: Path, is_benchmark: bool) -> list[Finding]:
+    """Problems that also stand in a benchmark, as the same words or with half of its n-grams.
+
+    Not asked of a benchmark itself, nor where `folder` holds no prepared benchmarks.
+    """
+    same, near = "problem of a benchmark, word by word", f"problem with half of a benchmark problem's {NGRAM}-grams"
+    prepared = benchmarks.prepared(folder, benchmarks.NAMES)
+    if is_benchmark or prepared is None:
+        note = "not asked of a benchmark" if is_benchmark else f"not checked: no benchmarks in {folder}"
+        return [Finding.unasked(name, note) for name in (same, near)]
+    texts = {_words(problem) for pairs in prepared.values() for problem, _ in pairs}
+    sizes = {known: len(_ngrams(known)) for known in texts}
+    index: dict[str, list[str]] = {}
+    for known in texts:
+        for gram in _ngrams(known):
+            index.setdefault(gram, []).append(known)
+
+    def shares(problem: str) -> bool:
+        shared = Counter(other for gram in _ngrams(problem) for other in index.get(gram, ()))
+        return problem not in texts and any(count >= OVERLAP * sizes[other] for other, count in shared.items())
+
+    def each(test: Callable[[str], bool]) -> Callable[[Batch], numpy.ndarray]:
+        return lambda batch: batch.prompts.where(lambda prompt: test(_words(training.problem_of(text(prompt)))))
+
+    return [Finding(same, each(texts.__contains__), ALWAYS), Finding(near, each(shares), ALWAYS)]
+
+
+def _words(problem: str) -> str:
+    """The words, numbers and operators of a text, without case, punctuation and LaTeX's spacing."""
+    return " ".join(re.findall(r"\w+|[-+*/=<>^]", problem.lower()))
+
+
+def _ngrams(words: str) -> set[str]:
+    split = words.split()
+    return {" ".join(split[start : start + NGRAM]) for start in range(len(split) - NGRAM + 1)}

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy
 
-from justrl_recipe.data.columns import Batch, Coded
+from justrl_recipe.data import rl_dataset
+from justrl_recipe.data.rl_dataset import Batch
 
 EXAMPLES = 3
 # All responses to a row that cannot be rewarded get the same reward, so the row has no advantage and only takes its
@@ -33,6 +35,10 @@ class Finding:
     count: int | None = 0
     rows: list[int] = field(default_factory=list)
 
+    @classmethod
+    def unasked(cls, name: str, note: str) -> "Finding":
+        return cls(name, lambda batch: numpy.zeros(batch.rows, bool), note=note, count=None)
+
     def look(self, batch: Batch) -> None:
         if self.count is not None:
             found = numpy.flatnonzero(self.ask(batch))
@@ -44,28 +50,13 @@ class Finding:
 
     def where(self, rows: int) -> str:
         """The share of the rows that it is true of, and the first of them."""
-        more = ", ..." * (self.count != len(self.rows))
-        return (
-            f"{(self.count or 0) / rows:.1%}, row{'s' * (len(self.rows) > 1)} {', '.join(map(str, self.rows))}{more}"
-        )
+        named = ", ".join(map(str, self.rows)) + ", ..." * (self.count != len(self.rows))
+        return f"{(self.count or 0) / rows:.1%}, row{'s' * (len(self.rows) > 1)} {named}"
 
     def said(self, rows: int) -> str:
         """One line: of how many rows it is true, of which, and what that means."""
         note = f": {self.note}" if self.note else ""
         return f"{self.name}: {self.count:,} of {rows:,} rows ({self.where(rows)}){note}"
-
-    @classmethod
-    def unasked(cls, name: str, note: str) -> "Finding":
-        return cls(name, lambda batch: numpy.zeros(batch.rows, bool), note=note, count=None)
-
-
-def each(test: Callable[[Any], bool]) -> Callable[[Coded], numpy.ndarray]:
-    """Ask every distinct value of a column once."""
-
-    def ask(column: Coded) -> numpy.ndarray:
-        return numpy.array([test(value) for value in column.values], bool)[column.codes]
-
-    return ask
 
 
 @dataclass
@@ -101,3 +92,13 @@ class Report:
             why = "; ".join(where + [finding.note] * (finding.count != 0 and finding.note != ""))
             lines.append(f"{mark:>3} {finding.name:<{width}}{count:>9}  {why}".rstrip())
         return lines
+
+
+def ask(file: Path, findings: list[Finding], prompt_key: str = "prompt") -> Report:
+    """Put the questions to all rows of a file; errors as in `rl_dataset.read`."""
+    rows = 0
+    for batch in rl_dataset.read(file, prompt_key):
+        rows += batch.rows
+        for finding in findings:
+            finding.look(batch)
+    return Report(str(file), rows, findings)

@@ -8,12 +8,13 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe import files
-from justrl_recipe.data import hub, problems, schema
+from justrl_recipe import files, hub
+from justrl_recipe.data import problems, schema
 from justrl_recipe.errors import UserError
 
 REPOSITORY = "BytedTsinghua-SIA/DAPO-Math-17k"
@@ -45,10 +46,17 @@ def problem_of(prompt: str) -> str:
     return prompt.strip()
 
 
+@dataclass
+class Tally:
+    """What became of the rows of a source."""
+
+    rows_in: int = 0
+    stripped: int = 0  # of instructions other than the recipe's
+    dropped: Counter[str] = field(default_factory=Counter)  # by reason
+
+
 def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Write `out` (veRL parquet) and its provenance beside it, from any file that `problems.read` takes.
-
-    Rows keep the order of their first occurrence. Memory holds one batch and 32 bytes per distinct problem.
 
     Args:
         origin: what the provenance says of where `source` comes from.
@@ -57,58 +65,57 @@ def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress)
     Returns:
         The provenance: origin, hash, rows in and out, and what was dropped and why.
     """
-    dropped: Counter[str] = Counter()
-    stripped, rows_in = 0, 0
-
-    def rows() -> Iterator[dict[str, Any]]:
-        nonlocal stripped, rows_in
-        seen: dict[bytes, bytes] = {}
-        known: set[bytes] = set()  # pairs as the source writes them, which takes half of the time for DAPO's copies
-        for batch in problems.read(source):
-            rows_in += batch.rows
-            dropped["copies of a problem"] += batch.rows - len(batch.problems)
-            bare: dict[str, tuple[str, bytes]] = {}  # a long problem may stand with many golds
-            for prompt, answer in zip(batch.problems, batch.golds, strict=True):
-                if len(prompt) < LONG:
-                    pair = hashlib.blake2b(f"{prompt}\0{answer}".encode(), digest_size=16).digest()
-                    if pair in known:
-                        dropped["copies of a problem"] += 1
-                        continue
-                    if len(known) < MOST_KNOWN:
-                        known.add(pair)
-                if prompt not in bare:
-                    problem = problem_of(prompt)
-                    bare[prompt] = problem, digest(problem)
-                (problem, key), gold = bare[prompt], schema.normalised_gold(answer)
-                if not problem or not gold:
-                    dropped["empty problem" if gold else "empty ground truth"] += 1
-                    continue
-                value = digest(gold)
-                if key in seen:
-                    same = seen[key] == value
-                    dropped["copies of a problem" if same else "same problem with another ground truth"] += 1
-                    continue
-                stripped += problem != prompt.strip()
-                yield schema.row(DATA_SOURCE, len(seen), "train", problem + schema.TRAINING_SUFFIX, gold)
-                seen[key] = value
-            progress(batch.rows)
-        if not seen:
-            raise UserError(f"{source}: no row has a problem and a ground truth")
-
-    rows_out = schema.write_parquet(out, rows())
+    tally = Tally()
+    rows_out = schema.write_parquet(out, _rows(source, tally, progress))
     provenance = {
         **origin,
         "source_sha256": files.sha256(source),
-        "rows_in": rows_in,
+        "rows_in": tally.rows_in,
         "rows_out": rows_out,
-        "dropped": {reason: count for reason, count in sorted(dropped.items()) if count},
-        "other_instructions_removed": stripped,
+        "dropped": {reason: count for reason, count in sorted(tally.dropped.items()) if count},
+        "other_instructions_removed": tally.stripped,
         "suffix": schema.TRAINING_SUFFIX,
         "sha256": files.sha256(out),
         "made_by": f"justrl-recipe {version('justrl-recipe')}",
     }
     files.write_json(out.with_suffix(".provenance.json"), provenance)
     return provenance
+
+
+def _rows(source: Path, tally: Tally, progress: Progress) -> Iterator[dict[str, Any]]:
+    """Each problem once, where it stands first. Memory holds one batch and 32 bytes per distinct problem."""
+    seen: dict[bytes, bytes] = {}
+    known: set[bytes] = set()  # pairs as the source writes them, which takes half of the time for DAPO's copies
+    for batch in problems.read(source):
+        tally.rows_in += batch.rows
+        tally.dropped["copies of a problem"] += batch.rows - len(batch.pairs)
+        bare: dict[str, tuple[str, bytes]] = {}  # a long problem may stand with many golds
+        for prompt, answer in batch.pairs:
+            if len(prompt) < LONG:
+                pair = hashlib.blake2b(f"{prompt}\0{answer}".encode(), digest_size=16).digest()
+                if pair in known:
+                    tally.dropped["copies of a problem"] += 1
+                    continue
+                if len(known) < MOST_KNOWN:
+                    known.add(pair)
+            if prompt not in bare:
+                problem = problem_of(prompt)
+                bare[prompt] = problem, digest(problem)
+            (problem, key), gold = bare[prompt], schema.normalised_gold(answer)
+            if not problem or not gold:
+                tally.dropped["empty problem" if gold else "empty ground truth"] += 1
+                continue
+            value = digest(gold)
+            if key in seen:
+                same = seen[key] == value
+                tally.dropped["copies of a problem" if same else "same problem with another ground truth"] += 1
+                continue
+            tally.stripped += problem != prompt.strip()
+            yield schema.row(DATA_SOURCE, len(seen), "train", problem + schema.TRAINING_SUFFIX, gold)
+            seen[key] = value
+        progress(batch.rows)
+    if not seen:
+        raise UserError(f"{source}: no row has a problem and a ground truth")
 
 
 def download() -> tuple[Path, dict[str, Any]]:

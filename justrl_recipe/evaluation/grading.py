@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from justrl_recipe import files
 from justrl_recipe.data.training import problem_of
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload, generate
 from justrl_recipe.evaluation.models import Model
-from justrl_recipe.evaluation.responses import Key, Response, appending, has_content, json_lines
+from justrl_recipe.evaluation.responses import Key, Response, appending, has_content
 from justrl_recipe.reward_fns import robust_verifier, rule_based
 from justrl_recipe.reward_fns.mathematics.spelling import key, spelling
 from justrl_recipe.terminal import warn
@@ -162,7 +163,7 @@ def read_replies(verdicts_file: Path) -> dict[str, str]:
         UserError: a line is not a verdict.
     """
     replies = {}
-    for number, line in json_lines(verdicts_file):
+    for number, line in files.json_lines(verdicts_file):
         match line:
             case {"asked": str(asked), "reply": str(reply)}:
                 replies[asked] = reply

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe import files
-from justrl_recipe.data import hub
+from justrl_recipe import files, hub
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import checkpoints, training_run, untrusted
 from justrl_recipe.evaluation.training_run import Template

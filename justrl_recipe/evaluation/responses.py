@@ -14,7 +14,6 @@ from typing import Any
 
 from justrl_recipe import files
 from justrl_recipe.data.benchmarks import by_name
-from justrl_recipe.data.problems import require_file
 from justrl_recipe.data.schema import normalised_gold
 from justrl_recipe.errors import UserError
 
@@ -68,10 +67,10 @@ def read(file: Path) -> Iterator[Response]:
     Raises:
         UserError: the file is missing or empty, or a line is cut or not a response; it names the line.
     """
-    require_file(file)
+    files.require_content(file)
     authors = AUTHORS_NAME.fullmatch(file.name)
     counts: Counter[int] = Counter()  # of the authors' responses, by problem
-    for number, entry in json_lines(file):
+    for number, entry in files.json_lines(file):
         try:
             response = _by_authors(authors["task"], entry, counts) if authors else Response(**entry)
             _require_types(response)
@@ -118,23 +117,6 @@ def sampling_settings(file: Path) -> dict[str, Any]:
 
 
 # --- JSON lines
-
-
-def json_lines(file: Path) -> Iterator[tuple[int, Any]]:
-    """Each line of a JSON-lines file with its number, from 1; empty lines are skipped.
-
-    Raises:
-        UserError: a line is cut or not JSON; it names the line.
-    """
-    for number, line in enumerate(files.lines(file), 1):
-        if not line.strip():
-            continue
-        try:
-            yield number, files.parse_json(line.decode())
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file}: line {number} is not UTF-8 text") from error
-        except ValueError as error:
-            raise UserError(f"{file}: line {number} is cut or not JSON: fix it or remove it") from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files, masking
-from justrl_recipe.data import columns
+from justrl_recipe.data import parquet
 from justrl_recipe.errors import UserError
 from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.terminal import warn
@@ -116,8 +116,8 @@ def _system_message(data: Mapping[str, Any]) -> str | None:
     first = named[0] if isinstance(named, list) and named else named
     file = Path(first if isinstance(first, str) else "")
     try:
-        batch = next(columns.parquet_batches(file, [str(data.get("prompt_key", "prompt"))], ROWS))
-        prompts = columns.coded(batch.column(0)).values
+        batch = next(parquet.batches(file, [str(data.get("prompt_key", "prompt"))], ROWS))
+        prompts = parquet.coded(batch.column(0)).values
     except (UserError, StopIteration, IndexError):
         if named:
             warn(f"not checked: {file}, so a system message in the training data is not used")

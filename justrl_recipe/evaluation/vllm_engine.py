@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from multiprocessing.connection import Connection
 from typing import Any
 
-from justrl_recipe.data.columns import first_line
+from justrl_recipe.errors import first_line
 from justrl_recipe.evaluation import untrusted
 from justrl_recipe.evaluation.generation import Generated, Workload
 from justrl_recipe.processes import end_with_parent

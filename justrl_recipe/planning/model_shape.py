@@ -8,8 +8,7 @@ from typing import Any
 
 import yaml
 
-from justrl_recipe import files
-from justrl_recipe.data import hub
+from justrl_recipe import files, hub
 from justrl_recipe.errors import UserError
 
 LARGEST = 10**9  # of a size

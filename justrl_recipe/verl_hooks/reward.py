@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE_PREFIX, FILE_PREFIX = "pkg://", "file://"
+OWN_ARGUMENT = "validation_sources"  # of reward_fns/justrl.py, which justrl.yaml gives to whatever reward is named
 HERE = f"{PACKAGE_PREFIX}justrl_recipe.verl_hooks.reward"
 
 
@@ -71,7 +72,7 @@ async def compute_score(
         solution_str=solution_str,
         ground_truth=ground_truth,
         extra_info=extra_info,
-        **{**kwargs, **reward["kwargs"]},
+        **{**kwargs, **_taken(function, reward["kwargs"])},
     )
     if inspect.iscoroutinefunction(function):
         result = await call()
@@ -82,6 +83,14 @@ async def compute_score(
     except ValueError as error:
         where = f"{reward['path']}: {reward['name']}() for data_source {data_source!r}"
         raise RewardError(f"{where} returned {error}") from None  # the first cause in the log names the file
+
+
+def _taken(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a reward; without the recipe's own where a user's function in its place does not take them."""
+    parameters = inspect.signature(function).parameters.values()
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    names = {parameter.name for parameter in parameters}
+    return {name: value for name, value in arguments.items() if takes_any or name in names or name != OWN_ARGUMENT}
 
 
 def checked(result: Any) -> dict[str, Any]:

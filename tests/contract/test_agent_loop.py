@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from justrl_recipe.config import Request, load, recipe_names
-from justrl_recipe.cpu import tiny_model
-from justrl_recipe.data import arithmetic
+from justrl_recipe.cpu import tiny_data, tiny_model
 from justrl_recipe.evaluation.generation import cpu_environment
 
 pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
@@ -43,7 +42,7 @@ if __name__ == "__main__":
 
 def test_the_final_output_is_the_one_that_every_token_leads_to(tmp_path):
     spec = load(Request("justrl_tiny")).values["tiny_model"] | {"warmup_steps": 2}
-    tiny_model.make(tmp_path / "model", spec, arithmetic.all_problems(), progress=lambda step: None)
+    tiny_model.make(tmp_path / "model", spec, tiny_data.all_problems(), progress=lambda step: None)
     (tmp_path / "ask.py").write_text(ASK)
     result = subprocess.run(
         [sys.executable, "ask.py", "model"],

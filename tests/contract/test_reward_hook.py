@@ -20,6 +20,20 @@ def score(path: str, name: str = "compute_score", **reward_kwargs):
     return asyncio.run(reward.compute_score(**{**call, **section["reward_kwargs"]}))
 
 
+@pytest.mark.parametrize("takes", ["", ", validation_sources=()", ", **kwargs"])
+def test_a_function_is_given_the_recipes_argument_only_where_it_takes_it(tmp_path, takes):
+    file = tmp_path / "mine.py"
+    body = "return {'score': 1.0, 'given': str(locals())}"
+    file.write_text(
+        f"def compute_score(data_source, solution_str, ground_truth, extra_info=None{takes}):\n    {body}\n"
+    )
+    found = score(str(file), validation_sources=["AIME24"])
+    assert found["score"] == 1.0 and ("AIME24" in found["given"]) == bool(takes)
+    if not takes:
+        with pytest.raises(TypeError, match="strict"):
+            score(str(file), validation_sources=["AIME24"], strict=True)
+
+
 @pytest.mark.parametrize(
     ("returned", "found"),
     [

@@ -1,38 +1,24 @@
 """veRL's own commands read the recipes, and its log format is the one that reports read."""
 
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from composed import load
 from omegaconf import OmegaConf
 
-from justrl_recipe.cli.cp import cp
-from justrl_recipe.config import WARMUPS, Request, names
+from justrl_recipe.config import Request
 from justrl_recipe.report import logs
 
-
-@pytest.mark.parametrize("name", names(WARMUPS))
-def test_a_copy_of_a_warm_up_is_read_by_the_command_that_cp_prints(tmp_path, monkeypatch, capsys, name):
-    monkeypatch.chdir(tmp_path)
-    Path("deep folder").mkdir()
-    cp(name, Path("deep folder/mine.yaml"))
-    words = shlex.split(capsys.readouterr().out.split("`")[1])
-    assert words[:6] == ["python", "-m", "torch.distributed.run", "--standalone", "-m", "verl.trainer.sft_trainer"]
-    command = [sys.executable, "-m", *words[5:], "--cfg", "job"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=300)
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert yaml.safe_load(result.stdout)["trainer"]["default_local_dir"] == "data/words/warmup"
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_warm_up_is_a_config_of_verls_supervised_trainer_and_makes_the_recipes_model(tmp_path):
-    command = [sys.executable, "-m", "verl.trainer.sft_trainer", "--config-path", "pkg://justrl_recipe.recipes"]
-    command += ["--config-name", "warmup/smollm2", "--cfg", "job", "--resolve"]
+    command = [sys.executable, "-m", "verl.trainer.sft_trainer", "--config-dir", str(ROOT / "examples/smollm2")]
+    command += ["--config-name", "warmup", "--cfg", "job", "--resolve"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     warmup = OmegaConf.create(result.stdout)

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from justrl_recipe import embedded
 from justrl_recipe.config import Request, load
-from justrl_recipe.cpu import tiny_model
-from justrl_recipe.data.arithmetic import all_problems, make_problems, rows
+from justrl_recipe.cpu import tiny, tiny_model
+from justrl_recipe.cpu.tiny_data import all_problems, make_problems, rows
 from justrl_recipe.reward_fns.rule_based import compute_score
 
 SPEC = {
@@ -120,10 +119,10 @@ def test_a_folder_of_somebody_elses_is_not_replaced(tmp_path):
 def test_what_was_made_from_other_values_is_made_again(tmp_path):
     data = {"path": str(tmp_path / "data"), "seed": 0, "train": 20, "validation": 5}
     config = {"tiny_data": data, "tiny_model": {**SPEC, "path": str(tmp_path / "data" / "model")}}
-    assert not embedded.is_made(config)
-    embedded.make(config)
-    assert embedded.is_made(config)
-    assert not embedded.is_made({**config, "tiny_model": {**config["tiny_model"], "seed": 1}})
-    assert not embedded.is_made({**config, "tiny_data": {**data, "train": 21}})
-    (tmp_path / "data" / embedded.DATA_FILE).write_text(json.dumps({**data, "train": 19}))
-    assert not embedded.is_made(config)
+    assert not tiny.is_made(config)
+    tiny.make(config)
+    assert tiny.is_made(config)
+    assert not tiny.is_made({**config, "tiny_model": {**config["tiny_model"], "seed": 1}})
+    assert not tiny.is_made({**config, "tiny_data": {**data, "train": 21}})
+    (tmp_path / "data" / tiny.DATA_FILE).write_text(json.dumps({**data, "train": 19}))
+    assert not tiny.is_made(config)

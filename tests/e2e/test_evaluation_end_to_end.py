@@ -17,8 +17,8 @@ from command import VERL, verl
 from safetensors.torch import load_file
 
 from justrl_recipe.config import Request, load
-from justrl_recipe.cpu import tiny_model
-from justrl_recipe.data import arithmetic, schema
+from justrl_recipe.cpu import tiny_data, tiny_model
+from justrl_recipe.data import schema
 from justrl_recipe.evaluation.grading import judge_prompt
 from justrl_recipe.evaluation.responses import Response
 
@@ -32,10 +32,10 @@ TASK = ("--benchmark", "arithmetic.parquet", "--max-tokens", "24")
 def folder(tmp_path_factory) -> Path:
     """A working folder with a tiny model that has learned a little, and a file of arithmetic problems."""
     path = tmp_path_factory.mktemp("eval")
-    problems = arithmetic.all_problems()
+    problems = tiny_data.all_problems()
     spec = load(Request("justrl_tiny")).values["tiny_model"] | {"warmup_steps": 60, "boxed_share": 0.9}
     tiny_model.make(path / "model", spec, problems, progress=lambda step: None)
-    schema.write_parquet(path / "arithmetic.parquet", arithmetic.rows(random.Random(0).sample(problems, 40), "test"))
+    schema.write_parquet(path / "arithmetic.parquet", tiny_data.rows(random.Random(0).sample(problems, 40), "test"))
     return path
 
 

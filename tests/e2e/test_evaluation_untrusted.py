@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from justrl_recipe import cli
 from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
-from justrl_recipe.data import columns, schema
+from justrl_recipe.data import rl_dataset, schema
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import models, training_run, vllm_engine
 from justrl_recipe.evaluation.generation import Prompt, Sampling, Workload
@@ -246,7 +246,7 @@ def test_parquet_makes_no_objects(tmp_path, marker):
     table = pyarrow.Table.from_pylist([schema.row("x", 0, "train", "1 + 1?", "2")])
     fields = [field.with_metadata(kind) for field in table.schema]
     pyarrow.parquet.write_table(table.cast(pyarrow.schema(fields)), tmp_path / "train.parquet")
-    assert list(columns.read(tmp_path / "train.parquet", "prompt"))
+    assert list(rl_dataset.read(tmp_path / "train.parquet", "prompt"))
     (tmp_path / "config.yaml").write_text(f"data: {{train_files: {tmp_path / 'train.parquet'}}}")
     training_run.template(tmp_path)
     assert not marker.exists()

@@ -246,7 +246,7 @@ def test_fewer_rows_than_a_batch_takes(data, tmp_path):
 
 def test_a_missing_file_is_made_by_the_command_of_its_folder():
     problems, _ = in_files("data.train_files=x/words/train.parquet", "data.val_files=x/validation.parquet")
-    assert "`verl data words --out x/words`" in problems[0].fix
+    assert "`python examples/smollm2/make_data.py --out x/words`" in problems[0].fix
     assert "`verl data benchmarks --out x`" in problems[1].fix
 
 

@@ -223,16 +223,16 @@ def cut_inside(file: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "make", "said"),
     [
-        ("a.parquet", truncated, "a.parquet is no whole parquet file"),
-        ("a.parquet", cut_inside, "a.parquet is no whole parquet file"),
+        ("a.parquet", truncated, "a.parquet is not a whole parquet file"),
+        ("a.parquet", cut_inside, "a.parquet is not a whole parquet file"),
         ("a.parquet", lambda file: file.write_bytes(b""), "a.parquet is empty"),
         ("a.parquet", lambda file: file.mkdir(), "a.parquet is a folder"),
         ("a.parquet", lambda file: None, "no file a.parquet"),
         ("a.parquet", lambda file: write(file, [{"x": 1}]), "unknown schema: columns x; expected prompt and reward"),
         ("a.csv", lambda file: file.write_text("x"), "neither .parquet, .json nor .jsonl"),
         ("a.json", lambda file: file.write_text("[]"), "has no rows"),
-        ("a.json", lambda file: file.write_text('[{"problem": '), "is no JSON"),
-        ("a.jsonl", lambda file: file.write_text("[1, 2]"), "row 1 is no JSON object"),
+        ("a.json", lambda file: file.write_text('[{"problem": '), "is not JSON"),
+        ("a.jsonl", lambda file: file.write_text("[1, 2]"), "row 1 is not a JSON object"),
         ("a.jsonl", lambda file: write(file, numbered(20, missing=17)), "row 17: column answer has no text"),
         ("a.json", lambda file: write(file, numbered(20, missing=17)), "row 17: column answer has no text"),
         ("a.parquet", lambda file: write(file, numbered(20, missing=17)), "row 17: column answer has no text"),
@@ -302,9 +302,9 @@ def test_check_passes_what_is_good_and_says_what_it_did_not_ask(tmp_path):
 
 def test_check_notes_golds_that_are_no_mathematics(tmp_path):
     report = check.check(prepared(tmp_path, gold="\\frac{1}{"), tmp_path, None, 1024)
-    assert {f.name: f.count for f in report.findings}["ground truth that is no mathematics to the verifier"] == 1
+    assert {f.name: f.count for f in report.findings}["ground truth that is not mathematics to the verifier"] == 1
     report = check.check(prepared(tmp_path, gold="\\frac{1}{x}"), tmp_path, None, 1024)
-    assert {f.name: f.count for f in report.findings}["ground truth that is no mathematics to the verifier"] == 0
+    assert {f.name: f.count for f in report.findings}["ground truth that is not mathematics to the verifier"] == 0
 
 
 def test_check_finds_problems_of_a_benchmark(tmp_path):

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from justrl_recipe.cli import app
-from justrl_recipe.data import check, columns, schema, training
+from justrl_recipe.data import check, parquet, rl_dataset, schema, training
 from justrl_recipe.errors import UserError
 
 OWN_REWARD = "reward.custom_reward_function.path=/tmp/my_reward.py"
 MODEL = "actor_rollout_ref.model"
 NEVER = "ground truth that can never match exactly"
-NOT_PLAIN = "ground truth that is no plain answer"
+NOT_PLAIN = "ground truth that is not a plain answer"
 
 
 def reward_model(golds: pyarrow.Array) -> pyarrow.Array:
@@ -162,7 +162,7 @@ def test_copies_of_a_problem_are_a_warning(tmp_path):
 
 def test_the_last_row_is_looked_at_as_the_first(tmp_path):
     """Beyond any number of rows that are read at once."""
-    count = 2 * columns.BATCH_ROWS + 100
+    count = 2 * parquet.BATCH_ROWS + 100
     entries = rows(count)
     entries[-1]["reward_model"]["ground_truth"] = "x" * 93
     [problem] = found(write(tmp_path / "f.parquet", entries))
@@ -467,13 +467,13 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory, whole, suffix, wher
 
 
 def test_an_array_of_too_many_rows_is_refused_and_lines_are_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(columns, "ARRAY_ROWS", 20)
+    monkeypatch.setattr(rl_dataset, "ARRAY_ROWS", 20)
     entries = rows(21)
     array, lines = tmp_path / "f.json", tmp_path / "f.jsonl"
     array.write_text(json.dumps(entries))
     lines.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     with pytest.raises(UserError, match="more than 20 rows: give JSON lines or parquet"):
-        list(columns.read(array))
-    assert sum(batch.rows for batch in columns.read(lines)) == 21
+        list(rl_dataset.read(array))
+    assert sum(batch.rows for batch in rl_dataset.read(lines)) == 21
     array.write_text(json.dumps(entries[:20]))
-    assert sum(batch.rows for batch in columns.read(array)) == 20
+    assert sum(batch.rows for batch in rl_dataset.read(array)) == 20

@@ -475,7 +475,7 @@ def test_the_paper_is_printed_whole_on_a_narrow_terminal(tmp_path):
         (("model", "--benchmark", "bare.parquet"), "bare.parquet: row 1: the prompt does not ask for \\boxed{}"),
         (("model", "--benchmark", "boxed.parquet"), "boxed.parquet: row 1: the answer is in \\boxed{}"),
         (("model", "--grade-only", "x.jsonl"), "give either a MODEL or --grade-only FILE"),
-        (("nowhere",), "no folder nowhere, and no name of a model on the hub"),
+        (("nowhere",), "no folder nowhere, and not the name of a model on the hub"),
         (("some/model",), "cannot download some/model"),
         (("file",), "file is a file: give the model's folder"),
         (("empty",), "empty is not a model folder (no config.json), a run folder or a veRL checkpoint"),

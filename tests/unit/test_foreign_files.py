@@ -20,10 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from justrl_recipe import config, files
+from justrl_recipe import config
 from justrl_recipe.checks import named_code
 from justrl_recipe.cli import app
-from justrl_recipe.data import columns, schema
+from justrl_recipe.data import json_rows, schema
+from justrl_recipe.data import parquet as parquet_files
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import checkpoints, evaluation_folder, grading, models, training_run
 from justrl_recipe.planning import model_shape
@@ -447,8 +448,8 @@ def test_damaged_metadata_of_a_column_is_a_line(tmp_path, monkeypatch):
         def row_group(self, number):
             os.abort()
 
-    with pytest.raises(UserError, match="no whole parquet file"):
-        columns._require_whole_metadata(tmp_path / "f.parquet", Damaged(), {0})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="not a whole parquet file"):
+        parquet_files._require_whole_metadata(tmp_path / "f.parquet", Damaged(), {0})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -511,7 +512,7 @@ def test_a_tokenizer_with_a_pipe_in_its_folder_is_not_waited_for(tmp_path):
     (tmp_path / "model" / "tokenizer_config.json").write_text("{}")
     os.mkfifo(tmp_path / "model" / "tokenizer.json")
     parquet(tmp_path / "f.parquet")
-    with pytest.raises(UserError, match="no regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         verl("data", "check", tmp_path / "f.parquet", "--tokenizer", tmp_path / "model")
 
 
@@ -533,11 +534,11 @@ def test_an_array_is_read_as_its_rows(tmp_path, size, spaces):
     (tmp_path / "f.json").write_text(
         f"[{spaces}" + f"{spaces},{spaces}".join(map(json.dumps, rows)) + f"{spaces}]{spaces}"
     )
-    assert list(files.json_rows(tmp_path / "f.json")) == rows
+    assert list(json_rows.read(tmp_path / "f.json")) == rows
 
 
 @pytest.mark.parametrize("content", ["[{}", "[{},", "[{},]", "[{} {}]", "[{}]{}", "[{}],", "[,{}]", "["])
 def test_an_array_that_is_broken_is_refused(tmp_path, content):
     (tmp_path / "f.json").write_text(content)
     with pytest.raises(ValueError):
-        list(files.json_rows(tmp_path / "f.json"))
+        list(json_rows.read(tmp_path / "f.json"))

@@ -55,6 +55,7 @@ PAPER = {
     "actor_rollout_ref.rollout.val_kwargs.temperature": 0.7,
     "actor_rollout_ref.rollout.val_kwargs.top_p": 0.9,
     "reward.custom_reward_function.path": "pkg://justrl_recipe.reward_fns.justrl",
+    "reward.custom_reward_function.reward_kwargs.validation_sources": ["AIME24", "AIME25", "AMC23"],
     "reward.reward_manager.name": "dapo",
     "reward.reward_kwargs.max_resp_len": 15360,
     "reward.reward_kwargs.overlong_buffer_cfg.enable": False,

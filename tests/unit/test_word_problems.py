@@ -1,17 +1,23 @@
 """The word problems: right, disjoint, and what veRL and its supervised trainer read."""
 
 import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet
 import pytest
-from command import verl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from justrl_recipe.data import word_problems
+from justrl_recipe.config import Request, load
 from justrl_recipe.data.check import check
 from justrl_recipe.reward_fns import justrl, robust_verifier
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "smollm2" / "make_data.py"
+word_problems = SimpleNamespace(**runpy.run_path(str(SCRIPT)))
 
 
 @given(st.sampled_from(word_problems.STORIES), st.data())
@@ -56,7 +62,7 @@ def test_the_same_seed_makes_the_same_problems():
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("words")
-    made = verl("data", "words", cwd=folder)
+    made = subprocess.run([sys.executable, SCRIPT], cwd=folder, capture_output=True, text=True, timeout=60)
     assert made.returncode == 0 and "data/words/train.parquet: 4,096 rows" in made.stdout, made.stderr
     return folder / "data" / "words"
 
@@ -69,8 +75,10 @@ def test_in_validation_every_arm_is_scored_alike(written):
     """The recipe's reward takes the letter alone in training; the arms' validation curves are to be comparable."""
     [source] = pyarrow.parquet.read_table(written / "validation.parquet")["data_source"].unique().to_pylist()
     answer = r"\boxed{65 \text{ stickers}}"
-    assert justrl.compute_score(source, answer, "65") == robust_verifier.compute_score(source, answer, "65")
-    assert justrl.compute_score(source, answer, "65")["acc"]
+    given = load(Request("justrl_smollm2")).values["reward"]["custom_reward_function"]["reward_kwargs"]
+    assert justrl.compute_score(source, answer, "65", **given) == robust_verifier.compute_score(source, answer, "65")
+    assert justrl.compute_score(source, answer, "65", **given)["acc"]
+    assert not justrl.compute_score(word_problems.SOURCES["train"], answer, "65", **given)["acc"]
 
 
 def test_the_taught_answers_are_right_and_half_of_them_in_a_form_that_the_recipe_rewards(written):

@@ -1,4 +1,4 @@
-"""The embedded default data: seeded arithmetic problems in veRL's schema.
+"""The problems of recipes/justrl_tiny.yaml: seeded arithmetic, in veRL's schema.
 
 Three disjoint sets come out of one seeded shuffle of every problem there is, so no problem of one set
 occurs in another: `warmup` (supervised, for the tiny model), `train` (GRPO) and `validation`.
@@ -67,7 +67,7 @@ def make_problems(seed: int, warmup: int, train: int, validation: int) -> Proble
     )
 
 
-def rows(problems: list[Problem], split: str, source: str = DATA_SOURCE) -> Iterator[dict]:
+def rows(problems: list[Problem], split: str) -> Iterator[dict]:
     """The problems as rows of veRL's RL dataset."""
     for index, problem in enumerate(problems):
-        yield schema.row(source, index, split, problem.prompt, problem.answer)
+        yield schema.row(DATA_SOURCE, index, split, problem.prompt, problem.answer)

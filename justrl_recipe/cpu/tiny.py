@@ -1,4 +1,4 @@
-"""The embedded default's data and model, made on first use: `python -m justrl_recipe.embedded CONFIG.yaml`.
+"""The tiny recipe's data and model, made on first use: `python -m justrl_recipe.cpu.tiny CONFIG.yaml`.
 
 A process of its own, so that torch's memory is free again before training starts. It prints the number of
 warm-up steps done, a line each, for whoever shows the progress.
@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from justrl_recipe.data.arithmetic import all_problems, make_problems, rows
+from justrl_recipe.cpu.tiny_data import all_problems, make_problems, rows
 from justrl_recipe.data.schema import write_parquet
 from justrl_recipe.files import write_json
 

