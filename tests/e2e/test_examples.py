@@ -41,7 +41,6 @@ def test_an_example_composes_without_problems(example, monkeypatch):
     assert config["tiny_model"]["model_type"] == ("llama" if example == "own_recipe" else "qwen2")
 
 
-@pytest.mark.slow
 @pytest.mark.xdist_group("training")
 def test_the_reward_of_the_example_trains(tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")
