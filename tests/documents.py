@@ -1,7 +1,7 @@
 """The commands of the documentation: blocks of README.md, CONTRIBUTING.md, docs/ and examples/, and inline code.
 
 A block is ```sh (commands) or ```console (`$ command`, then what it prints). With the word `runnable` behind that, it
-is run as it stands by e2e/test_documented_commands.py, and has to end with the exit code that `exit=N` gives, or 0.
+is run as it stands by e2e/test_runnable_blocks.py, and has to end with the exit code that `exit=N` gives, or 0.
 Of all others unit/test_documented_commands.py checks that the commands exist.
 """
 
@@ -35,7 +35,7 @@ class Block:
 
     @property
     def steps(self) -> list[tuple[str, str]]:
-        """Each command, lines that end in a backslash joined, with what it prints ("" in a block of commands alone)."""
+        """Each command, continued lines joined, with what it prints ("" in a block without output)."""
         text = self.text.replace("\\\n", " ")
         if self.info[0] == "sh":
             return [(line.strip(), "") for line in text.splitlines() if line.strip()]

@@ -21,12 +21,12 @@ def validate(
     overrides: options.Overrides = None,
     ablation: options.Ablation = None,
     system: options.System = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; its disk is looked at.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder, whose disk is checked.")] = None,
     skip_check: options.SkipCheck = None,
     import_reward: Annotated[
-        bool, typer.Option("--import-reward", help="Import the reward function, in a process of its own.")
+        bool, typer.Option("--import-reward", help="Import the reward function, in a separate process.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """List everything that is wrong with a run: exit code 1 for errors, 2 if something could not be checked."""
     composed = config.load(options.request(recipe, overrides, ablation, system))
