@@ -15,6 +15,7 @@ from justrl_recipe.cli.cat import find
 
 PLACEHOLDER = re.compile(r"[A-Z_]+(\.yaml|\.\.\.)?")  # RECIPE, KEY=VALUE, FILE.yaml, RUN...
 GROUP = typer.main.get_command(app)
+FOLDERS = ("ablations", "benchmarks", "examples", "justrl_recipe", "recipes", "requirements", "reward_fns", "tests")
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
@@ -60,6 +61,7 @@ def check_verl(arguments: list[str]) -> None:
     for part, folder in parts:
         assert of_a_reader(part) or (ROOT / part).is_file() or part in config.names(folder), f"{part} does not exist"
     recipe = "justrl_tiny" if of_a_reader(given["recipe"]) else given["recipe"]
+    assert "/" in recipe or recipe in config.recipe_names(), f"{recipe} does not exist"
     for override in given["overrides"] or ():
         key, equals, _ = override.partition("=")
         assert equals, f"{override} is not KEY=VALUE"
@@ -67,18 +69,18 @@ def check_verl(arguments: list[str]) -> None:
 
 
 def check(simple: list[str]) -> None:
-    """A simple command of the documentation; what belongs to no part of this repository is not looked at."""
+    """Check a simple command: programs of this repository, and paths in it. A command with a variable is skipped."""
     program, *arguments = simple
     if "$" in " ".join(simple):
         return
     if program.endswith(("verl", "justrl")) and arguments and not arguments[0][0].isupper():
         check_verl(arguments)
     elif program == "make":
-        assert {target for target in arguments if "=" not in target} <= set(TARGETS)
-    elif program.endswith("python") or "pytest" in program:
-        for word in arguments:
-            if word.startswith(("benchmarks/", "examples/", "tests/", "justrl_recipe/")):
-                assert (ROOT / word.partition("::")[0]).exists(), word
+        assert {target for target in arguments if "=" not in target} <= set(TARGETS), "not a target of the Makefile"
+    for word in simple:
+        path = word.rpartition("=")[2].partition("::")[0]
+        if path.split("/")[0] in FOLDERS and "*" not in path:
+            assert (ROOT / path).exists(), f"{path} does not exist"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
