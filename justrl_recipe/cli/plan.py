@@ -126,7 +126,7 @@ def _work(name: str, system: str, values: dict[str, Any], given: float | None) -
         yield f"             {', '.join(f'{who} {tokens:.1e}' for who, tokens in budget.PAPER[name].items())}"
     found = budget.Throughput(given, "as given") if given else budget.measured(name, system)
     if found is None:
-        yield "GPU hours    not measured here: give --throughput TOKENS, the perf/throughput of a few steps"
+        yield "GPU hours    unknown: give --throughput TOKENS, the perf/throughput of a few steps"
         return
     hours = budget.gpu_hours(values, length, found.tokens_per_second)
     yield f"GPU hours    {hours:,.1f}, {hours / gpus / 24:,.1f} days on {gpus}, without validation and checkpoints"
