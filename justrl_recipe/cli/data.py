@@ -75,7 +75,7 @@ def words(
 
 @app.command(epilog="Example: verl data check data/train.parquet --tokenizer Qwen/Qwen2.5-1.5B")
 def check(
-    file: Annotated[Path, typer.Argument(help="A prepared parquet file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A prepared parquet file.")],
     benchmarks: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Prepared benchmarks; default: those beside FILE.")
     ] = None,

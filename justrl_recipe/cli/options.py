@@ -7,10 +7,8 @@ import typer
 from justrl_recipe.config import Request
 from justrl_recipe.errors import UserError
 
-Recipe = Annotated[str, typer.Argument(help="A recipe by path or bare name; `verl ls` lists them.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides of single keys.")
-]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe by path or bare name; `verl ls` lists them.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Hydra overrides of single keys.")]
 Ablation = Annotated[
     list[str] | None,
     typer.Option("--ablation", metavar="NAME|FILE", help="An ablation by name or path; may be given several times."),
