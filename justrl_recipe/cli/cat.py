@@ -26,8 +26,6 @@ def find(name: str) -> Path:
     raise UserError(f"nothing is called {name!r}: {nearest(name, everything)}")
 
 
-def cat(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, ablation, system or warm-up, by bare name.")],
-) -> None:
+def cat(name: Annotated[str, typer.Argument(help="A recipe, ablation, system or warm-up, by bare name.")]) -> None:
     """Print a shipped YAML file."""
     sys.stdout.write(find(name).read_text())

@@ -16,8 +16,8 @@ EXAMPLE = "Example: verl cp justrl_deepseek my_recipe.yaml"
 
 
 def cp(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe, ablation, system or warm-up, by bare name.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file, ending in .yaml; never overwritten.")],
+    name: Annotated[str, typer.Argument(help="A recipe, ablation, system or warm-up, by bare name.")],
+    file: Annotated[Path, typer.Argument(help="The new file, ending in .yaml; never overwritten.")],
 ) -> None:
     """Copy a shipped YAML file and print the command that runs the copy."""
     source = find(name)
