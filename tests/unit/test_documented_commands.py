@@ -1,4 +1,4 @@
-"""Every command that the documentation names exists: its options, its recipe, ablation and system, keys and files."""
+"""Every command and file that the documentation names exists, with options, recipes, ablations, systems and keys."""
 
 import functools
 import re
@@ -109,6 +109,18 @@ def test_every_mentioned_command_exists(file: Path):
 def without_optional(command: str) -> str:
     """Without what stands in brackets, `[KEY=VALUE ...]` or `[--fork-loss]`."""
     return re.sub(r"\[(-|[A-Z])[^]]*\]( \.\.\.)?", "", command)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_mentioned_file_exists(file: Path):
+    """`benchmarks/tiny.py`, and `tests/unit/test_run.py::test_name` with the test in it."""
+    missing = []
+    for mention in mentions(file):
+        path, _, test = mention.partition("::")
+        if re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./-]+", path):
+            found = (ROOT / path).exists() and (not test or f"def {test}(" in (ROOT / path).read_text())
+            missing += [] if found else [mention]
+    assert missing == []
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
