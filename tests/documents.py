@@ -56,7 +56,7 @@ def blocks(file: Path) -> list[Block]:
 def commands(file: Path) -> Iterator[str]:
     """Every command in the blocks of a file."""
     for block in blocks(file):
-        if block.info[0] in ("sh", "console"):
+        if block.info[:1] in (("sh",), ("console",)):
             yield from (command for command, _ in block.steps)
 
 
