@@ -21,7 +21,7 @@ def validate(
     overrides: options.Overrides = None,
     ablation: options.Ablation = None,
     system: options.System = None,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder, whose disk is checked.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run folder; its disk is checked.")] = None,
     skip_check: options.SkipCheck = None,
     import_reward: Annotated[
         bool, typer.Option("--import-reward", help="Import the reward function, in a separate process.")
