@@ -19,7 +19,7 @@ def cp(
     name: Annotated[str, typer.Argument(help="A recipe, ablation or system, by bare name.")],
     file: Annotated[Path, typer.Argument(help="The new file, ending in .yaml; never overwritten.")],
 ) -> None:
-    """Copy a shipped YAML file, to change it and `verl run` it."""
+    """Copy a shipped YAML file and print the command that runs the copy."""
     source = find(name)
     if file.is_dir():
         raise UserError(f"{file} is a folder: give a file in it, such as {file / source.name}")

@@ -11,7 +11,7 @@ EXAMPLE = "Example: verl data benchmarks && verl data train && verl data check d
 
 app = typer.Typer(no_args_is_help=True, help="Prepare and check the data.", rich_markup_mode=None)
 
-Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Where the files go; recipes look in data/.")]
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder; recipes look in data/.")]
 
 
 @app.command(epilog="Example: verl data train --source dapo-math-17k.parquet")
@@ -19,10 +19,10 @@ def train(
     out: Out = Path("data"),
     source: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A local .parquet, .json or .jsonl; else DAPO-Math-17k is loaded."),
+        typer.Option(metavar="FILE", help="A local .parquet, .json or .jsonl; default: download DAPO-Math-17k."),
     ] = None,
 ) -> None:
-    """Write train.parquet, and validation.parquet where the benchmarks are at hand."""
+    """Write train.parquet, and validation.parquet if the benchmarks are available."""
     from rich.progress import Progress
 
     from justrl_recipe.data import benchmarks, problems, training
@@ -50,7 +50,7 @@ def train(
 def benchmarks_command(
     out: Out = Path("data"),
     source: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Files named like the benchmarks; else they are downloaded.")
+        Path | None, typer.Option(metavar="FOLDER", help="Files named like the benchmarks; default: download them.")
     ] = None,
 ) -> None:
     """Write the nine benchmarks and validation.parquet."""
@@ -63,17 +63,17 @@ def benchmarks_command(
 
 @app.command(epilog="Example: verl data check data/train.parquet --tokenizer Qwen/Qwen2.5-1.5B")
 def check(
-    file: Annotated[Path, typer.Argument(help="A prepared parquet file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A prepared parquet file.")],
     benchmarks: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Prepared benchmarks; default: those beside FILE.")
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Count the prompts' tokens with this tokenizer.")
     ] = None,
-    limit: Annotated[int, typer.Option(metavar="TOKENS", help="The longest prompt; the recipe's by default.")] = 1024,
+    limit: Annotated[int, typer.Option(metavar="TOKENS", help="The longest prompt; default the recipe's.")] = 1024,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Report what is in a prepared file, and exit 1 when something in it would spoil a run."""
+    """Report what is in a prepared file; exit code 1 if it would spoil a run."""
     from justrl_recipe.data import check as checking
 
     report = checking.check(file, benchmarks or file.parent, tokenizer, limit)

@@ -16,10 +16,10 @@ EXAMPLE = "Example: verl doctor --json"
 MARKS = {"ok": ("ok", "green"), "problem": ("xx", "red"), "unknown": ("?", "yellow")}
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False) -> None:
-    """Tell whether this installation can train, and what fixes it (exit code 1) or could not be asked (2).
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Tell whether this installation can train, and how to fix it (exit code 1: problems, 2: could not check).
 
-    Where there are GPUs, it is asked about training on them; with CUDA_VISIBLE_DEVICES= about the CPU.
+    On a machine with GPUs it checks training on them; with CUDA_VISIBLE_DEVICES= training on the CPU.
     """
     console = Console(stderr=True)
     try:

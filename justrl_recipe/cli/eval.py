@@ -16,7 +16,7 @@ EXAMPLE = (
 def evaluate(
     context: typer.Context,
     model: Annotated[
-        str | None, typer.Argument(help="A model folder, a run folder, a veRL checkpoint, or a name on the hub.")
+        str | None, typer.Argument(metavar="MODEL", help="A model, run or checkpoint folder, or a name on the hub.")
     ] = None,
     benchmark: Annotated[
         list[str] | None,

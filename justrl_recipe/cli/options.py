@@ -7,21 +7,20 @@ import typer
 from justrl_recipe.config import Request
 from justrl_recipe.errors import UserError
 
-Recipe = Annotated[str, typer.Argument(help="A recipe by path or bare name; `verl ls` lists them.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Hydra overrides of single keys.")
-]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe by path or bare name; `verl ls` lists them.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Hydra overrides of single keys.")]
 Ablation = Annotated[
     list[str] | None,
     typer.Option("--ablation", metavar="NAME|FILE", help="An ablation by name or path; may be given several times."),
 ]
 System = Annotated[
-    str | None, typer.Option(metavar="NAME|FILE", help="Where it runs, by name or path; never what it learns.")
+    str | None,
+    typer.Option(metavar="NAME|FILE", help="Where the run happens, by name or path; never what it learns."),
 ]
 
 SkipCheck = Annotated[
     list[str] | None,
-    typer.Option("--skip-check", metavar="NAME", help="A check to leave out, by the name that it shows."),
+    typer.Option("--skip-check", metavar="NAME", help="A check to skip, by the name in brackets; repeatable."),
 ]
 
 

@@ -23,15 +23,15 @@ def plan(
     overrides: options.Overrides = None,
     ablation: options.Ablation = None,
     system: options.System = None,
-    gpus: Annotated[int | None, typer.Option(metavar="N", min=1, help="GPUs, instead of a system's.")] = None,
+    gpus: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of GPUs; replaces the system.")] = None,
     memory_gb: Annotated[
-        float | None, typer.Option("--memory", metavar="GB", min=1, help="Memory of one GPU, instead of a system's.")
+        float | None, typer.Option("--memory", metavar="GB", min=1, help="Memory of one GPU; replaces the system.")
     ] = None,
     throughput: Annotated[
         float | None, typer.Option(metavar="TOKENS", min=1, help="Measured tokens per second and GPU.")
     ] = None,
 ) -> None:
-    """Estimate a run's memory, tokens, GPU hours and disk, and say what to change if it does not fit."""
+    """Estimate memory, tokens, GPU hours and disk of a run; suggest overrides if it does not fit."""
     given = [*(overrides or []), *_gpus(gpus, system)]
     composed = config.load(options.request(recipe, given, ablation, system))
     found = checks.of_config(composed, config.load_base())
@@ -125,7 +125,7 @@ def _work(name: str, system: str, values: dict[str, Any], given: float | None) -
         yield f"             {', '.join(f'{who} {tokens:.1e}' for who, tokens in cost.PAPER[name].items())}"
     found = cost.Throughput(given, "as given") if given else cost.measured(name, system)
     if found is None:
-        yield "GPU hours    not measured here: give --throughput TOKENS, the perf/throughput of a few steps"
+        yield "GPU hours    unknown: give --throughput TOKENS, the perf/throughput of a few steps"
         return
     hours = cost.gpu_hours(values, length, found.tokens_per_second)
     yield f"GPU hours    {hours:,.1f}, {hours / gpus / 24:,.1f} days on {gpus}, without validation and checkpoints"

@@ -35,7 +35,7 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config as YAML and stop.")] = False,
     skip_check: options.SkipCheck = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show veRL's own log as well.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also print the log of veRL, Ray and vLLM.")] = False,
 ) -> None:
     """Train a model with a recipe."""
     request = options.request(recipe, overrides, ablation, system)

@@ -26,7 +26,7 @@ def validate(
     import_reward: Annotated[
         bool, typer.Option("--import-reward", help="Import the reward function, in a separate process.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """List everything that is wrong with a run: exit code 1 for errors, 2 if something could not be checked."""
     composed = config.load(options.request(recipe, overrides, ablation, system))
