@@ -19,7 +19,7 @@ COMPOSED = {"system", "ablations", "hydra", "defaults"}  # keys of overrides tha
 def load(request: Request) -> Config:
     """What `config.load` returns or raises; faster where the recipe and its parts are shipped ones.
 
-    tests/unit/test_config.py compares the two.
+    tests/contract/test_config.py compares the two.
     """
     systems = [None, *names(SYSTEMS)]
     shipped = request.recipe in recipe_names() and request.system in systems
