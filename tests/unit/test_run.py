@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -183,11 +184,14 @@ def test_where_checkpoints_go_and_what_logs_is_what_was_asked(override, checkpoi
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_run_in_order(number):
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt, match=number.name), stoppable():
-        os.kill(os.getpid(), number)
-        signal.pause()
-    assert signal.getsignal(number) is before
+    before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        with pytest.raises(KeyboardInterrupt, match=number.name), stoppable():
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def test_what_nohup_ignores_stays_ignored():
