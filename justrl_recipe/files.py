@@ -233,6 +233,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
+        with scratch.open("rb") as written:
+            os.fsync(written.fileno())  # else a power cut can leave an empty file under the new name
         os.replace(scratch, path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

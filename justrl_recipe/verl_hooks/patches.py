@@ -6,6 +6,7 @@ Each docstring says what goes wrong without it, why, why the patch is safe, and 
 import importlib
 import inspect
 import ipaddress
+import os
 import secrets
 import socket
 from collections.abc import Mapping
@@ -83,6 +84,29 @@ def track_masked_config(shown: Mapping[Path, Any]) -> None:
         original(self, *arguments, config=replaced(config, shown), **named)
 
     Tracking.__init__ = init
+
+
+def append_metrics() -> None:
+    """Have veRL's file logger append to the metrics file.
+
+    Symptom: a run that resumes loses the metrics of its earlier attempts.
+    Cause: veRL 0.9.1 opens the file anew (verl/utils/tracking.py, FileLogger).
+    Safe: run/ leaves only the lines of earlier steps in it.
+    Upstream: none filed. Delete when veRL appends.
+
+    Raises:
+        RuntimeError: veRL has changed.
+    """
+    from verl.utils.tracking import FileLogger
+
+    if "VERL_FILE_LOGGER_PATH" not in inspect.getsource(FileLogger.__init__):
+        raise RuntimeError("veRL names the file of its file logger otherwise: see append_metrics")
+
+    def init(self: Any, project_name: str, experiment_name: str) -> None:
+        self.filepath = os.environ["VERL_FILE_LOGGER_PATH"]
+        self.fp = open(self.filepath, "ab", buffering=0)
+
+    FileLogger.__init__ = init
 
 
 def number_job() -> str:

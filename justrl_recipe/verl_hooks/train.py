@@ -53,13 +53,19 @@ def load(config_file: str) -> tuple[DictConfig, Shown]:
 
 
 def task_runner(shown: Shown) -> Any:
-    """veRL's task runner, with a tracker to which the config's secrets are masked."""
+    """veRL's task runner, with our trainer, and trackers to which the config's secrets are masked."""
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1
 
     class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class.__ray_actor_class__):
         def run(self, config: DictConfig) -> None:
+            from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+
+            from justrl_recipe.verl_hooks.trainer import Trainer
+
+            TRAINER_REGISTRY["sync"] = Trainer
             patches.track_masked_config(shown)
+            patches.append_metrics()
             super().run(config)
 
     return ray.remote(TaskRunner)

@@ -1,0 +1,121 @@
+"""veRL's synchronous trainer for long runs: whole checkpoints, a stop on request, and an end at a bad step.
+
+It meets run/ in the run folder: it looks for the file `stop` there, and leaves the batch of a bad step.
+"""
+
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, open_dict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1 import PPOTrainerSync
+from verl.utils.debug import marked_timer
+
+from justrl_recipe import checkpoints
+
+STOP = "stop"
+WATCHED = ("actor/loss", "actor/pg_loss", "actor/grad_norm", "actor/entropy")
+
+
+class BadStepError(Exception):
+    """A training step had a value that is not finite; nothing of it was saved."""
+
+
+class Trainer(PPOTrainerSync):
+    """Registered as `sync` in place of its base by verl_hooks/train.py.
+
+    Environment: VERL_FILE_LOGGER_PATH is the metrics file, which lies in the run folder.
+    """
+
+    def __init__(self, config: DictConfig):
+        self.keep = config.trainer.max_actor_ckpt_to_keep
+        with open_dict(config):  # veRL would remove the oldest before it saves, and forget what it has after a resume
+            config.trainer.max_actor_ckpt_to_keep = None
+        super().__init__(config)
+        self.run_folder = Path(os.environ["VERL_FILE_LOGGER_PATH"]).parent
+        self.checkpoint_folder = Path(config.trainer.default_local_dir)
+        self.saved_step = 0
+
+    def on_step_begin(self) -> None:
+        self.step_began = time.perf_counter()
+        super().on_step_begin()
+
+    def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
+        self.step_metrics = metrics
+        self.step_batch = super().step(metrics, timing_raw)
+        return self.step_batch
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """Refuse advantages that are not finite before the update, and what the update shows after it.
+
+        veRL's FSDP engine skips an update whose gradient is not finite, and goes on (veRL 0.9.1).
+        """
+        advantages = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=["advantages"])
+        if not torch.isfinite(advantages["advantages"].values()).all():
+            self._refuse(batch, "an advantage, and so a reward,")
+        batch = super()._update_actor(batch, metrics)
+        for name in WATCHED:
+            if name in metrics and not math.isfinite(metrics[name]):
+                self._refuse(batch, name)
+        return batch
+
+    def _refuse(self, batch: KVBatchMeta, what: str) -> None:
+        """Keep the batch of the step and end the run."""
+        kept = self.run_folder / f"bad_step_{self.global_steps}.pt"
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id)
+        torch.save({"step": self.global_steps, "keys": batch.keys, "data": data}, kept)
+        raise BadStepError(f"{what} of step {self.global_steps} is not finite: its batch is kept in {kept.name}")
+
+    def _save_checkpoint(self) -> None:
+        """Save, mark the checkpoint as whole, and only then remove older ones."""
+        checkpoint = self.checkpoint_folder / f"global_step_{self.global_steps}"
+        if checkpoint.exists():  # cut off in an earlier attempt
+            checkpoints.remove(checkpoint)
+        super()._save_checkpoint()
+        checkpoints.mark(checkpoint, self._metrics_so_far())
+        self.saved_step = self.global_steps
+        if self.keep:
+            checkpoints.prune(self.checkpoint_folder, self.keep, best_steps(self.run_folder))
+
+    def _metrics_so_far(self) -> dict[str, Any]:
+        """The metrics of this step, which veRL logs only after the validation that follows a save."""
+        metrics = dict(self.step_metrics)
+        timing = {**self.timing_raw, "step": time.perf_counter() - self.step_began}
+        epoch = (self.global_steps - 1) // self.steps_per_epoch
+        self._compute_metrics(self.step_batch, metrics, timing, global_steps=self.global_steps, epoch=epoch)
+        return {name: plain(value) for name, value in metrics.items() if isinstance(plain(value), float | int | str)}
+
+    def on_step_end(self) -> None:
+        """Go on with the new weights; where a stop is requested, save instead and let the loop end."""
+        if not (self.run_folder / STOP).exists():
+            super().on_step_end()
+            return
+        if self.saved_step != self.global_steps:
+            with marked_timer("save_checkpoint", self.timing_raw):
+                self._save_checkpoint()
+        self.total_training_steps = self.global_steps
+        with open_dict(self.config):
+            self.config.trainer.test_freq = -1
+
+
+def best_steps(run_folder: Path) -> set[int]:
+    """The step with the highest validation accuracy so far, over the means of all validation sets; none without."""
+    means = {}
+    for line in files.lines(run_folder / "metrics.jsonl"):
+        if entry := parse_metrics(line):
+            step, metrics = entry
+            found = [value for name, value in metrics.items() if re.fullmatch(ACCURACY, name)]
+            if found: means[step] = sum(found)/len(found)
+    return {max(means, key=lambda step: (means[step], step))} if means else set()
+
+
+def plain(value: Any) -> Any:
+    """A number of numpy or torch as Python's own; JSON has no value that is not finite."""
+    value = value.item() if hasattr(value, "item") else value
+    return value if not isinstance(value, float) or math.isfinite(value) else None
