@@ -41,7 +41,7 @@ def mark(checkpoint: Path, metrics: Mapping[str, Any]) -> None:
     """
     paths = sorted(_files(checkpoint))
     with ThreadPoolExecutor() as pool:
-        content = dict(zip((path.relative_to(checkpoint).as_posix() for path in paths), pool.map(_seal, paths)))
+        content = dict(zip((path.relative_to(checkpoint).as_posix() for path in paths), pool.map(_seal, paths), strict=True))
     files.write_json(checkpoint / MARKER, {"step": step_of(checkpoint), "files": content, "metrics": dict(metrics)})
 
 
@@ -75,7 +75,7 @@ def flaw(checkpoint: Path) -> str | None:
             return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(files.sha256, (checkpoint / name for name in content))
-        for (name, (_, expected)), found in zip(content.items(), hashes):
+        for (name, (_, expected)), found in zip(content.items(), hashes, strict=True):
             if found != expected:
                 return f"{name} has changed since it was saved"
     return None

@@ -6,7 +6,6 @@ It meets run/ in the run folder: it looks for the file `stop` there, and leaves 
 import math
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
-from justrl_recipe import checkpoints
+from justrl_recipe import checkpoints, files
+from justrl_recipe.metrics import METRICS_FILE, VALIDATION
 
 STOP = "stop"
 WATCHED = ("actor/loss", "actor/pg_loss", "actor/grad_norm", "actor/entropy")
@@ -81,7 +81,7 @@ class Trainer(PPOTrainerSync):
         checkpoints.mark(checkpoint, self._metrics_so_far())
         self.saved_step = self.global_steps
         if self.keep:
-            checkpoints.prune(self.checkpoint_folder, self.keep, best_steps(self.run_folder))
+            checkpoints.prune(self.checkpoint_folder, self.keep, best_steps(self.run_folder / METRICS_FILE))
 
     def _metrics_so_far(self) -> dict[str, Any]:
         """The metrics of this step, which veRL logs only after the validation that follows a save."""
@@ -104,14 +104,16 @@ class Trainer(PPOTrainerSync):
             self.config.trainer.test_freq = -1
 
 
-def best_steps(run_folder: Path) -> set[int]:
-    """The step with the highest validation accuracy so far, over the means of all validation sets; none without."""
+def best_steps(metrics_file: Path) -> set[int]:
+    """The step with the highest validation accuracy so far, the mean over the validation sets; none without one."""
     means = {}
-    for line in files.lines(run_folder / "metrics.jsonl"):
-        if entry := parse_metrics(line):
-            step, metrics = entry
-            found = [value for name, value in metrics.items() if re.fullmatch(ACCURACY, name)]
-            if found: means[step] = sum(found)/len(found)
+    for line in files.lines(metrics_file):
+        entry = files.parse_json(line)
+        found = [
+            v for name, v in entry["data"].items() if (match := VALIDATION.match(name)) and match["name"] == "acc"
+        ]
+        if found:
+            means[entry["step"]] = sum(found) / len(found)
     return {max(means, key=lambda step: (means[step], step))} if means else set()
 
 
