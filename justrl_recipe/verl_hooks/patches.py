@@ -104,7 +104,7 @@ def append_metrics() -> None:
 
     def init(self: Any, project_name: str, experiment_name: str) -> None:
         self.filepath = os.environ["VERL_FILE_LOGGER_PATH"]
-        self.fp = Path(self.filepath).open("ab", buffering=0)
+        self.fp = open(self.filepath, "ab", buffering=0)  # noqa: SIM115  # as long as the run
 
     FileLogger.__init__ = init
 
