@@ -41,7 +41,9 @@ def mark(checkpoint: Path, metrics: Mapping[str, Any]) -> None:
     """
     paths = sorted(_files(checkpoint))
     with ThreadPoolExecutor() as pool:
-        content = dict(zip((path.relative_to(checkpoint).as_posix() for path in paths), pool.map(_seal, paths), strict=True))
+        content = dict(
+            zip((path.relative_to(checkpoint).as_posix() for path in paths), pool.map(_seal, paths), strict=True)
+        )
     files.write_json(checkpoint / MARKER, {"step": step_of(checkpoint), "files": content, "metrics": dict(metrics)})
 
 
@@ -88,7 +90,7 @@ def metrics(checkpoint: Path) -> dict[str, Any]:
 
 def latest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     """The latest whole checkpoint of a folder, and why each later one is passed over, a sentence each."""
-    passed_over = []
+    passed_over: list[str] = []
     for checkpoint in saved(folder):
         reason = flaw(checkpoint)
         if reason is None:

@@ -6,6 +6,7 @@ Both sides of the process boundary import this: `verl_hooks/` writes, `run/` and
 import re
 
 METRICS_FILE = "metrics.jsonl"  # of a run folder: veRL's `file` logger, a line {"step": ..., "data": {...}} a step
+STOP_FILE = "stop"  # run/stop.py: while it is there, the training process stops after its step
 LOST_FILE = "lost_responses.jsonl"  # verl_hooks/reward_metrics.py: a line for each batch of which responses were lost
 
 # veRL's
@@ -14,6 +15,7 @@ LENGTH, LONGEST, CLIP_RATIO = "response_length/mean", "response_length/max", "re
 ENTROPY, GRAD_NORM = "actor/entropy", "actor/grad_norm"
 PG_CLIPFRAC, PG_CLIPFRAC_LOWER, PPO_KL = "actor/pg_clipfrac", "actor/pg_clipfrac_lower", "actor/ppo_kl"
 PROBS_DIFF = "training/rollout_probs_diff_mean"
+PROBS_DIFF_LIMIT = 0.05  # beyond it, trainer and rollout are not the same model
 PROBS_CORRELATION = "training/rollout_actor_probs_pearson_corr"
 ROLLOUT_KL = "rollout_corr/kl"
 THROUGHPUT, MFU = "perf/throughput", "perf/mfu/actor"  # the first in tokens per second and GPU

@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -121,26 +121,27 @@ def _signal_all(number: signal.Signals) -> bool:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP end the block as Ctrl-C does; a SIGHUP that `nohup` ignores stays ignored."""
+    """Have SIGTERM and SIGHUP end the block as Ctrl-C does."""
 
     def stop(number: int, frame: object) -> None:
         raise Stopped(signal.Signals(number).name)
 
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    with _handling(numbers, stop):
+    with handling((signal.SIGTERM, signal.SIGHUP), stop):
         yield
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """No signal that can be held back interrupts the block: a second Ctrl-C must not leave processes behind."""
-    with _handling([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], signal.SIG_IGN):
+    with handling((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1), signal.SIG_IGN):
         yield
 
 
 @contextmanager
-def _handling(numbers: list[signal.Signals], handler: Any) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in numbers}
+def handling(numbers: Iterable[signal.Signals], handler: Any) -> Iterator[None]:
+    """Handle signals in the block; one that is ignored, as `nohup` does with SIGHUP, stays ignored."""
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

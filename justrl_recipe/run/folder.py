@@ -11,7 +11,7 @@ from typing import Any
 from justrl_recipe.config import Config, load_base
 from justrl_recipe.errors import UserError
 from justrl_recipe.files import parse_json
-from justrl_recipe.metrics import LOST_FILE, METRICS_FILE
+from justrl_recipe.metrics import LOST_FILE, METRICS_FILE, STOP_FILE
 
 RUNS = Path("runs")
 
@@ -44,6 +44,16 @@ class RunFolder:
         return self.path / LOST_FILE
 
     @property
+    def stop(self) -> Path:
+        """While it is there, the training process saves and stops after its step."""
+        return self.path / STOP_FILE
+
+    @property
+    def attempts(self) -> Path:
+        """The config and the log of each earlier attempt, in a folder by its number."""
+        return self.path / "attempts"
+
+    @property
     def code(self) -> Path:
         """A copy of the user's own reward function, and of what it imports from its folder."""
         return self.path / "code"
@@ -60,6 +70,15 @@ class RunFolder:
             for line in lines:
                 if entry := parse_metrics(line):
                     yield entry
+
+    def keep_attempt(self) -> None:
+        """Move the config and the log of the last attempt out of the way of the next one."""
+        number = sum(1 for _ in self.attempts.glob("*")) + 1
+        target = self.attempts / str(number)
+        target.mkdir(parents=True)
+        for file in (self.config, self.log):
+            if file.is_file():
+                file.rename(target / file.name)
 
     def lost(self) -> list[dict[str, Any]]:
         """The batches of which responses were lost: `step`, `batch`, `lost`, `responses` of each."""

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from justrl_recipe.errors import UserError
-from justrl_recipe.files import write_json
+from justrl_recipe.files import read_json_object, write_json
 from justrl_recipe.masking import masked_tree
 
 LOSS_NOTE = (
@@ -18,7 +18,15 @@ LOSS_NOTE = (
     "0.4.0 takes it per micro-batch, weighted by the micro-batch's share of the sequences"
 )
 RUNNING, FINISHED, INCOMPLETE, FAILED, INTERRUPTED = "running", "finished", "incomplete", "failed", "interrupted"
+STOPPED = "stopped"  # on request, with a checkpoint
 DIED = "died"  # never written: a manifest that says `running`, of a process that has ended
+
+
+# What of a manifest is of its latest attempt alone.
+ATTEMPT = (
+    *("started", "ended", "status", "error", "first_step", "last_step", "resumed_from", "host", "versions"),
+    *("git_commit", "package_sha256", "command", "system", "overrides"),
+)
 
 
 def now() -> str:
@@ -27,7 +35,9 @@ def now() -> str:
 
 @contextmanager
 def manifest(file: Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Write what the run is before it starts and how it ended after; the body sets `status` where it ends well.
+    """Write what the run is before an attempt starts and how that ended; the body sets `status` where it ends well.
+
+    What an earlier attempt wrote moves to the list `attempts`, the latest last.
 
     Raises:
         UserError: the file cannot be written, e.g. since the disk is full.
@@ -35,6 +45,7 @@ def manifest(file: Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     process = psutil.Process()
     content: dict[str, Any] = {
         **about,
+        "attempts": earlier(file),
         "host": platform.node(),
         "pid": process.pid,
         "pid_started": process.create_time(),
@@ -56,6 +67,15 @@ def manifest(file: Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             _close(file, content)
         raise
     _close(file, content)
+
+
+def earlier(file: Path) -> list[dict[str, Any]]:
+    """How each attempt so far went, by a manifest that another one is to replace; empty without."""
+    if not file.is_file():
+        return []
+    before = read_json_object(file)
+    last = {name: before.get(name) for name in ATTEMPT} | {"status": outcome(before)}
+    return [*before.get("attempts", []), last]
 
 
 def _close(file: Path, content: dict[str, Any]) -> None:

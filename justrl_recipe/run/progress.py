@@ -9,13 +9,23 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from typing import Any, TextIO
 
 from rich import progress
 
-from justrl_recipe.metrics import ACCURACY, ENTROPY, LENGTH, REWARD, STEP_SECONDS, THROUGHPUT, VALIDATION
+from justrl_recipe.metrics import (
+    ACCURACY,
+    ENTROPY,
+    LENGTH,
+    PROBS_DIFF,
+    PROBS_DIFF_LIMIT,
+    REWARD,
+    STEP_SECONDS,
+    THROUGHPUT,
+    VALIDATION,
+)
 from justrl_recipe.run.folder import RunFolder, parse_metrics
 from justrl_recipe.terminal import Console
 
@@ -93,7 +103,8 @@ class Progress:
         self.gpus = trainer["nnodes"] * trainer["n_gpus_per_node"]
         self.verbose = verbose
         self.durations: list[float] = []
-        self.lost_shown = 0
+        self.lost_shown = len(folder.lost())  # what earlier attempts lost and logged was shown
+        self.earlier = folder.metrics.stat().st_size if folder.metrics.is_file() else 0
         self.console = Output(soft_wrap=True)
         self.bar = progress.Progress(
             progress.TextColumn("{task.description}"),
@@ -106,28 +117,33 @@ class Progress:
         )
         self.task = self.bar.add_task("starting veRL, Ray and vLLM", total=self.total)
 
-    def follow(self, process: subprocess.Popen) -> None:
-        """Show what comes until the process has ended."""
-        with self.folder.log.open(errors="replace") as log, suppress(OSError):
-            self.bar.start()
+    def follow(self, process: subprocess.Popen) -> Iterator[list[dict[str, Any]]]:
+        """Show what comes until the process has ended; at each look, the metrics of the steps that were logged."""
+        gone = suppress(OSError)  # the terminal, or the pipe that this prints to
+        with self.folder.log.open(errors="replace") as log, ExitStack() as files:
+            with gone:
+                self.bar.start()
             metrics: TextIO | None = None
             ended = False
             while not ended:
                 ended = process.poll() is not None
                 if metrics is None and self.folder.metrics.is_file():
-                    metrics = self.folder.metrics.open(errors="replace")
-                self.show_lost()
-                for line in complete_lines(metrics) if metrics else []:
-                    self.show(line)
-                for line in complete_lines(log) if self.verbose else []:
-                    self.console.print(line)
+                    metrics = files.enter_context(self.folder.metrics.open(errors="replace"))
+                    metrics.seek(self.earlier)
+                found = (
+                    [entry for line in complete_lines(metrics) if (entry := parse_metrics(line))] if metrics else []
+                )
+                with gone:
+                    self.show_lost()
+                    for step, logged in found:
+                        self.show(step, logged)
+                    for line in complete_lines(log) if self.verbose else []:
+                        self.console.print(line)
+                yield [logged for _, logged in found]
                 if not ended:
                     time.sleep(POLL)
-            if metrics:
-                metrics.close()
-        with suppress(OSError):  # the terminal is gone, or the pipe that this printed to
+        with gone:
             self.bar.stop()
-        process.wait()
 
     def show_lost(self) -> None:
         """Print the batches of which responses were lost since the last look."""
@@ -135,16 +151,14 @@ class Progress:
             self.lost_shown += 1
             self.console.print("LOST {lost} of {responses} {batch} responses of step {step}".format(**batch))
 
-    def show(self, line: str) -> None:
-        """Print what a line of the metrics file says and move the bar."""
-        entry = parse_metrics(line)
-        if entry is None:
-            return
-        step, metrics = entry
+    def show(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Print what was logged at a step and move the bar."""
         if REWARD in metrics:
             self.console.print(step_line(step, self.total, metrics, self.gpus, self._left(step, metrics)))
         for text in validation_lines(step, metrics):
             self.console.print(text)
+        if (difference := finite(metrics.get(PROBS_DIFF))) is not None and difference > PROBS_DIFF_LIMIT:
+            self.console.print(f"WARNING step {step}: {PROBS_DIFF} is {difference:.3g}, above {PROBS_DIFF_LIMIT:g}")
         self.bar.update(self.task, completed=step, description="training")
 
     def _left(self, step: int, metrics: Mapping[str, Any]) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from justrl_recipe import checkpoints, files
 from justrl_recipe.metrics import REWARD, VALIDATION_PREFIX
-from justrl_recipe.run.folder import RunFolder, parse_metrics
+from justrl_recipe.run.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,15 @@ import secrets
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from justrl_recipe import masking, processes
 from justrl_recipe.errors import UserError
-from justrl_recipe.run import log, manifest
+from justrl_recipe.run import log, manifest, stop, watch
 from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.run.progress import Progress
 from justrl_recipe.run.provenance import provenance
@@ -31,16 +32,35 @@ class TrainingFailed(Exception):
     """A training process ended with an error, or before its last step; the text says why."""
 
 
-def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], verbose: bool) -> None:
+class StoppedOnRequest(Exception):
+    """A run stopped before its last step as it was asked to; the text says by what and after which step."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an attempt is watched.
+
+    verbose: show veRL's own log.
+    stop_after: seconds after which it saves and stops.
+    skipped: the names of the checks that are skipped.
+    """
+
+    verbose: bool = False
+    stop_after: float | None = None
+    skipped: Collection[str] = ()
+
+
+def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], options: Options) -> None:
     """Train with a resolved config and show each step until the training process has ended.
 
     Args:
         config: its `default_local_dir` is where checkpoints go, and its loggers have `file`.
 
     Raises:
-        TrainingFailed: it ended with an error, or without its last step, checkpoint or validation.
-        KeyboardInterrupt: the user stopped it; nothing of it runs any more.
-        UserError: the run folder cannot be written.
+        TrainingFailed: it ended with an error, or without its last step, checkpoint or validation; or it hung.
+        StoppedOnRequest: it saved and stopped; a resume continues.
+        KeyboardInterrupt: the user ended it at once; nothing of it runs any more.
+        UserError: the run folder cannot be written, or another process trains in it.
     """
     processes.adopt_orphans()
     try:
@@ -49,12 +69,17 @@ def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], 
             processes.stoppable(),
             manifest.manifest(folder.manifest, {**about, **provenance()}) as content,
             tempfile.TemporaryDirectory(prefix="justrl-", dir="/tmp", ignore_cleanup_errors=True) as scratch,
+            stop.on_request(folder, options.stop_after) as request,
         ):
             env = environment(config, folder, scratch)
-            returncode = _train(config, folder, env, hidden, content, verbose)
+            returncode = _train(config, folder, env, hidden, content, options, request)
             if returncode != 0:
                 raise TrainingFailed(f"{log.reason(folder.log, returncode)} (whole log: {folder.log})")
-            if missing := log.unfinished(config, folder):
+            missing = log.unfinished(config, folder)
+            if missing and request.by:
+                content["status"] = manifest.STOPPED
+                raise StoppedOnRequest(f"by {request.by} after step {content['last_step']}")
+            if missing:
                 content["status"] = manifest.INCOMPLETE
                 raise TrainingFailed(f"{missing} (whole log: {folder.log})")
             content["status"] = manifest.FINISHED
@@ -77,13 +102,19 @@ def _train(
     env: Mapping[str, str],
     hidden: Sequence[tuple[masking.Path, Any]],
     content: dict[str, Any],
-    verbose: bool,
+    options: Options,
+    request: stop.StopRequest,
 ) -> int:
     """Run the training process to its end and note in the manifest what it logged; its exit code.
 
     Args:
         hidden: the values that are masked in the config's file, which the process gets by its environment.
+
+    Raises:
+        TrainingFailed: a process that it needs has died, or it hangs.
+        StoppedOnRequest: it was asked to stop before it had made a step.
     """
+    watching = watch.Watch(folder, config)
     writer: threading.Thread | None = None
     try:
         piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if hidden else {}
@@ -96,7 +127,14 @@ def _train(
         if process.stdout:
             writer = threading.Thread(target=log.write_masked, args=(process.stdout, folder.log), daemon=True)
             writer.start()
-        Progress(folder, config, verbose).follow(process)
+        for steps in Progress(folder, config, options.verbose).follow(process):
+            watching.logged(steps)
+            if request.made() and not watching.trained:
+                content["status"] = manifest.STOPPED
+                raise StoppedOnRequest(f"by {request.by} before the first step of this attempt")
+            if "hang" not in options.skipped and (problem := watching.problem()):
+                watch.print_stacks()
+                raise TrainingFailed(f"{problem} (whole log: {folder.log})")
         return process.returncode
     finally:
         with processes.undisturbed():

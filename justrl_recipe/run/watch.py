@@ -6,13 +6,15 @@ veRL 0.9.1 waits for ever where vLLM's engine or an agent-loop worker has died.
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 import psutil
 
+from justrl_recipe.metrics import REWARD, STEP_SECONDS, TIMING
 from justrl_recipe.run.folder import RunFolder
+from justrl_recipe.run.progress import finite
 
 LOOK_EVERY = 2.0  # seconds between looks at the processes
 GRACE = 15.0  # seconds for veRL and Ray to end the run by themselves, with a better message
@@ -21,7 +23,7 @@ NEEDED = re.compile(
     r"(?:ray::(?P<actor>\w*(?:WorkerDict|TaskRunner|AgentLoopWorker|RewardLoopWorker|HttpServer|Storage|Controller)\w*)"
     r"|(?P<engine>VLLM::\w+)|\S*/(?P<server>raylet|gcs_server)(?:\s|$))"
 )
-START_LIMIT = 3600.0  # seconds until the first line of metrics
+START_LIMIT = 3600.0  # seconds until the first step
 LEAST_LIMIT, FACTOR = 600.0, 5.0  # no progress for FACTOR of the longest step and validation is a hang
 STACK_SIGNAL = signal.SIGUSR2  # on which verl_hooks/plugin.py has each process print its stacks
 STACKS_TAKE = 5.0  # seconds for Ray to pass them on to the log
@@ -31,54 +33,58 @@ class Watch:
     """Looks at a run while its training process lives."""
 
     def __init__(self, folder: RunFolder, config: Mapping[str, Any]):
-        self.folder = folder
-        self.trainer = config["trainer"]
+        self.total = config["trainer"]["total_training_steps"]
         self.needed: dict[int, str] = {}  # by process id, what it is
         self.missing: dict[int, float] = {}  # since when it is gone
         self.looked = self.progressed = time.monotonic()
-        self.longest_step = self.longest_validation = 0.0
+        self.step_takes = self.validation_takes = 0.0  # seconds, the longest
+        self.trained = self.finished = False
         for _, metrics in folder.steps():  # of earlier attempts
-            self.learn(metrics)
-        self.seen_step = False
+            self._learn(metrics)
 
-    def learn(self, metrics: Mapping[str, Any]) -> None:
-        """Take how long a step and a validation last from the metrics of a step."""
-        for name, attribute in (("timing_s/step", "longest_step"), ("timing_s/testing", "longest_validation")):
-            if isinstance(found := metrics.get(name), int | float):
-                setattr(self, attribute, max(getattr(self, attribute), found))
+    def logged(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        """Take the metrics that this attempt has logged since the last look."""
+        for metrics in steps:
+            now = time.monotonic()
+            if REWARD in metrics:
+                self.trained = True
+                self.finished = metrics.get("training/global_step") == self.total
+            else:  # the validation before the first step, with the start-up
+                self.validation_takes = max(self.validation_takes, now - self.progressed)
+            self._learn(metrics)
+            self.progressed = now
 
-    def step(self, metrics: Mapping[str, Any]) -> None:
-        """A line of metrics was logged."""
-        self.learn(metrics)
-        now = time.monotonic()
-        if not self.seen_step:
-            self.longest_validation = max(self.longest_validation, now - self.progressed)  # with the start-up
-        self.seen_step, self.progressed = True, now
+    def _learn(self, metrics: Mapping[str, Any]) -> None:
+        self.step_takes = max(self.step_takes, finite(metrics.get(STEP_SECONDS)) or 0.0)
+        self.validation_takes = max(self.validation_takes, finite(metrics.get(f"{TIMING}testing")) or 0.0)
 
-    def problem(self, step: int) -> str | None:
+    def problem(self) -> str | None:
         """Why the run cannot go on, None as long as it may."""
         now = time.monotonic()
         if now - self.looked < LOOK_EVERY:
             return None
         self.looked = now
+        if not self.finished and (dead := self._dead(now)):
+            return f"{dead} died: it was killed, the machine was out of memory, or it crashed"
+        if now - self.progressed > self.limit():
+            return f"no progress for {self.limit() / 60:.0f} minutes: the stacks of its processes are in the log"
+        return None
+
+    def _dead(self, now: float) -> str | None:
+        """A process that was there, and has been gone for so long that the run does not end by itself."""
         alive = dict(needed_processes())
         self.needed |= alive
         for pid, name in self.needed.items():
             if pid in alive:
                 self.missing.pop(pid, None)
             elif now - self.missing.setdefault(pid, now) > GRACE:
-                return f"{name} (pid {pid}) died: it was killed, the machine was out of memory, or it crashed"
-        limit = self.limit(step)
-        if now - self.progressed > limit:
-            return f"no progress for {limit / 60:.0f} minutes: the run hangs (stacks of its processes are in the log)"
+                return f"{name} (pid {pid})"
         return None
 
-    def limit(self, step: int) -> float:
-        """Seconds without a line of metrics after which the run hangs, by what its steps took so far."""
-        if not self.seen_step and not self.longest_step:
-            return START_LIMIT
-        expected = self.longest_step + self.longest_validation
-        return max(LEAST_LIMIT, FACTOR * expected)
+    def limit(self) -> float:
+        """Seconds without a line of metrics that are a hang, by what steps and validations took so far."""
+        longest = self.step_takes + self.validation_takes
+        return max(LEAST_LIMIT if self.trained else START_LIMIT, FACTOR * longest)
 
 
 def needed_processes() -> Iterator[tuple[int, str]]:

@@ -17,9 +17,8 @@ from verl.trainer.ppo.v1 import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
 from justrl_recipe import checkpoints, files
-from justrl_recipe.metrics import METRICS_FILE, VALIDATION
+from justrl_recipe.metrics import METRICS_FILE, STOP_FILE, VALIDATION
 
-STOP = "stop"
 WATCHED = ("actor/loss", "actor/pg_loss", "actor/grad_norm", "actor/entropy")
 
 
@@ -93,7 +92,7 @@ class Trainer(PPOTrainerSync):
 
     def on_step_end(self) -> None:
         """Go on with the new weights; where a stop is requested, save instead and let the loop end."""
-        if not (self.run_folder / STOP).exists():
+        if not (self.run_folder / STOP_FILE).exists():
             super().on_step_end()
             return
         if self.saved_step != self.global_steps:

@@ -7,7 +7,6 @@ from saved_checkpoint import save
 
 from justrl_recipe import checkpoints
 
-
 FILES = ("actor/model_world_size_1_rank_0.pt", "actor/optim_world_size_1_rank_0.pt", "data.pt", "checkpoint.json")
 
 

@@ -1,0 +1,52 @@
+"""Stops on request: by SIGTERM, SIGUSR1 or after a time, a run ends after its step, with a checkpoint."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from justrl_recipe import processes
+from justrl_recipe.run.folder import RunFolder
+from justrl_recipe.terminal import warn
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest:
+    """Whether, and by what, the run was asked to stop. The training process looks for the file."""
+
+    def __init__(self, folder: RunFolder, after: float | None):
+        self.folder = folder
+        self.deadline = None if after is None else time.monotonic() + after
+        self.by: str | None = None
+        folder.stop.unlink(missing_ok=True)  # of an earlier attempt
+
+    def make(self, by: str) -> None:
+        """Ask the training process to stop after its step.
+
+        Raises:
+            processes.Stopped: it was asked already.
+        """
+        if self.by:
+            raise processes.Stopped(by)
+        self.by = by
+        self.folder.stop.touch()
+        warn(f"{by}: saving a checkpoint after this step, then stopping (repeat the signal to end at once)")
+
+    def made(self) -> bool:
+        """Whether the run was asked to stop, now that the time is looked at as well."""
+        if self.deadline is not None and time.monotonic() > self.deadline and not self.by:
+            self.make("--stop-after")
+        return self.by is not None
+
+
+@contextmanager
+def on_request(folder: RunFolder, after: float | None) -> Iterator[StopRequest]:
+    """Have SIGTERM and SIGUSR1 ask the run in `folder` to stop while the block runs; a second one ends the block.
+
+    Args:
+        after: seconds until it is asked to stop anyway.
+    """
+    request = StopRequest(folder, after)
+    with processes.handling(SIGNALS, lambda number, frame: request.make(signal.Signals(number).name)):
+        yield request
