@@ -5,6 +5,7 @@ raises `Unreadable`.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -220,6 +221,25 @@ def require_regular(folder: Path) -> None:
     for entry in os.scandir(folder):
         if os.path.exists(entry) and not entry.is_file() and not entry.is_dir():
             raise Unreadable(f"cannot read {entry.path}: it is not a regular file")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process while the block runs; the lock ends with the process, however that ends.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+    """
+    try:
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder} is in use by another process: wait for it, or choose another --out") from error
+        yield
 
 
 @contextlib.contextmanager

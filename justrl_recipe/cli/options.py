@@ -1,5 +1,6 @@
 """What names a run on the command line: the same for every verb that takes a recipe."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -18,6 +19,12 @@ System = Annotated[
     typer.Option(metavar="NAME|FILE", help="Where the run happens, by name or path; never what it learns."),
 ]
 
+Time = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Save, stop and exit with 75 after e.g. 23h50m, as on SIGTERM."),
+]
+TIME = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s?)?")
+
 SkipCheck = Annotated[
     list[str] | None,
     typer.Option("--skip-check", metavar="NAME", help="A check to skip, by the name in brackets; repeatable."),
@@ -34,3 +41,18 @@ def request(recipe: str, overrides: list[str] | None, ablation: list[str] | None
         if "=" not in override and not override.startswith("~"):
             raise UserError(f"{override!r} is not KEY=VALUE: overrides look like trainer.total_training_steps=10")
     return Request(recipe, system, tuple(ablation or ()), tuple(overrides or ()))
+
+
+def seconds(time: str | None) -> float | None:
+    """The seconds of a time such as 23h50m, 90m or 2d.
+
+    Raises:
+        UserError: it is not a time.
+    """
+    if time is None:
+        return None
+    match = TIME.fullmatch(time)
+    if not match or not any(match.groups()):
+        raise UserError(f"--stop-after {time}: it is not a time such as 23h50m, 90m or 45s")
+    days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + rest)

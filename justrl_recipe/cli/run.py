@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,56 +12,102 @@ import typer
 import yaml
 from omegaconf import OmegaConf
 
-from justrl_recipe import checks, config, processes
+from justrl_recipe import checks, config, files, processes
 from justrl_recipe.checks import Problem, named_code
-from justrl_recipe.cli import options
+from justrl_recipe.cli import options as arguments
 from justrl_recipe.config import Config
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
 from justrl_recipe.errors import UserError
 from justrl_recipe.masking import masked_config
 from justrl_recipe.run import own_reward, start
-from justrl_recipe.run.folder import RUNS, new_run_folder, placed
+from justrl_recipe.run import resume as continuation
+from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder, placed
 from justrl_recipe.terminal import say, warn
 
 EXAMPLE = "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
 
 
 def run(
-    recipe: options.Recipe,
-    overrides: options.Overrides = None,
-    ablation: options.Ablation = None,
-    system: options.System = None,
+    recipe: arguments.Recipe,
+    overrides: arguments.Overrides = None,
+    ablation: arguments.Ablation = None,
+    system: arguments.System = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The run folder, a new one; default runs/RECIPE-TIME.")
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the run in --out FOLDER, or in FOLDER given as RECIPE."),
+    ] = False,
+    restarts: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Resume up to N times after a failure, with growing waits.")
+    ] = 0,
+    stop_after: arguments.Time = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(metavar="K", min=1, help="Keep the last K checkpoints and the best by validation; default all."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config as YAML and stop.")] = False,
-    skip_check: options.SkipCheck = None,
+    skip_check: arguments.SkipCheck = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also print the log of veRL, Ray and vLLM.")] = False,
 ) -> None:
-    """Train a model with a recipe."""
-    request = options.request(recipe, overrides, ablation, system)
-    composed = config.load(request)
-    skip = skip_check or []
-    warnings = refuse(checks.kept(checks.of_config(composed, config.load_base()), skip))
-    executed = list(named_code.executed(checks.usable(composed, config.load_base()), config.load_base()))
-    about = {**describe(request, composed), "code": executed, "skipped_checks": skip, "warnings": warnings}
+    """Train a model with a recipe, or continue a run with --resume from its last whole checkpoint."""
+    given = [*(overrides or []), *([f"trainer.max_actor_ckpt_to_keep={keep}"] if keep else [])]
+    options = start.Options(verbose, arguments.seconds(stop_after), skip_check or [])
+    if resume and Path(recipe).is_dir():
+        if given or ablation or system or out:
+            raise UserError(f"{recipe} resumes with its own config: to change it, verl run RECIPE --out {recipe} --resume")
+        name, out = Path(recipe).name, Path(recipe)
+        composed, about = continuation.config_of(RunFolder(out)), continuation.about(RunFolder(out))
+    else:
+        request = arguments.request(recipe, given, ablation, system)
+        name, composed = config.find_recipe(recipe).stem, config.load(request)
+        about = {**check(composed, options.skipped), **describe(request, composed)}
     notice(about)
-    name = config.find_recipe(recipe).stem
     if dry_run:
         shown, _ = masked_config(placed(composed, out or RUNS / f"{name}-TIME"))
         yaml.safe_dump(shown, sys.stdout, sort_keys=False)
         return
 
     try:
-        train(composed, name, out, about, verbose)
+        train(composed, name, out, about, options, resume, restarts)
+    except start.TrainingFailed as failure:
+        warn(f"training failed: {failure}")
+        raise typer.Exit(1) from failure
+    except start.StoppedOnRequest as stopped:
+        warn(f"stopped {stopped}")
+        raise typer.Exit(75) from stopped
     except KeyboardInterrupt as interrupt:
         by = f" by {interrupt}" if str(interrupt) else ""
         warn(f"interrupted{by}")
         raise typer.Exit(130) from interrupt
 
 
-def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], verbose: bool) -> None:
-    """Make what is missing, then train in a new run folder."""
+def check(composed: Config, skip: Collection[str]) -> dict[str, Any]:
+    """Refuse a config with errors; for the manifest, the code that it names, what was skipped and the warnings."""
+    base = config.load_base()
+    warnings = refuse(checks.kept(checks.of_config(composed, base), skip))
+    executed = list(named_code.executed(checks.usable(composed, base), base))
+    return {"code": executed, "skipped_checks": list(skip), "warnings": warnings}
+
+
+def train(
+    composed: Config,
+    name: str,
+    out: Path | None,
+    about: dict[str, Any],
+    options: start.Options,
+    resume: bool,
+    restarts: int,
+) -> None:
+    """Make what is missing, then train in a new run folder, or go on in an old one."""
+    old = RunFolder(out) if resume and out and RunFolder(out).manifest.is_file() else None
+    if resume and not old:
+        if not out:
+            raise UserError("--resume needs the folder of the run: verl run RECIPE --out FOLDER --resume")
+        warn(f"{out} has no run yet: it starts from the beginning")
+    if old:
+        refuse_changes(old, placed(composed, old.path))
     if "tiny_model" in composed.values:
         make_tiny(composed.values)
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)
@@ -68,15 +115,29 @@ def train(composed: Config, name: str, out: Path | None, about: dict[str, Any], 
     imported = own_reward.import_reward(reward["path"], reward["name"])
     found = checks.kept([*of_files, *checks.reward_import(imported.error)], about["skipped_checks"])
     about["warnings"] += refuse(found)
-    folder = new_run_folder(name, out)
-    own_reward.copy_code(imported.files, folder)
-    say(f"run folder: {folder.path}")
-    try:
-        start.run(placed(composed, folder.path), folder, about, verbose)
-    except start.TrainingFailed as failure:
-        warn(f"training failed: {failure}")
-        raise typer.Exit(1) from failure
+    folder = old or new_run_folder(name, out)
+    settings = placed(composed, folder.path)
+    with files.locked(folder.path):
+        begin = continuation.prepare(settings, folder) if old else start.Begin()
+        own_reward.copy_code(imported.files, folder)
+        say(f"run folder: {folder.path}")
+        if old:
+            say(f"resuming after step {begin.step}" if begin.checkpoint else "no whole checkpoint: starting again")
+        try:
+            continuation.train(settings, folder, about, options, begin, restarts)
+        except (start.TrainingFailed, start.StoppedOnRequest, KeyboardInterrupt):
+            warn(f"to continue: verl run --resume {folder.path}")
+            raise
     say(f"done: {folder.path}")
+
+
+def refuse_changes(folder: RunFolder, settings: dict[str, Any]) -> None:
+    """Stop with exit code 2 where a run would resume as another one."""
+    changed = continuation.changes(folder, settings)
+    for d in changed:
+        warn(f"error: {d.key} is {json.dumps(d.recipe)} in {folder.path} and {json.dumps(d.yours)} now")
+    if changed:
+        raise UserError("a run resumes with the values that it started with: restore them, or choose another --out")
 
 
 def refuse(found: list[Problem]) -> list[str]:

@@ -22,10 +22,10 @@ STOPPED = "stopped"  # on request, with a checkpoint
 DIED = "died"  # never written: a manifest that says `running`, of a process that has ended
 
 
-# What of a manifest is of its latest attempt alone.
-ATTEMPT = (
-    *("started", "ended", "status", "error", "first_step", "last_step", "resumed_from", "host", "versions"),
-    *("git_commit", "package_sha256", "command", "system", "overrides"),
+# What a manifest says of its latest attempt alone.
+OF_ATTEMPT = (
+    *("attempts", "started", "ended", "status", "error", "first_step", "last_step", "lost_responses"),
+    *("host", "pid", "pid_started", "versions", "git_commit", "package_sha256", "command"),
 )
 
 
@@ -74,7 +74,7 @@ def earlier(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     before = read_json_object(file)
-    last = {name: before.get(name) for name in ATTEMPT} | {"status": outcome(before)}
+    last = {name: before.get(name) for name in OF_ATTEMPT[1:]} | {"status": outcome(before)}
     return [*before.get("attempts", []), last]
 
 

@@ -1,14 +1,24 @@
-"""How a run continues after it ended early: from its last whole checkpoint, with metrics up to that step."""
+"""How a run continues after it ended early: from its last whole checkpoint, with the metrics up to that step."""
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe import checkpoints, files
+from omegaconf import OmegaConf
+
+from justrl_recipe import checkpoints, files, masking
+from justrl_recipe.config import Config, leaves
+from justrl_recipe.deviations import Deviation, deviations
 from justrl_recipe.metrics import REWARD, VALIDATION_PREFIX
+from justrl_recipe.run import manifest, start
 from justrl_recipe.run.folder import RunFolder
+from justrl_recipe.terminal import warn
+
+BACKOFF, LONGEST_WAIT = 10.0, 600.0  # seconds before the first restart, doubled for each next one
 
 
 @dataclass(frozen=True)
@@ -24,13 +34,13 @@ class Continuation:
     passed_over: list[str]
 
 
-def find(config: Mapping[str, Any]) -> Continuation:
-    """The last whole checkpoint of a run; reads all of it."""
-    checkpoint, passed_over = checkpoints.latest_whole(Path(config["trainer"]["default_local_dir"]))
+def find(folder: Path) -> Continuation:
+    """The last whole checkpoint in a folder; reads all of it."""
+    checkpoint, passed_over = checkpoints.latest_whole(folder)
     return Continuation(checkpoints.step_of(checkpoint) or 0 if checkpoint else 0, checkpoint, passed_over)
 
 
-def rewind(folder: RunFolder, start: Continuation) -> None:
+def rewind(folder: RunFolder, begin: Continuation) -> None:
     """Cut the run folder's metrics back to the step where an attempt begins, so that it appends to them.
 
     The line of that step is taken from the checkpoint where the run ended between its save and its log.
@@ -38,32 +48,87 @@ def rewind(folder: RunFolder, start: Continuation) -> None:
     Raises:
         UserError: the run folder cannot be written.
     """
-    kept = [(step, data) for step, data in folder.steps() if start.checkpoint and step <= start.step]
-    if start.checkpoint and not any(step == start.step and REWARD in data for step, data in kept):
-        kept.append((start.step, checkpoints.metrics(start.checkpoint)))
+    kept = [(step, data) for step, data in folder.steps() if begin.checkpoint and step <= begin.step]
+    if begin.checkpoint and not any(step == begin.step and REWARD in data for step, data in kept):
+        kept.append((begin.step, checkpoints.metrics(begin.checkpoint)))
     lines = [json.dumps({"step": step, "data": data}) for step, data in kept]
     files.write_text(folder.metrics, "".join(f"{line}\n" for line in lines))
-    lost = [json.dumps(entry) for entry in folder.lost() if start.checkpoint and entry["step"] <= start.step]
+    lost = [json.dumps(entry) for entry in folder.lost() if begin.checkpoint and entry["step"] <= begin.step]
     files.write_text(folder.lost_responses, "".join(f"{line}\n" for line in lost))
 
 
-def resumed(config: Mapping[str, Any], folder: RunFolder, start: Continuation) -> dict[str, Any]:
-    """The config of an attempt that begins at `start`: what the run was, and where veRL loads its state from.
+def lost_validation(config: Mapping[str, Any], folder: RunFolder, begin: Continuation) -> bool:
+    """Whether the validation of the step that an attempt begins from was due, and is not among the metrics."""
+    trainer = config["trainer"]
+    every, last = trainer["test_freq"], trainer["total_training_steps"]
+    due = every > 0 and (begin.step % every == 0 or begin.step == last)
+    logged = (data for step, data in folder.steps() if step == begin.step)
+    return due and not any(name.startswith(VALIDATION_PREFIX) for data in logged for name in data)
 
-    veRL validates at the start only where the validation of that step was lost.
+
+def config_of(folder: RunFolder) -> Config:
+    """The config that a run was started with.
+
+    Raises:
+        UserError: it cannot be read, or has a secret that is not in the environment.
     """
-    trainer = dict(config["trainer"])
-    if start.checkpoint:
-        due = trainer["test_freq"] > 0 and (
-            start.step % trainer["test_freq"] == 0 or start.step == trainer["total_training_steps"]
-        )
-        trainer |= {
-            "resume_mode": "resume_path",
-            "resume_from_path": str(start.checkpoint.absolute()),
-            "val_before_train": due and start.step not in _validated(folder),
-        }
-    return {**config, "trainer": trainer}
+    return Config.of(OmegaConf.create(masking.from_environment(files.read_yaml(folder.config))))
 
 
-def _validated(folder: RunFolder) -> Iterator[int]:
-    return (step for step, data in folder.steps() if any(name.startswith(VALIDATION_PREFIX) for name in data))
+def about(folder: RunFolder) -> dict[str, Any]:
+    """What the manifest of a run says of it, beside how its attempts went."""
+    known = files.read_json_object(folder.manifest)
+    return {name: value for name, value in known.items() if name not in manifest.OF_ATTEMPT}
+
+
+def changes(folder: RunFolder, config: Mapping[str, Any]) -> list[Deviation]:
+    """What of a run's config may not change when it resumes, and has; a secret may.
+
+    More or fewer steps are the same run as far as it goes, since the recipe's learning rate is constant.
+    """
+    masked, _ = masking.masked_config(config)
+    before, now = (Config(dict(leaves(values)), values) for values in (files.read_yaml(folder.config), masked))
+    return [d for d in deviations(before, now) if d.key != "trainer.total_training_steps"]
+
+
+def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
+    """Make a run folder ready for its next attempt, and say where that begins.
+
+    Raises:
+        UserError: the run folder cannot be written.
+    """
+    begin = find(Path(config["trainer"]["default_local_dir"]))
+    for line in begin.passed_over:
+        warn(line)
+    rewind(folder, begin)
+    folder.keep_attempt()
+    return start.Begin(begin.step, begin.checkpoint, lost_validation(config, folder, begin))
+
+
+def train(
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    about: Mapping[str, Any],
+    options: start.Options,
+    begin: start.Begin,
+    restarts: int,
+) -> None:
+    """Train; after a failure, resume up to `restarts` times, unless the same step fails twice in a row.
+
+    Raises:
+        What `start.run` raises.
+    """
+    failed_at = None
+    for restart in itertools.count(1):
+        try:
+            return start.run(config, folder, about, options, begin)
+        except start.TrainingFailed as failure:
+            step = max((step for step, _ in folder.steps()), default=0)
+            if restart > restarts or step == failed_at:
+                raise
+            failed_at = step
+            wait = min(BACKOFF * 2 ** (restart - 1), LONGEST_WAIT)
+            warn(f"training failed after step {step}: {failure}")
+            warn(f"restart {restart} of {restarts} in {wait:.0f} seconds")
+        time.sleep(wait)
+        begin = prepare(config, folder)

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -50,7 +51,18 @@ class Options:
     skipped: Collection[str] = ()
 
 
-def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], options: Options) -> None:
+@dataclass(frozen=True)
+class Begin:
+    """Where an attempt begins: the step and the checkpoint that it resumes from, and whether it validates first."""
+
+    step: int = 0
+    checkpoint: Path | None = None
+    validate: bool = False
+
+
+def run(
+    config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], options: Options, begin: Begin
+) -> None:
     """Train with a resolved config and show each step until the training process has ended.
 
     Args:
@@ -67,12 +79,12 @@ def run(config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], 
         hidden = _write_config(config, folder)
         with (
             processes.stoppable(),
-            manifest.manifest(folder.manifest, {**about, **provenance()}) as content,
+            manifest.manifest(folder.manifest, {**about, **provenance(), "first_step": begin.step + 1}) as content,
             tempfile.TemporaryDirectory(prefix="justrl-", dir="/tmp", ignore_cleanup_errors=True) as scratch,
             stop.on_request(folder, options.stop_after) as request,
         ):
             env = environment(config, folder, scratch)
-            returncode = _train(config, folder, env, hidden, content, options, request)
+            returncode = _train(config, folder, env, hidden, content, options, request, begin)
             if returncode != 0:
                 raise TrainingFailed(f"{log.reason(folder.log, returncode)} (whole log: {folder.log})")
             missing = log.unfinished(config, folder)
@@ -104,6 +116,7 @@ def _train(
     content: dict[str, Any],
     options: Options,
     request: stop.StopRequest,
+    begin: Begin,
 ) -> int:
     """Run the training process to its end and note in the manifest what it logged; its exit code.
 
@@ -120,6 +133,7 @@ def _train(
         piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if hidden else {}
         process = processes.start(
             *("justrl_recipe.verl_hooks.train", str(folder.config), str(os.getpid())),
+            *((str(begin.checkpoint.absolute()), str(int(begin.validate))) if begin.checkpoint else ()),
             log=folder.log,
             env={**env, masking.HIDDEN: json.dumps(hidden)},
             **piped,

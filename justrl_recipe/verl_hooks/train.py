@@ -19,10 +19,18 @@ from justrl_recipe.verl_hooks import patches, reward
 Shown = Mapping[masking.Path, Any]
 
 
-def main(config_file: str, parent: int) -> None:
-    """Train with the resolved config in `config_file`, as long as the process `parent` lives."""
+def main(config_file: str, parent: int, checkpoint: str | None = None, validate: str = "0") -> None:
+    """Train with the resolved config in `config_file`, as long as the process `parent` lives.
+
+    Args:
+        checkpoint: the folder to resume from.
+        validate: "1" to validate before the first step of a resumed run.
+    """
     end_with_parent(parent)
     config, shown = load(config_file)
+    if checkpoint:
+        resume = {"resume_mode": "resume_path", "resume_from_path": checkpoint, "val_before_train": validate == "1"}
+        OmegaConf.update(config, "trainer", resume, merge=True)
     pass_on_log_path(config)
     check_rewards(config)
     job = patches.number_job()
@@ -108,4 +116,4 @@ def share_imports(config: DictConfig, job: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
