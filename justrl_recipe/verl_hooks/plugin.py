@@ -6,12 +6,15 @@ imported by then. It registers the folders of the recipes with Hydra, for veRL's
 listen on loopback where their clients come by it, and registers the CPU platform where `VERL_PLATFORM=cpu` says so.
 """
 
+import faulthandler
 import os
+import signal
 
 from justrl_recipe import search_path
 from justrl_recipe.verl_hooks import patches
 
 search_path.register()
+faulthandler.register(signal.SIGUSR2)  # run/watch.py has each process print its stacks when a run hangs
 patches.listen_on_loopback()
 
 if os.environ.get("VERL_PLATFORM") == "cpu":
