@@ -12,8 +12,6 @@ that copies a free one is free.
 
 import functools
 import os
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -141,7 +139,6 @@ def describe(request: Request, composed: Config) -> dict[str, Any]:
         "deviations": [d.as_dict() for d in changed],
         "reward": reward(composed),
         "seed": composed.values.get("seed"),
-        "command": shlex.join(["verl", *sys.argv[1:]]),
     }
 
 

@@ -6,14 +6,13 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from justrl_recipe import files
-from justrl_recipe.checks.problem import Problem
+from justrl_recipe.checks.problem import Level, Problem
 from justrl_recipe.config import Config, nearest
 from justrl_recipe.planning import cost
 from justrl_recipe.planning.model_shape import Shape
 
 RESUME_MODES = ("disable", "auto", "resume_path")
-LATEST = "latest_checkpointed_iteration.txt"  # veRL's tracker: the step of the newest complete checkpoint
+LATEST = "latest_checkpointed_iteration.txt"  # veRL's own note of its newest checkpoint
 NEEDED_TO_RESUME = ("model", "optimizer", "extra")
 
 
@@ -30,45 +29,20 @@ def resume(config: Config, base: Config) -> Iterator[Problem]:
     if mode not in RESUME_MODES:
         fix = nearest(str(mode), RESUME_MODES)
         yield Problem("resume", "trainer.resume_mode", f"veRL has no mode {mode!r}", fix)
-    elif mode == "auto" and trainer["default_local_dir"] == base.values["trainer"]["default_local_dir"]:
-        why = "auto finds nothing to resume from in a new run folder, and would start from scratch"
-        yield Problem("resume", "trainer.resume_mode", why, instead)
     elif mode == "auto":
-        yield from _latest(config, Path(str(trainer["default_local_dir"])), instead)
+        why = f"veRL 0.9.1 takes the checkpoint that {LATEST} names, whole or not"
+        yield Problem("resume", "trainer.resume_mode", why, "continue a run with `verl run --resume FOLDER`")
     elif mode == "resume_path":
         yield from _checkpoint(config, "trainer.resume_from_path", str(path) if path else "", instead)
-    if mode != "disable":
-        why = "the run would continue from another state than the saved one"
-        yield from _parts(config, "load_contents", why)
-    if mode == "auto":
-        yield from _parts(config, "save_contents", "the run could not resume from its own checkpoints")
+        yield from _parts(config, "load_contents", "the run would continue from another state than the saved one")
 
 
-def _parts(config: Config, name: str, why: str) -> Iterator[Problem]:
+def _parts(config: Config, name: str, why: str, level: Level = "error") -> Iterator[Problem]:
     """What a checkpoint has to hold, or to give back, for a run that resumes."""
     named = config.values["actor_rollout_ref"]["actor"]["checkpoint"][name] or []
     if missing := [part for part in NEEDED_TO_RESUME if part not in named]:
         key, why = f"actor_rollout_ref.actor.checkpoint.{name}", f"without {', '.join(missing)} {why}"
-        yield Problem("resume", key, why, "set it to [model,optimizer,extra]")
-
-
-def _latest(config: Config, folder: Path, instead: str) -> Iterator[Problem]:
-    """The checkpoint that `auto` takes: the one that the tracker names (verl/utils/checkpoint/checkpoint_manager.py).
-
-    Without a tracker nothing has been saved yet, and the run starts from scratch, as it should.
-    """
-    tracker = folder / LATEST
-    if not os.path.isfile(tracker):
-        return
-    try:
-        step = int(files.read_text(tracker))
-    except (files.Unreadable, ValueError):
-        why = f"{tracker} does not hold a step, so auto fails"
-        yield Problem(
-            "resume", "trainer.resume_mode", why, f"write the step of a complete checkpoint to it, or {instead}"
-        )
-        return
-    yield from _checkpoint(config, "trainer.default_local_dir", str(folder / f"global_step_{step}"), instead)
+        yield Problem("resume", key, why, "set it to [model,optimizer,extra]", level)
 
 
 def _checkpoint(config: Config, key: str, path: str, instead: str) -> Iterator[Problem]:
@@ -114,13 +88,11 @@ def can_be_lost(config: Config) -> Iterator[Problem]:
     """Ways of saving in which a checkpoint can be lost or is no longer found."""
     trainer, saving = config.values["trainer"], config.values["actor_rollout_ref"]["actor"]["checkpoint"]
     if saving["async_save"]:
-        why = f"veRL 0.9.1 then never writes {LATEST}, and nothing can be resumed"
+        why = "veRL 0.9.1 then says that it is saved before it is, and nothing can be resumed"
         fix = "set actor_rollout_ref.actor.checkpoint.async_save=false"
         yield Problem("checkpoint", "actor_rollout_ref.actor.checkpoint.async_save", why, fix)
-    if trainer["save_freq"] > 0 and trainer["max_actor_ckpt_to_keep"] == 1:
-        why = "veRL 0.9.1 deletes the only checkpoint before the next is complete: a crash in between loses both"
-        fix = "set trainer.max_actor_ckpt_to_keep=2 or more"
-        yield Problem("checkpoint", "trainer.max_actor_ckpt_to_keep", why, fix, "warning")
+    if trainer["save_freq"] > 0:
+        yield from _parts(config, "save_contents", "the run cannot be resumed", "warning")
 
 
 def full_disk(config: Config, base: Config, found: Shape, folder: Path) -> Iterator[Problem]:

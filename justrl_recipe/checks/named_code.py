@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files
-from justrl_recipe.checks.checkpoints import LATEST
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 
@@ -60,11 +59,8 @@ def executed(config: Config, base: Config) -> Iterator[str]:
             yield f"{key}={value}{_with_hash(value)}"
     if values.get(f"{MODEL}.trust_remote_code"):
         yield f"{MODEL}.trust_remote_code=true: the Python files of {values[f'{MODEL}.path']} are run"
-    mode, local = values.get("trainer.resume_mode"), values.get("trainer.default_local_dir")
-    if mode == "resume_path" and values.get("trainer.resume_from_path"):
+    if values.get("trainer.resume_mode") == "resume_path" and values.get("trainer.resume_from_path"):
         yield f"trainer.resume_from_path={values['trainer.resume_from_path']}: {PICKLES}"
-    elif mode == "auto" and os.path.isfile(Path(str(local), LATEST)):
-        yield f"trainer.resume_mode=auto, checkpoints in {local}: {PICKLES}"
     for name in ("rollout", "rollout_tq", "async_rollout"):  # dumps of responses, loaded in place of generating them
         if values.get(f"skip.{name}.enable"):
             yield f"skip.{name}.dump_dir={values.get(f'skip.{name}.dump_dir')}: {PICKLES}"

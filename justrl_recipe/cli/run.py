@@ -19,7 +19,7 @@ from justrl_recipe.config import Config
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
 from justrl_recipe.errors import UserError
 from justrl_recipe.masking import masked_config
-from justrl_recipe.run import own_reward, start
+from justrl_recipe.run import log, own_reward, start
 from justrl_recipe.run import resume as continuation
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder, placed
 from justrl_recipe.terminal import say, warn
@@ -56,7 +56,9 @@ def run(
     options = start.Options(verbose, arguments.seconds(stop_after), skip_check or [])
     if resume and Path(recipe).is_dir():
         if given or ablation or system or out:
-            raise UserError(f"{recipe} resumes with its own config: to change it, verl run RECIPE --out {recipe} --resume")
+            raise UserError(
+                f"{recipe} resumes with its own config: to change it, verl run RECIPE --out {recipe} --resume"
+            )
         name, out = Path(recipe).name, Path(recipe)
         composed, about = continuation.config_of(RunFolder(out)), continuation.about(RunFolder(out))
     else:
@@ -108,6 +110,9 @@ def train(
         warn(f"{out} has no run yet: it starts from the beginning")
     if old:
         refuse_changes(old, placed(composed, old.path))
+        if log.unfinished(placed(composed, old.path), old) is None:
+            say(f"{old.path} is finished: nothing is left to train")
+            return
     if "tiny_model" in composed.values:
         make_tiny(composed.values)
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)

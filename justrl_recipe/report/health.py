@@ -75,7 +75,9 @@ LIMITS = {
     # veRL's FAQ asks for a mean difference below 0.005. MiniMax-M1 (arXiv 2506.13585) did not learn at a correlation
     # of 0.9 and did at 0.99. The KL is in nats a token: 0.1 already uses up half of the clip range (ln 1.2 = 0.18).
     "Rollout/trainer mismatch": (
-        Limit("late probability difference", (metrics.PROBS_DIFF,), 0.005, 0.05, "difference {:.1e}"),
+        Limit(
+            "late probability difference", (metrics.PROBS_DIFF,), 0.005, metrics.PROBS_DIFF_ERROR, "difference {:.1e}"
+        ),
         Limit("correlation", (metrics.PROBS_CORRELATION,), 0.99, 0.9, "correlation {:.4f}"),
         Limit("size of the KL in nats a token", (metrics.ROLLOUT_KL,), 0.01, 0.1, "|KL| {:.1e}"),
     ),

@@ -108,6 +108,8 @@ def new_run_folder(recipe: str, out: Path | None) -> RunFolder:
         if out is None:
             return RunFolder(_make_new(path))
         path.mkdir(parents=True, exist_ok=True)
+        if RunFolder(path).manifest.is_file():
+            raise UserError(f"{path} holds a run: add --resume to continue it, or choose another --out")
         if any(path.iterdir()):
             raise UserError(f"{path} is not empty: a run needs a folder of its own, choose another --out")
     except OSError as error:

@@ -20,7 +20,7 @@ from justrl_recipe.metrics import (
     ENTROPY,
     LENGTH,
     PROBS_DIFF,
-    PROBS_DIFF_LIMIT,
+    PROBS_DIFF_ERROR,
     REWARD,
     STEP_SECONDS,
     THROUGHPUT,
@@ -157,8 +157,8 @@ class Progress:
             self.console.print(step_line(step, self.total, metrics, self.gpus, self._left(step, metrics)))
         for text in validation_lines(step, metrics):
             self.console.print(text)
-        if (difference := finite(metrics.get(PROBS_DIFF))) is not None and difference > PROBS_DIFF_LIMIT:
-            self.console.print(f"WARNING step {step}: {PROBS_DIFF} is {difference:.3g}, above {PROBS_DIFF_LIMIT:g}")
+        if (difference := finite(metrics.get(PROBS_DIFF))) is not None and difference > PROBS_DIFF_ERROR:
+            self.console.print(f"WARNING step {step}: {PROBS_DIFF} is {difference:.3g}, above {PROBS_DIFF_ERROR:g}")
         self.bar.update(self.task, completed=step, description="training")
 
     def _left(self, step: int, metrics: Mapping[str, Any]) -> float | None:

@@ -3,7 +3,9 @@
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +19,7 @@ def provenance(package: Path = PACKAGE) -> dict[str, Any]:
     """For the manifest: the commit where git tracks this package, else the hash of its files; the other is None."""
     commit = git_commit(package)
     return {
+        "command": shlex.join(["verl", *sys.argv[1:]]),
         "versions": versions(),
         "git_commit": commit,
         "package_sha256": None if commit else package_sha256(package),

@@ -4,7 +4,6 @@ import itertools
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,48 +20,43 @@ from justrl_recipe.terminal import warn
 BACKOFF, LONGEST_WAIT = 10.0, 600.0  # seconds before the first restart, doubled for each next one
 
 
-@dataclass(frozen=True)
-class Continuation:
-    """Where an attempt begins.
-
-    checkpoint: None where the run has none, and starts from the beginning.
-    passed_over: why each later checkpoint is not used, a sentence each.
-    """
-
-    step: int
-    checkpoint: Path | None
-    passed_over: list[str]
-
-
-def find(folder: Path) -> Continuation:
-    """The last whole checkpoint in a folder; reads all of it."""
-    checkpoint, passed_over = checkpoints.latest_whole(folder)
-    return Continuation(checkpoints.step_of(checkpoint) or 0 if checkpoint else 0, checkpoint, passed_over)
-
-
-def rewind(folder: RunFolder, begin: Continuation) -> None:
-    """Cut the run folder's metrics back to the step where an attempt begins, so that it appends to them.
-
-    The line of that step is taken from the checkpoint where the run ended between its save and its log.
+def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
+    """Make a run folder ready for its next attempt, and say why later checkpoints are not used.
 
     Raises:
         UserError: the run folder cannot be written.
     """
-    kept = [(step, data) for step, data in folder.steps() if begin.checkpoint and step <= begin.step]
-    if begin.checkpoint and not any(step == begin.step and REWARD in data for step, data in kept):
-        kept.append((begin.step, checkpoints.metrics(begin.checkpoint)))
-    lines = [json.dumps({"step": step, "data": data}) for step, data in kept]
-    files.write_text(folder.metrics, "".join(f"{line}\n" for line in lines))
-    lost = [json.dumps(entry) for entry in folder.lost() if begin.checkpoint and entry["step"] <= begin.step]
-    files.write_text(folder.lost_responses, "".join(f"{line}\n" for line in lost))
+    checkpoint, passed_over = checkpoints.latest_whole(Path(config["trainer"]["default_local_dir"]))
+    for line in passed_over:
+        warn(line)
+    step = checkpoints.step_of(checkpoint) or 0 if checkpoint else 0
+    rewind(folder, step, checkpoint)
+    folder.keep_attempt()
+    return start.Begin(step, checkpoint, lost_validation(config, folder, step))
 
 
-def lost_validation(config: Mapping[str, Any], folder: RunFolder, begin: Continuation) -> bool:
+def rewind(folder: RunFolder, step: int, checkpoint: Path | None) -> None:
+    """Cut the run folder's metrics back to the step where an attempt begins, so that it appends to them.
+
+    The line of that step is taken from the checkpoint where the run ended between its save and its log.
+    """
+    kept = [(found, data) for found, data in folder.steps() if checkpoint and found <= step]
+    if checkpoint and not any(found == step and REWARD in data for found, data in kept):
+        kept.append((step, checkpoints.metrics(checkpoint)))
+    _write_lines(folder.metrics, [{"step": found, "data": data} for found, data in kept])
+    _write_lines(folder.lost_responses, [entry for entry in folder.lost() if checkpoint and entry["step"] <= step])
+
+
+def _write_lines(file: Path, entries: list[dict[str, Any]]) -> None:
+    files.write_text(file, "".join(json.dumps(entry) + "\n" for entry in entries))
+
+
+def lost_validation(config: Mapping[str, Any], folder: RunFolder, step: int) -> bool:
     """Whether the validation of the step that an attempt begins from was due, and is not among the metrics."""
     trainer = config["trainer"]
     every, last = trainer["test_freq"], trainer["total_training_steps"]
-    due = every > 0 and (begin.step % every == 0 or begin.step == last)
-    logged = (data for step, data in folder.steps() if step == begin.step)
+    due = every > 0 and (step % every == 0 or step == last)
+    logged = (data for found, data in folder.steps() if found == step)
     return due and not any(name.startswith(VALIDATION_PREFIX) for data in logged for name in data)
 
 
@@ -89,20 +83,6 @@ def changes(folder: RunFolder, config: Mapping[str, Any]) -> list[Deviation]:
     masked, _ = masking.masked_config(config)
     before, now = (Config(dict(leaves(values)), values) for values in (files.read_yaml(folder.config), masked))
     return [d for d in deviations(before, now) if d.key != "trainer.total_training_steps"]
-
-
-def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
-    """Make a run folder ready for its next attempt, and say where that begins.
-
-    Raises:
-        UserError: the run folder cannot be written.
-    """
-    begin = find(Path(config["trainer"]["default_local_dir"]))
-    for line in begin.passed_over:
-        warn(line)
-    rewind(folder, begin)
-    folder.keep_attempt()
-    return start.Begin(begin.step, begin.checkpoint, lost_validation(config, folder, begin))
 
 
 def train(

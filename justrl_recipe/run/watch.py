@@ -91,7 +91,10 @@ def needed_processes() -> Iterator[tuple[int, str]]:
     """The processes below this one without which a run cannot go on, by id."""
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and (match := NEEDED.match(" ".join(process.cmdline()))):
+            title = process.cmdline()  # empty for one that has ended
+            match = NEEDED.match(" ".join(title))
+            # A short-lived fork has its parent's title.
+            if match and (parent := process.parent()) and parent.cmdline() != title:
                 yield process.pid, match["actor"] or match["engine"] or match["server"]
 
 

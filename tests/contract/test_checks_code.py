@@ -197,8 +197,6 @@ MINE = hashlib.sha256(b"def compute_score(): ...\n").hexdigest()
             "theirs/global_step_3",
         ),
         (("trainer.resume_mode=resume_path", "trainer.resume_from_path=null"), None),
-        (("trainer.resume_mode=auto", "trainer.default_local_dir=saved"), "checkpoints in saved"),
-        (("trainer.resume_mode=auto", "trainer.default_local_dir=new"), None),
         (("skip.rollout_tq.enable=true", "skip.rollout_tq.dump_dir=dumps"), "skip.rollout_tq.dump_dir=dumps"),
         (("reward.custom_reward_function.path=mine.py",), f"path=mine.py (SHA-256 {MINE})"),
         (("reward.custom_reward_function.path=file://mine.py",), f"path=file://mine.py (SHA-256 {MINE})"),

@@ -163,28 +163,16 @@ def test_a_rank_that_is_missing_of_one_node(tmp_path):
     assert "rank 3 of 8" in problem.why
 
 
-def test_auto_needs_a_folder_that_outlives_the_run(tmp_path):
-    def auto(*overrides: str) -> list[Problem]:
-        return [p for p in found("trainer.resume_mode=auto", *overrides) if p.check == "resume"]
-
-    [problem] = auto()
-    assert problem.level == "error" and "trainer.resume_from_path=RUN/checkpoints/global_step_N" in problem.fix
-    folder = f"trainer.default_local_dir={tmp_path}"
-    assert auto(folder) == []  # nothing saved yet: the first attempt
-    tracker = tmp_path / "latest_checkpointed_iteration.txt"
-    tracker.write_text("")  # cut off by a full disk
-    assert [problem.level for problem in auto(folder)] == ["error"]
-    tracker.write_text("5")
-    assert len(auto(folder)) == 1  # veRL would start from scratch without a word
-    checkpoint(tmp_path)
-    assert auto(folder) == []
+def test_verls_own_way_to_resume_is_refused():
+    [problem] = found("trainer.resume_mode=auto")
+    assert (problem.check, problem.level) == ("resume", "error") and "verl run --resume" in problem.fix
 
 
 @pytest.mark.parametrize(
     ("override", "level"),
     [
         (f"{ACTOR}.checkpoint.async_save=true", "error"),
-        ("trainer.max_actor_ckpt_to_keep=1", "warning"),
+        ("trainer.max_actor_ckpt_to_keep=1", None),
         ("trainer.max_actor_ckpt_to_keep=2", None),
         ("trainer.esi_redundant_time=60", "warning"),
         ("trainer.use_v1=false", "error"),
@@ -202,10 +190,15 @@ def test_dynamic_sampling_needs_its_metric():
     assert "algorithm.filter_groups.metric" not in levels(found(*enable, "algorithm.filter_groups.metric=acc"))
 
 
-@pytest.mark.parametrize("name", ["save_contents", "load_contents"])
-def test_resuming_without_the_optimizer_would_learn_something_else(tmp_path, name):
-    contents = f"{ACTOR}.checkpoint.{name}=[model,hf_model]"
-    resumes = ("trainer.resume_mode=auto", f"trainer.default_local_dir={tmp_path}")
-    [problem] = found(*resumes, contents)
-    assert problem.check == "resume" and "without optimizer, extra" in problem.why
+def test_resuming_without_the_optimizer_would_learn_something_else(tmp_path):
+    contents = f"{ACTOR}.checkpoint.load_contents=[model,hf_model]"
+    [problem] = resuming(checkpoint(tmp_path), contents)
+    assert problem.level == "error" and "without optimizer, extra" in problem.why
     assert found(contents) == []
+
+
+def test_saving_without_the_optimizer_makes_a_run_that_cannot_be_resumed():
+    contents = f"{ACTOR}.checkpoint.save_contents=[model,hf_model]"
+    [problem] = found(contents)
+    assert problem.level == "warning" and "without optimizer, extra" in problem.why
+    assert found(contents, "trainer.save_freq=-1") == []

@@ -81,8 +81,10 @@ def test_a_line_that_is_no_entry_is_none(line):
     assert parse_metrics(line) is None
 
 
-def follow(folder: RunFolder, code: str, **kwargs) -> None:
-    Progress(folder, CONFIG, verbose=False).follow(subprocess.Popen([sys.executable, "-c", code], **kwargs))
+def follow(folder: RunFolder, code: str, **kwargs) -> list[dict]:
+    """What is handed on while a process runs `code`."""
+    process = subprocess.Popen([sys.executable, "-c", code], **kwargs)
+    return [logged for looks in Progress(folder, CONFIG, verbose=False).follow(process) for logged in looks]
 
 
 @pytest.fixture
@@ -94,16 +96,19 @@ def folder(tmp_path) -> RunFolder:
 
 def test_follows_a_run_until_its_process_ends(folder, capsys):
     entry = json.dumps({"step": 1, "data": {**METRICS, "timing_s/step": 2.0}})
-    follow(folder, f"import time; time.sleep(0.3); open({str(folder.metrics)!r}, 'w').write({entry!r} + chr(10))")
+    code = f"import time; time.sleep(0.3); open({str(folder.metrics)!r}, 'a').write({entry!r} + chr(10))"
+    assert [logged["timing_s/step"] for logged in follow(folder, code)] == [2.0]
     shown = capsys.readouterr().out
     assert "step 1/4" in shown and "0:06 left" in shown and "noise" not in shown
+    assert len(follow(folder, code)) == 1  # the next attempt: what was logged before it is not shown again
+    assert capsys.readouterr().out.count("step 1/4") == 1
 
 
 def test_lost_responses_are_shown_at_their_step(folder, capsys):
-    folder.metrics.write_text(json.dumps({"step": 3, "data": METRICS}) + "\n")
-    lost = {"step": 3, "batch": "training", "lost": 5, "responses": 128}
-    folder.lost_responses.write_text(json.dumps(lost) + "\n")
-    follow(folder, "")
+    lost = json.dumps({"step": 3, "batch": "training", "lost": 5, "responses": 128})
+    entry = json.dumps({"step": 3, "data": METRICS})
+    code = f"open({str(folder.lost_responses)!r}, 'w').write({lost!r} + chr(10));"
+    follow(folder, f"{code} open({str(folder.metrics)!r}, 'w').write({entry!r} + chr(10))")
     assert "LOST 5 of 128 training responses of step 3\nstep 3/4" in capsys.readouterr().out
 
 
@@ -118,4 +123,5 @@ JSON = st.recursive(
     st.fixed_dictionaries({"step": st.integers() | JSON, "data": st.dictionaries(st.sampled_from([*METRICS]), JSON)})
 )
 def test_whatever_is_logged_is_shown_or_passed_over(tmp_path_factory, entry):
-    Progress(RunFolder(tmp_path_factory.getbasetemp()), CONFIG, verbose=False).show(json.dumps(entry))
+    if found := parse_metrics(json.dumps(entry)):
+        Progress(RunFolder(tmp_path_factory.getbasetemp()), CONFIG, verbose=False).show(*found)

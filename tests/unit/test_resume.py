@@ -1,18 +1,28 @@
-"""Where a run continues, and what its metrics file then holds."""
+"""Where a run continues, what its metrics file then holds, and which changes and failures end it."""
 
 import json
+import os
+import signal
+import time
 
 import pytest
+from omegaconf import OmegaConf
 from saved_checkpoint import save
 
-from justrl_recipe.run import resume
-from justrl_recipe.run.folder import RunFolder
+from justrl_recipe import processes
+from justrl_recipe.cli.options import seconds
+from justrl_recipe.errors import UserError
+from justrl_recipe.run import manifest, resume, start, stop
+from justrl_recipe.run.folder import RunFolder, new_run_folder
 
 TRAINER = {"test_freq": 4, "save_freq": 2, "total_training_steps": 12, "val_before_train": True}
 
 
 def config(folder: RunFolder) -> dict:
-    return {"trainer": {**TRAINER, "resume_mode": "disable", "default_local_dir": str(folder.checkpoints)}}
+    return {
+        "actor_rollout_ref": {"actor": {"optim": {"lr": 1e-6}}},
+        "trainer": {**TRAINER, "default_local_dir": str(folder.checkpoints), "logger": ["file"]},
+    }
 
 
 def line(step: int, validated: bool = False, trained: bool = True) -> str:
@@ -29,6 +39,8 @@ def folder(tmp_path):
     lines = [line(0, validated=True, trained=False), *(line(step, validated=step == 4) for step in range(1, 8))]
     found.metrics.write_text("".join(f"{one}\n" for one in lines))
     found.lost_responses.write_text("".join(json.dumps({"step": s, "lost": 1}) + "\n" for s in (3, 7)))
+    found.log.write_text("the first attempt")
+    OmegaConf.save(config(found), found.config)
     return found
 
 
@@ -37,48 +49,151 @@ def steps(folder: RunFolder) -> list[int]:
 
 
 def test_it_continues_from_the_last_whole_checkpoint_with_the_metrics_up_to_it(folder):
-    start = resume.find(config(folder))
-    assert (start.step, start.passed_over) == (6, [])
-    resume.rewind(folder, start)
+    begin = resume.prepare(config(folder), folder)
+    assert begin == start.Begin(6, folder.checkpoints / "global_step_6", validate=False)
     assert steps(folder) == [0, 1, 2, 3, 4, 5, 6]
     assert [entry["step"] for entry in folder.lost()] == [3]
-    trainer = resume.resumed(config(folder), folder, start)["trainer"]
-    assert trainer["resume_mode"] == "resume_path"
-    assert trainer["resume_from_path"].endswith("checkpoints/global_step_6")
-    assert trainer["val_before_train"] is False
+    assert (folder.attempts / "1" / "train.log").read_text() == "the first attempt" and not folder.log.exists()
 
 
-def test_the_line_of_a_step_that_was_saved_but_not_logged_comes_from_its_checkpoint(folder):
-    whole = folder.metrics.read_text().splitlines(keepends=True)
-    folder.metrics.write_text("".join(whole[:6]) + whole[6][:9])  # cut off in step 6
-    resume.rewind(folder, resume.find(config(folder)))
+@pytest.mark.parametrize("cut", range(0, 50, 10))
+def test_the_line_of_a_step_that_was_saved_but_not_logged_comes_from_its_checkpoint(folder, cut):
+    lines = folder.metrics.read_text().splitlines(keepends=True)
+    folder.metrics.write_text("".join(lines[:6]) + lines[6][:cut])  # in step 6
+    resume.prepare(config(folder), folder)
     assert steps(folder) == [0, 1, 2, 3, 4, 5, 6]
     assert dict(folder.steps())[6] == {"critic/score/mean": 0.25}  # of saved_checkpoint.save
 
 
 def test_a_validation_that_was_lost_is_made_up_for(folder):
     save(folder.checkpoints, 8)
-    start = resume.find(config(folder))
-    resume.rewind(folder, start)
-    assert start.step == 8
-    assert resume.resumed(config(folder), folder, start)["trainer"]["val_before_train"] is True
+    assert resume.prepare(config(folder), folder) == start.Begin(8, folder.checkpoints / "global_step_8", True)
     folder.metrics.write_text(folder.metrics.read_text() + line(8, validated=True, trained=False) + "\n")
-    assert resume.resumed(config(folder), folder, start)["trainer"]["val_before_train"] is False
+    assert resume.prepare(config(folder), folder).validate is False
+
+
+def test_a_damaged_checkpoint_is_passed_over_by_name(folder, capsys):
+    (folder.checkpoints / "global_step_6" / "data.pt").write_bytes(b"")
+    assert resume.prepare(config(folder), folder).step == 4
+    assert steps(folder) == [0, 1, 2, 3, 4]
+    assert "global_step_6 is passed over: data.pt has 0 of 17 bytes" in capsys.readouterr().err
 
 
 def test_without_a_whole_checkpoint_it_starts_from_the_beginning(folder):
     for step in (2, 4, 6):
         (folder.checkpoints / f"global_step_{step}" / "checkpoint.json").unlink()
-    start = resume.find(config(folder))
-    assert (start.step, start.checkpoint, len(start.passed_over)) == (0, None, 3)
-    resume.rewind(folder, start)
+    assert resume.prepare(config(folder), folder).checkpoint is None
     assert steps(folder) == []
-    assert resume.resumed(config(folder), folder, start) == config(folder)
 
 
 def test_a_resume_changes_nothing_when_it_is_done_again(folder):
-    start = resume.find(config(folder))
-    resume.rewind(folder, start)
-    before = folder.metrics.read_text()
-    resume.rewind(folder, resume.find(config(folder)))
+    begin, before = resume.prepare(config(folder), folder), folder.metrics.read_text()
+    assert resume.prepare(config(folder), folder) == begin
     assert folder.metrics.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "refused"),
+    [
+        ("actor", "lr", 2e-6, True),
+        ("trainer", "test_freq", 2, False),
+        ("trainer", "logger", ["file", "wandb"], False),
+        ("trainer", "total_training_steps", 20, False),
+        ("trainer", "critic_warmup", 3, True),
+    ],
+)
+def test_a_changed_value_that_is_learned_with_is_refused(folder, section, key, value, refused):
+    now = config(folder)
+    target = now["actor_rollout_ref"]["actor"]["optim"] if section == "actor" else now["trainer"]
+    target[key] = value
+    assert [d.key.rpartition(".")[2] for d in resume.changes(folder, now)] == ([key] if refused else [])
+
+
+def test_a_folder_with_a_run_asks_for_resume(folder):
+    folder.manifest.write_text("{}")
+    with pytest.raises(UserError, match="add --resume to continue it"):
+        new_run_folder("justrl_tiny", folder.path)
+
+
+class Attempts:
+    """Stands for `start.run`: each attempt logs steps up to the next of `ends`, and fails."""
+
+    def __init__(self, folder: RunFolder, ends: list[int]):
+        self.folder, self.ends = folder, ends
+        self.begun: list[int] = []
+
+    def run(self, config, folder, about, options, begin):
+        self.begun.append(begin.step)
+        end = self.ends.pop(0)
+        with self.folder.metrics.open("a") as lines:
+            lines.writelines(line(step) + "\n" for step in range(begin.step + 1, end + 1))
+        if end < TRAINER["total_training_steps"]:
+            raise start.TrainingFailed("it broke")
+
+
+@pytest.mark.parametrize(
+    ("ends", "restarts", "begun", "fails"),
+    [
+        ([7, 9, 12], 5, [0, 6, 6], False),
+        ([7, 9, 12], 1, [0, 6], True),
+        ([7, 7, 12], 5, [0, 6], True),  # the same step twice in a row
+        ([7, 8, 7, 12], 5, [0, 6, 6, 6], False),
+    ],
+)
+def test_restarts(folder, monkeypatch, ends, restarts, begun, fails):
+    attempts = Attempts(folder, ends)
+    waited = []
+    monkeypatch.setattr(resume.start, "run", attempts.run)
+    monkeypatch.setattr(resume.time, "sleep", waited.append)
+    folder.metrics.write_text("")
+    arguments = (config(folder), folder, {}, start.Options(), start.Begin(), restarts)
+    if fails:
+        with pytest.raises(start.TrainingFailed):
+            resume.train(*arguments)
+    else:
+        resume.train(*arguments)
+    assert attempts.begun == begun
+    assert waited == [10.0 * 2**number for number in range(len(begun) - 1)]
+
+
+def test_the_manifest_lists_the_attempts(folder):
+    with pytest.raises(KeyError), manifest.manifest(folder.manifest, {"recipe": "r", "first_step": 1}) as content:
+        content["last_step"] = 7
+        raise KeyError("lost")
+    with manifest.manifest(folder.manifest, {"recipe": "r", "first_step": 7}) as content:
+        content |= {"last_step": 12, "status": manifest.FINISHED}
+    written = json.loads(folder.manifest.read_text())
+    assert (written["status"], written["recipe"], written["first_step"]) == ("finished", "r", 7)
+    [first] = written["attempts"]
+    assert (first["status"], first["first_step"], first["last_step"], first["error"]) == ("failed", 1, 7, "'lost'")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_the_first_signal_asks_for_a_stop_and_the_second_ends_at_once(folder, number):
+    with pytest.raises(processes.Stopped), stop.on_request(folder, None) as request:
+        assert not request.made() and not folder.stop.exists()
+        os.kill(os.getpid(), number)
+        assert request.made() and folder.stop.exists()
+        os.kill(os.getpid(), number)
+
+
+def test_a_stop_after_a_time_and_none_of_an_earlier_attempt(folder):
+    folder.stop.touch()
+    with stop.on_request(folder, 0.05) as request:
+        assert not request.made()
+        time.sleep(0.06)
+        assert request.made() and request.by == "--stop-after"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("23h50m", 85800), ("90m", 5400), ("45s", 45), ("120", 120), ("2d", 172800), (None, None)],
+)
+def test_times(text, expected):
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1.5h", "-5m", "5m3h", "h"])
+def test_what_is_not_a_time(text):
+    with pytest.raises(UserError, match="not a time"):
+        seconds(text)
