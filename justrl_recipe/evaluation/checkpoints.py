@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from justrl_recipe import files, processes
+from justrl_recipe.checkpoints import MARKER, saved
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import untrusted
 from justrl_recipe.terminal import warn
@@ -26,7 +27,6 @@ HUGGINGFACE = "huggingface"  # where veRL's trainers save a model for others, in
 ADAPTER = "lora_adapter"
 LORA_META = "lora_train_meta.json"  # which veRL saves beside the shards of a model with an adapter
 LORA_RECORD = "lora_merge.json"
-STEP = re.compile(r"global_step_(\d+)")
 EARLIER = "restore it, or give another global_step_N of its run"
 MOST_RANKS = 100_000
 # base_model.model.model.layers.0.mlp.up_proj.lora_A.weight; of an embedding `lora_embedding_A.default`
@@ -48,17 +48,15 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / "actor").is_dir() or (folder / MERGED).is_dir()
 
 
-def step_of(checkpoint: Path) -> int | None:
-    match = STEP.fullmatch(checkpoint.name)
-    return int(match[1]) if match else None
-
-
 def last(folder: Path) -> Path:
-    """The checkpoint of the last step in a folder of checkpoints."""
-    found = [path for path in folder.iterdir() if STEP.fullmatch(path.name) and is_checkpoint(path)]
+    """The checkpoint of the last step in a folder; of those that a run of this package saved, the last whole one."""
+    found = [path for path in saved(folder) if is_checkpoint(path)]
     if not found:
         raise UserError(f"{folder} holds no checkpoint: trainer.save_freq says when one is written")
-    return max(found, key=lambda path: int(path.name.rpartition("_")[2]))
+    chosen = next((path for path in found if (path / MARKER).is_file()), found[0])
+    for later in found[: found.index(chosen)]:
+        warn(f"{later} is passed over: it was not saved to its end")
+    return chosen
 
 
 def merged(checkpoint: Path, with_adapter: bool, trust: bool) -> Path:

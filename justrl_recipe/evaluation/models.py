@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files, hub
+from justrl_recipe.checkpoints import step_of
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import checkpoints, training_run, untrusted
 from justrl_recipe.evaluation.training_run import Template
@@ -77,7 +78,7 @@ def _of_run(checkpoint: Path, run: Path, trust: bool) -> Model:
     """A veRL checkpoint, with what its run's folder says of it."""
     name = f"{run.name}-{checkpoint.name}" if run.name else checkpoint.name
     about, template = None, training_run.template(run)  # before the merger, which takes long
-    if (step := checkpoints.step_of(checkpoint)) is not None:
+    if (step := step_of(checkpoint)) is not None:
         steps = training_run.steps(run)
         if steps and step < steps:
             warn(f"{run} was to train {steps:,} steps: step {step:,} is evaluated")

@@ -18,11 +18,12 @@ from justrl_recipe.run.progress import finite
 
 LOOK_EVERY = 2.0  # seconds between looks at the processes
 GRACE = 15.0  # seconds for veRL and Ray to end the run by themselves, with a better message
-# The title of a process: Ray's actors by their class, vLLM's engine and workers, Ray's own servers.
+# Ray's actors have their class as title; Ray's own servers are programs.
 NEEDED = re.compile(
-    r"(?:ray::(?P<actor>\w*(?:WorkerDict|TaskRunner|AgentLoopWorker|RewardLoopWorker|HttpServer|Storage|Controller)\w*)"
-    r"|(?P<engine>VLLM::\w+)|\S*/(?P<server>raylet|gcs_server)(?:\s|$))"
+    r"ray::(?P<actor>\w*(?:WorkerDict|TaskRunner|AgentLoopWorker|RewardLoopWorker|HttpServer|Storage|Controller)\w*)"
+    r"|\S*/(?P<server>raylet|gcs_server)(?:\s|$)"
 )
+ENGINE, OF_ENGINE = "vLLM's engine", "HttpServer"  # the second starts the first, which need not have a title
 START_LIMIT = 3600.0  # seconds until the first step
 LEAST_LIMIT, FACTOR = 600.0, 5.0  # no progress for FACTOR of the longest step and validation is a hang
 STACK_SIGNAL = signal.SIGUSR2  # on which verl_hooks/plugin.py has each process print its stacks
@@ -38,13 +39,14 @@ class Watch:
         self.missing: dict[int, float] = {}  # since when it is gone
         self.looked = self.progressed = time.monotonic()
         self.step_takes = self.validation_takes = 0.0  # seconds, the longest
-        self.trained = self.finished = False
+        self.generates = self.trained = self.finished = False
         for _, metrics in folder.steps():  # of earlier attempts
             self._learn(metrics)
 
     def logged(self, steps: Iterable[Mapping[str, Any]]) -> None:
         """Take the metrics that this attempt has logged since the last look."""
         for metrics in steps:
+            self.generates = True  # what vLLM has started by now is there to stay
             now = time.monotonic()
             if REWARD in metrics:
                 self.trained = True
@@ -72,7 +74,7 @@ class Watch:
 
     def _dead(self, now: float) -> str | None:
         """A process that was there, and has been gone for so long that the run does not end by itself."""
-        alive = dict(needed_processes())
+        alive = {pid: name for pid, name in needed_processes() if name != ENGINE or self.generates}
         self.needed |= alive
         for pid, name in self.needed.items():
             if pid in alive:
@@ -95,7 +97,9 @@ def needed_processes() -> Iterator[tuple[int, str]]:
             match = NEEDED.match(" ".join(title))
             # A short-lived fork has its parent's title.
             if match and (parent := process.parent()) and parent.cmdline() != title:
-                yield process.pid, match["actor"] or match["engine"] or match["server"]
+                name = match["actor"] or match["server"]
+                yield process.pid, name
+                yield from ((child.pid, ENGINE) for child in process.children() if OF_ENGINE in name)
 
 
 def print_stacks() -> None:

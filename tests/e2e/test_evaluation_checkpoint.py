@@ -14,6 +14,7 @@ from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import schema
 from justrl_recipe.errors import UserError
+from justrl_recipe.checkpoints import MARKER
 from justrl_recipe.evaluation import checkpoints, evaluation_run, models, training_run, vllm_engine
 from justrl_recipe.evaluation.evaluation_folder import ABOUT, RESPONSES, claim
 from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload
@@ -193,6 +194,13 @@ def test_a_run_stands_for_its_last_checkpoint_and_another_step_is_asked_for_by_i
     run = write_run(tmp_path / "run", steps=(3, 6, 10))
     assert models.find(str(run)).run["step"] == 10
     assert models.find(str(run / "checkpoints" / "global_step_6")).run["step"] == 6
+
+
+def test_a_checkpoint_that_was_not_saved_to_its_end_is_passed_over(tmp_path, merger, capsys):
+    run = write_run(tmp_path / "run", steps=(3, 6, 10))
+    (run / "checkpoints" / "global_step_6" / MARKER).write_text("{}")
+    assert models.find(str(run)).run["step"] == 6
+    assert "global_step_10 is passed over: it was not saved to its end" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("known_by", ["config", "meta"])
