@@ -10,11 +10,11 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from justrl_recipe.checkpoints import MARKER
 from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.checkpoints import MARKER
 from justrl_recipe.evaluation import checkpoints, evaluation_run, models, training_run, vllm_engine
 from justrl_recipe.evaluation.evaluation_folder import ABOUT, RESPONSES, claim
 from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload
