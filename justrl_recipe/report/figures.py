@@ -51,7 +51,8 @@ EXPLANATION = (
     "about half its span. Values that are not finite have no weight. The faint lines are the raw values; of more "
     f"than {2 * COLUMNS}, the smallest and the largest of each of {COLUMNS} equal stretches are drawn, so no peak is "
     f"lost. Validation is never smoothed. A frame shows every bold line whole and, of {FRAME_FROM} raw values or "
-    f"more, at least the middle {FRAME[1] - FRAME[0]:g}%: a faint line that leaves it goes on beyond."
+    f"more, at least the middle {FRAME[1] - FRAME[0]:g}%: a faint line that leaves it goes on beyond. A dotted "
+    "vertical line is where a run was resumed."
 )
 IDS = re.compile(r'(\bid="|href="#|url\(#)')
 
@@ -101,6 +102,8 @@ def draw(axes: Axes, panel: Panel) -> None:
     for curve in panel.curves:
         draw_points(axes, curve) if curve.points else draw_curve(axes, curve, faint)
         mark_non_finite(axes, curve)
+        for step in curve.resumed:
+            axes.axvline(step - 0.5, color=curve.colour, linestyle=":", linewidth=0.8, zorder=1)
     axes.set_title(panel.title)
     axes.set_xlabel(shorten(f"step of {panel.run}" if panel.run else "step", LONGEST_LABEL, placeholder=" …"))
     first = min(curve.series.steps[0] for curve in panel.curves)

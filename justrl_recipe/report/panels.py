@@ -65,6 +65,7 @@ class Curve(NamedTuple):
     """One series in a panel.
 
     points: drawn as points that a line joins, not smoothed: what is measured only now and then.
+    resumed: the first step of each attempt but the first.
     """
 
     label: str
@@ -72,6 +73,7 @@ class Curve(NamedTuple):
     colour: str
     style: str = "-"
     points: bool = False
+    resumed: tuple[int, ...] = ()
 
 
 class Panel(NamedTuple):
@@ -128,13 +130,17 @@ def compared(runs: Sequence[Run], metric: str, title: str, points: bool = False)
         title += ", all GPUs" if all_known else " per GPU"
         factors = gpus if all_known else factors
     curves = [
-        Curve(run.arm, Series(steps, factor * values), *looks[run.arm], points)
+        Curve(run.arm, Series(steps, factor * values), *looks[run.arm], points, resumed(run))
         for run, factor in zip(runs, factors, strict=True)
         if metric in run.metrics
         for steps, values in [run.metrics[metric]]
     ]
     band = BANDS.get(metric) if any(run.full for run in runs) else None
     return Panel(file_name(title), title, metric, curves, band)
+
+
+def resumed(run: Run) -> tuple[int, ...]:
+    return tuple(first for _, first, _ in run.attempts[1:] if isinstance(first, int))
 
 
 def validations(runs: Sequence[Run]) -> list[tuple[str, str]]:

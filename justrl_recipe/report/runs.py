@@ -14,7 +14,7 @@ import numpy as np
 from justrl_recipe.metrics import CLIP_RATIO, LONGEST
 from justrl_recipe.report import logs
 from justrl_recipe.report.logs import FloatArray, Metrics, Series
-from justrl_recipe.report.settings import Manifest, Size, read_manifest, read_size, status
+from justrl_recipe.report.settings import Manifest, Size, attempts, read_manifest, read_size, status
 from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.run.manifest import RUNNING
 from justrl_recipe.terminal import one_line
@@ -49,6 +49,11 @@ class Run:
     def status(self) -> str:
         """How it ended, or that it is running; empty where there is only a log."""
         return status(self.manifest) if self.manifest else ""
+
+    @property
+    def attempts(self) -> list[tuple[str, Any, Any]]:
+        """Status, first and last step of each attempt of a run that was resumed."""
+        return attempts(self.manifest) if self.manifest else []
 
     @property
     def full(self) -> bool:

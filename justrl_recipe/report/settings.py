@@ -33,6 +33,7 @@ IS_USABLE: dict[str, Callable[[Any], bool]] = {  # what the report reads of a ma
     "overrides": _is_texts,
     "scaled": _is_changes,
     "deviations": _is_changes,
+    "attempts": lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
     "versions": lambda value: isinstance(value, dict),
     "reward": lambda value: value is None or isinstance(value, dict),
     "pid": lambda value: type(value) is int and 0 < value < 1 << 31,
@@ -59,6 +60,13 @@ def status(manifest: Manifest) -> str:
     """The status of a run; manifests of earlier versions may only say when it ended."""
     written = RUNNING if manifest["ended"] is None else "ended"
     return outcome({"status": written, **manifest})
+
+
+def attempts(manifest: Manifest) -> list[tuple[str, Any, Any]]:
+    """How each attempt of a resumed run ended, its first step and the last that it logged; none of another run."""
+    earlier = manifest.get("attempts")
+    all_of_them = [*earlier, {**manifest, "status": status(manifest)}] if earlier else []
+    return [(str(one.get("status")), one.get("first_step"), one.get("last_step")) for one in all_of_them]
 
 
 class Size(NamedTuple):

@@ -205,7 +205,7 @@ def test_a_reader_that_goes_away_does_not_end_the_run(tmp_path):
         "import subprocess, sys; from justrl_recipe.run.folder import RunFolder; from pathlib import Path\n"
         "from justrl_recipe.run.progress import Progress\n"
         f"process = subprocess.Popen([sys.executable, '-c', {train!r}])\n"
-        f"Progress(RunFolder(Path({str(tmp_path)!r})), {config!r}, False).follow(process)\n"
+        f"list(Progress(RunFolder(Path({str(tmp_path)!r})), {config!r}, False).follow(process))\n"
         f"Path({str(tmp_path / 'code')!r}).write_text(str(process.returncode))"
     )
     watching = subprocess.Popen([sys.executable, "-c", watch], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

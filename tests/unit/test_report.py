@@ -659,6 +659,25 @@ def test_the_status_of_a_run_is_shown_and_decides_whether_it_is_watched(tmp_path
     assert shown in Page((tmp_path / "out" / "report.html").read_text()).text
 
 
+def test_a_resumed_run_is_one_curve_with_its_attempts_marked_and_listed(tmp_path):
+    earlier = [{"status": "died", "first_step": 1, "last_step": None}]
+    folder = write_run(tmp_path / "run", attempts=earlier, first_step=21, last_step=40)
+    run = runs.load(folder)
+    write([run], tmp_path / "out", None)
+    text = Page((tmp_path / "out" / "report.html").read_text()).text
+    assert "died, steps 1 to ?" in text and "finished, steps 21 to 40" in text
+    [panel] = [panel for panel in panels([run]) if panel.title == "Mean reward"]
+    [axes] = figures.figure([panel]).axes
+    dotted = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+    assert dotted == [20.5] and len(run.metrics["critic/score/mean"].steps) == 40
+
+
+@pytest.mark.parametrize("attempts", [3, [3], "x", {"a": 1}])
+def test_attempts_that_cannot_be_read_are_an_error(tmp_path, attempts):
+    with pytest.raises(UserError, match="no usable attempts"):
+        runs.load(write_run(tmp_path / "run", attempts=attempts))
+
+
 def test_a_manifest_without_a_status_is_readable(tmp_path):
     for name, ended, over in (("a", None, False), ("b", "2026-01-02T00:00:00+00:00", True)):
         folder = write_run(tmp_path / name, ended=ended)

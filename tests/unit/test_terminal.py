@@ -131,18 +131,16 @@ def test_a_log_is_shown_without_control_sequences(tmp_path, capsys):
         def poll(self) -> int:
             return 0
 
-        def wait(self) -> int:
-            return 0
-
     folder = RunFolder(tmp_path)
+    config = {"trainer": {"total_training_steps": 2, "nnodes": 1, "n_gpus_per_node": 1}}
+    progress = Progress(folder, config, verbose=True)
     folder.log.write_bytes(f"a response [/] {TRICKS}\n".encode() + b"\x9b2J\n")
     metrics = {"critic/score/mean": 0.5, f"val-core/[/]{TRICKS}/acc/mean@4": 0.5}
     folder.metrics.write_text(json.dumps({"step": 1, "data": metrics}) + "\n")
     folder.lost_responses.write_text(
         json.dumps({"lost": 1, "responses": 2, "batch": f"[/]{TRICKS}", "step": 1}) + "\n"
     )
-    config = {"trainer": {"total_training_steps": 2, "nnodes": 1, "n_gpus_per_node": 1}}
-    Progress(folder, config, verbose=True).follow(Ended())  # type: ignore[arg-type]
+    list(progress.follow(Ended()))  # type: ignore[arg-type]
     printed = capsys.readouterr().out
     assert printed.count("[/]") == 3 and "a response" in printed and not controls(printed)
 
