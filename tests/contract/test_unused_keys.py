@@ -88,7 +88,8 @@ def test_a_reader_of_each_used_key_is_found():
     unread = {
         key
         for key in justrl.keys() & load_base().raw.keys()
-        if not key.startswith("trainer.v1.sampler.sampler_kwargs.")  # this package's own
+        if not key.startswith(("trainer.v1.sampler.sampler_kwargs.", "reward.custom_reward_function.reward_kwargs."))
+        # which are arguments of this package's own sampler and reward
         and not any(entry.names(key) for entry in table())
         and not readers().get(last_part(key))
     }

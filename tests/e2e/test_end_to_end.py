@@ -311,14 +311,14 @@ def test_kill_9_leaves_no_process_either(folder):
     )
 
 
-def test_sigterm_ends_everything_too(folder):
+def test_sigterm_before_the_first_step_ends_everything_at_once(folder):
     process = start(folder, "--out", "terminated")
     wait_for(folder / "terminated", "train.log", process, 60)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 130 and "interrupted by SIGTERM" in err, out + err
+    assert process.returncode == 75 and "stopped by SIGTERM before the first step" in err, out + err
     assert wait_until_gone(folder / "terminated", 5) == []
-    assert read_manifest(folder / "terminated")["status"] == "interrupted"
+    assert read_manifest(folder / "terminated")["status"] == "stopped"
 
 
 def test_a_reward_that_cannot_be_imported_is_found_before_anything_starts(folder):

@@ -112,12 +112,13 @@ def test_the_same_seed_gives_the_same_samples(folder, evaluated):
 
 
 def test_golden_tells_a_row_that_is_reproduced_from_one_that_is_not(folder, evaluated):
+    wanted = ("--n", "5", "--limit", "10", "--out", "first")
+    assert verl_eval(folder, "model", *TASK, *wanted).returncode == 0
     planted = results(folder, "first")
     for name, shift, code, says in (("same", 0.0, 0, "reproduces"), ("better", 0.3, 1, "does not reproduce")):
         row = json.loads(json.dumps(planted)) | {"model": name}
         row["benchmarks"]["arithmetic"]["rule"]["avg"] += shift
         (folder / f"{name}.json").write_text(json.dumps(row))
-        wanted = ("--n", "5", "--limit", "10", "--out", "first")
         done = verl_eval(folder, "model", *TASK, *wanted, "--golden", "--against", f"{name}.json")
         assert done.returncode == code, done.stderr
         assert f"this installation {says} {name} on arithmetic" in done.stdout
