@@ -1,6 +1,7 @@
 """What a training process has left: its log, which says why it failed, and its metrics, which say what it did."""
 
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from justrl_recipe.processes import ending, errors, log_lines
 from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.terminal import plain
 
+FULL = 1 << 20  # bytes that are left on a full disk
 OURS = re.compile(r"^justrl_recipe(?:\.\w+)*\.(?=\w+:)")  # the module of an error of this package
 # Ray 2.60's raylet, and the first lines of its ActorDiedError.
 DEAD_WORKER = re.compile(r"A worker died or was killed .* Worker PID: (\d+)")
@@ -24,6 +26,8 @@ def reason(log: Path, returncode: int) -> str:
 
     veRL continues for a while without a worker or a response, so the last error is seldom the cause.
     """
+    if shutil.disk_usage(log.parent).free < FULL:  # the log itself ends before the reason then
+        return f"the disk of {log.parent} is full"
     found = [OURS.sub("", line) for line in errors(log)]
     if dead := _dead_worker(log, before=found[0] if found else None):
         found = [dead, *(line for line in found if not line.startswith("ray."))]

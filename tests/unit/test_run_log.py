@@ -2,6 +2,7 @@
 
 import pytest
 
+from justrl_recipe.run import log
 from justrl_recipe.run.log import errors, reason
 
 # As Ray 2.60 writes them, shortened, when a process was killed.
@@ -85,3 +86,10 @@ def test_the_first_cause_is_the_reason(tmp_path, log, code, found):
     file = tmp_path / "train.log"
     file.write_text(log)
     assert reason(file, code) == found
+
+
+def test_a_full_disk_is_the_reason_whatever_the_log_was_cut_off_at(tmp_path, monkeypatch):
+    (tmp_path / "train.log").write_text("RuntimeError: something else\n")
+    usage = log.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(log.shutil, "disk_usage", lambda path: usage._replace(free=4096))
+    assert reason(tmp_path / "train.log", -11) == f"the disk of {tmp_path} is full"
