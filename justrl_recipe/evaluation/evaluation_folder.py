@@ -3,7 +3,6 @@
 Responses and verdicts grow line by line; the other files are made from them.
 """
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,14 +29,9 @@ def claim(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder} is in use by another evaluation: choose another --out") from error
+    with files.locked(folder):
         benchmarks = {**_benchmarks_before(folder, about), **about["benchmarks"]}
         keep_whole_lines(folder / RESPONSES)
         keep_whole_lines(folder / VERDICTS)

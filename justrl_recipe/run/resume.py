@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from justrl_recipe import checkpoints, files, masking
 from justrl_recipe.config import Config, leaves
 from justrl_recipe.deviations import Deviation, deviations
+from justrl_recipe.errors import UserError
 from justrl_recipe.metrics import REWARD, VALIDATION_PREFIX
 from justrl_recipe.run import manifest, start
 from justrl_recipe.run.folder import RunFolder
@@ -24,11 +25,14 @@ def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
     """Make a run folder ready for its next attempt, and say why later checkpoints are not used.
 
     Raises:
-        UserError: the run folder cannot be written.
+        UserError: the run folder cannot be written, or its checkpoint is of another number of GPUs.
     """
     checkpoint, passed_over = checkpoints.latest_whole(Path(config["trainer"]["default_local_dir"]))
     for line in passed_over:
         warn(line)
+    gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
+    if checkpoint and not any((checkpoint / "actor").glob(f"model_world_size_{gpus}_rank_*.pt")):
+        raise UserError(f"{checkpoint} was not saved by {gpus} GPUs: veRL resumes on the number that saved it")
     step = checkpoints.step_of(checkpoint) or 0 if checkpoint else 0
     rewind(folder, step, checkpoint)
     folder.keep_attempt()

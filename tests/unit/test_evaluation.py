@@ -349,7 +349,7 @@ def test_a_folder_serves_one_evaluation_at_a_time(tmp_path):
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
-    assert refused and "in use by another evaluation" in refused[0]
+    assert refused and "in use by another process" in refused[0]
 
 
 @given(st.lists(st.text(max_size=30), max_size=5), st.integers(0, 400))

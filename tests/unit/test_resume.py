@@ -15,13 +15,18 @@ from justrl_recipe.errors import UserError
 from justrl_recipe.run import manifest, resume, start, stop
 from justrl_recipe.run.folder import RunFolder, new_run_folder
 
-TRAINER = {"test_freq": 4, "save_freq": 2, "total_training_steps": 12, "val_before_train": True}
+TRAINER = {"test_freq": 4, "save_freq": 2, "total_training_steps": 12, "val_before_train": True, "nnodes": 1}
 
 
 def config(folder: RunFolder) -> dict:
     return {
         "actor_rollout_ref": {"actor": {"optim": {"lr": 1e-6}}},
-        "trainer": {**TRAINER, "default_local_dir": str(folder.checkpoints), "logger": ["file"]},
+        "trainer": {
+            **TRAINER,
+            "n_gpus_per_node": 1,
+            "default_local_dir": str(folder.checkpoints),
+            "logger": ["file"],
+        },
     }
 
 
@@ -84,6 +89,14 @@ def test_without_a_whole_checkpoint_it_starts_from_the_beginning(folder):
         (folder.checkpoints / f"global_step_{step}" / "checkpoint.json").unlink()
     assert resume.prepare(config(folder), folder).checkpoint is None
     assert steps(folder) == []
+
+
+def test_another_number_of_gpus_is_refused_before_anything_is_cut_back(folder):
+    before, given = folder.metrics.read_text(), config(folder)
+    given["trainer"]["n_gpus_per_node"] = 8
+    with pytest.raises(UserError, match="global_step_6 was not saved by 8 GPUs"):
+        resume.prepare(given, folder)
+    assert folder.metrics.read_text() == before and folder.log.is_file()
 
 
 def test_a_resume_changes_nothing_when_it_is_done_again(folder):
