@@ -19,6 +19,7 @@ import pyarrow
 import pyarrow.parquet
 
 from justrl_recipe import files
+from justrl_recipe.cpu.tiny_data import Problem
 from justrl_recipe.data import schema
 
 SOURCES = {"train": "word_problems", "validation": "word_problems_validation"}
@@ -29,17 +30,6 @@ THINGS = ("apples", "books", "marbles", "stickers", "pencils", "coins", "shells"
 MESSAGES = pyarrow.schema(
     {"messages": pyarrow.list_(pyarrow.struct({"role": pyarrow.string(), "content": pyarrow.string()}))}
 )
-
-
-@dataclass(frozen=True)
-class Problem:
-    question: str
-    working: str
-    answer: str
-
-    @property
-    def prompt(self) -> str:
-        return self.question + schema.TRAINING_SUFFIX
 
 
 @dataclass(frozen=True)

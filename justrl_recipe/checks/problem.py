@@ -31,6 +31,7 @@ CHECKS = {
     "launcher": "settings that starting the run would replace or that Ray would refuse",
     "logger": "trackers that veRL does not know or that are not installed",
     "resume": "a checkpoint to resume from",
+    "hang": "a run that hangs, or a process of it that died, while it trains (run/watch.py)",
     "checkpoint": "checkpoints that could be lost or not be resumed from",
     "disk": "space for the checkpoints",
     "import-path": "modules and files of code that are not there",

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,7 +54,9 @@ def run(
 ) -> None:
     """Train a model with a recipe, or continue a run with --resume from its last whole checkpoint."""
     given = [*(overrides or []), *([f"trainer.max_actor_ckpt_to_keep={keep}"] if keep else [])]
-    options = start.Options(verbose, arguments.seconds(stop_after), skip_check or [])
+    time_left = arguments.seconds(stop_after)
+    stop_at = None if time_left is None else time.monotonic() + time_left
+    options = start.Options(verbose, stop_at, skip_check or [])
     if resume and Path(recipe).is_dir():
         if given or ablation or system or out:
             raise UserError(

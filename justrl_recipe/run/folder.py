@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,13 +73,15 @@ class RunFolder:
                     yield entry
 
     def keep_attempt(self) -> None:
-        """Move the config and the log of the last attempt out of the way of the next one."""
+        """Move the config and the log of the last attempt out of the way of the next one, and copy its metrics."""
         number = sum(1 for _ in self.attempts.glob("*")) + 1
         target = self.attempts / str(number)
         target.mkdir(parents=True)
         for file in (self.config, self.log):
             if file.is_file():
                 file.rename(target / file.name)
+        if self.metrics.is_file():  # which the next attempt cuts back
+            shutil.copyfile(self.metrics, target / self.metrics.name)
 
     def lost(self) -> list[dict[str, Any]]:
         """The batches of which responses were lost: `step`, `batch`, `lost`, `responses` of each."""

@@ -72,7 +72,9 @@ def unfinished(config: Mapping[str, Any], folder: RunFolder) -> str | None:
     verl/trainer/ppo/v1/trainer_base.py).
     """
     trainer = config["trainer"]
-    steps = dict(folder.steps())
+    steps: dict[int, dict[str, Any]] = {}
+    for step, metrics in folder.steps():  # a validation that is made up for has a line of its own
+        steps.setdefault(step, {}).update(metrics)
     if trainer.get("val_only"):
         return None if any(map(_validated, steps.values())) else "it ended without the validation of trainer.val_only"
     wanted = trainer["total_training_steps"]

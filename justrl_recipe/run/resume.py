@@ -34,8 +34,8 @@ def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
     if checkpoint and not any((checkpoint / "actor").glob(f"model_world_size_{gpus}_rank_*.pt")):
         raise UserError(f"{checkpoint} was not saved by {gpus} GPUs: veRL resumes on the number that saved it")
     step = checkpoints.step_of(checkpoint) or 0 if checkpoint else 0
-    rewind(folder, step, checkpoint)
     folder.keep_attempt()
+    rewind(folder, step, checkpoint)
     return start.Begin(step, checkpoint, lost_validation(config, folder, step))
 
 

@@ -45,12 +45,12 @@ class Options:
     """How an attempt is watched.
 
     verbose: show veRL's own log.
-    stop_after: seconds after which it saves and stops.
+    stop_at: by time.monotonic(), when it saves and stops; the same for every restart.
     skipped: the names of the checks that are skipped.
     """
 
     verbose: bool = False
-    stop_after: float | None = None
+    stop_at: float | None = None
     skipped: Collection[str] = ()
 
 
@@ -84,7 +84,7 @@ def run(
             processes.stoppable(),
             manifest.manifest(folder.manifest, {**about, **provenance(), "first_step": begin.step + 1}) as content,
             scratch_folder() as scratch,
-            stop.on_request(folder, options.stop_after) as request,
+            stop.on_request(folder, options.stop_at) as request,
         ):
             env = environment(config, folder, scratch)
             returncode = _train(config, folder, env, hidden, content, options, request, begin)

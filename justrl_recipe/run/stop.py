@@ -15,9 +15,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 class StopRequest:
     """Whether, and by what, the run was asked to stop. The training process looks for the file."""
 
-    def __init__(self, folder: RunFolder, after: float | None):
+    def __init__(self, folder: RunFolder, deadline: float | None):
         self.folder = folder
-        self.deadline = None if after is None else time.monotonic() + after
+        self.deadline = deadline
         self.by: str | None = None
         folder.stop.unlink(missing_ok=True)  # of an earlier attempt
 
@@ -41,12 +41,12 @@ class StopRequest:
 
 
 @contextmanager
-def on_request(folder: RunFolder, after: float | None) -> Iterator[StopRequest]:
+def on_request(folder: RunFolder, deadline: float | None) -> Iterator[StopRequest]:
     """Have SIGTERM and SIGUSR1 ask the run in `folder` to stop while the block runs; a second one ends the block.
 
     Args:
-        after: seconds until it is asked to stop anyway.
+        deadline: by time.monotonic(), when it is asked to stop anyway.
     """
-    request = StopRequest(folder, after)
+    request = StopRequest(folder, deadline)
     with processes.handling(SIGNALS, lambda number, frame: request.make(signal.Signals(number).name)):
         yield request

@@ -88,7 +88,8 @@ class Trainer(PPOTrainerSync):
         timing = {**self.timing_raw, "step": time.perf_counter() - self.step_began}
         epoch = (self.global_steps - 1) // self.steps_per_epoch
         self._compute_metrics(self.step_batch, metrics, timing, global_steps=self.global_steps, epoch=epoch)
-        return {name: plain(value) for name, value in metrics.items() if isinstance(plain(value), float | int | str)}
+        logged = {name: plain(value) for name, value in metrics.items()}
+        return {name: value for name, value in logged.items() if isinstance(value, float | int | str)}
 
     def on_step_end(self) -> None:
         """Go on with the new weights; where a stop is requested, save instead and let the loop end."""
@@ -109,7 +110,9 @@ def best_steps(metrics_file: Path) -> set[int]:
     for line in files.lines(metrics_file):
         entry = files.parse_json(line)
         found = [
-            v for name, v in entry["data"].items() if (match := VALIDATION.match(name)) and match["name"] == "acc"
+            value
+            for name, value in entry["data"].items()
+            if (match := VALIDATION.match(name)) and match["name"] == "acc" and isinstance(value, float | int)
         ]
         if found:
             means[entry["step"]] = sum(found) / len(found)

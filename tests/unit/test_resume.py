@@ -12,7 +12,7 @@ from saved_checkpoint import save
 from justrl_recipe import processes
 from justrl_recipe.cli.options import seconds
 from justrl_recipe.errors import UserError
-from justrl_recipe.run import manifest, resume, start, stop
+from justrl_recipe.run import log, manifest, resume, start, stop
 from justrl_recipe.run.folder import RunFolder, new_run_folder
 
 TRAINER = {"test_freq": 4, "save_freq": 2, "total_training_steps": 12, "val_before_train": True, "nnodes": 1}
@@ -89,6 +89,21 @@ def test_without_a_whole_checkpoint_it_starts_from_the_beginning(folder):
         (folder.checkpoints / f"global_step_{step}" / "checkpoint.json").unlink()
     assert resume.prepare(config(folder), folder).checkpoint is None
     assert steps(folder) == []
+
+
+def test_a_run_whose_last_validation_was_made_up_for_is_finished(folder):
+    given = config(folder)
+    given["trainer"] |= {"total_training_steps": 6, "test_freq": 6, "total_epochs": 1}
+    assert resume.prepare(given, folder).validate
+    assert log.unfinished(given, folder) == "it ended without the validation of step 6"
+    folder.metrics.write_text(folder.metrics.read_text() + line(6, validated=True, trained=False) + "\n")
+    assert log.unfinished(given, folder) is None
+
+
+def test_what_is_cut_back_is_kept_with_its_attempt(folder):
+    before = folder.metrics.read_text()
+    resume.prepare(config(folder), folder)
+    assert (folder.attempts / "1" / "metrics.jsonl").read_text() == before != folder.metrics.read_text()
 
 
 def test_another_number_of_gpus_is_refused_before_anything_is_cut_back(folder):
@@ -192,7 +207,7 @@ def test_the_first_signal_asks_for_a_stop_and_the_second_ends_at_once(folder, nu
 
 def test_a_stop_after_a_time_and_none_of_an_earlier_attempt(folder):
     folder.stop.touch()
-    with stop.on_request(folder, 0.05) as request:
+    with stop.on_request(folder, time.monotonic() + 0.05) as request:
         assert not request.made()
         time.sleep(0.06)
         assert request.made() and request.by == "--stop-after"
