@@ -88,6 +88,18 @@ def metrics(checkpoint: Path) -> dict[str, Any]:
     return files.read_json_object(checkpoint / MARKER)["metrics"]
 
 
+def world_size(actor: Path) -> int:
+    """How many GPUs saved the shards in `actor`, the folder of a checkpoint that holds them.
+
+    Raises:
+        Unreadable: veRL's `fsdp_config.json` is missing there or damaged.
+    """
+    try:
+        return int(files.read_json_object(actor / "fsdp_config.json")["world_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise files.Unreadable(f"{actor / 'fsdp_config.json'} has no world_size") from error
+
+
 def latest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     """The latest whole checkpoint of a folder, and why each later one is passed over, a sentence each."""
     passed_over: list[str] = []

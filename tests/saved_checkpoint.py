@@ -11,6 +11,7 @@ def save(folder: Path, step: int, marked: bool = True) -> Path:
     (checkpoint / "actor").mkdir(parents=True)
     (checkpoint / "actor" / "model_world_size_1_rank_0.pt").write_bytes(bytes(range(200)) * step)
     (checkpoint / "actor" / "optim_world_size_1_rank_0.pt").write_bytes(b"optimizer" * 20)
+    (checkpoint / "actor" / "fsdp_config.json").write_text('{"world_size": 1}')
     (checkpoint / "data.pt").write_bytes(b"order of the data")
     if marked:
         checkpoints.mark(checkpoint, {"critic/score/mean": 0.25})

@@ -8,7 +8,7 @@ from justrl_recipe.checks.problem import CHECKS, Problem
 from justrl_recipe.config import Config, nearest
 from justrl_recipe.errors import UserError
 
-__all__ = ["CHECKS", "Problem", "kept", "of_config", "of_files", "reward_import", "usable"]
+__all__ = ["CHECKS", "Problem", "kept", "of_config", "of_files", "reward", "usable"]
 
 
 def of_config(config: Config, base: Config) -> list[Problem]:
@@ -49,10 +49,16 @@ def of_files(config: Config, base: Config, folder: Path) -> list[Problem]:
     ]
 
 
-def reward_import(error: str | None) -> list[Problem]:
-    """What importing the run's reward function showed (`run.own_reward.import_reward`)."""
+def reward(error: str | None, changed: Collection[Path]) -> list[Problem]:
+    """What importing the run's reward function showed, and which of its files a resumed run did not start with.
+
+    Args:
+        error, changed: what `import_reward` and `changed` of run/own_reward.py found.
+    """
+    key, fix = "reward.custom_reward_function", "restore it from the run folder's code/, or choose another --out"
+    found = [Problem("resume", key, f"{file} is not what the run started with", fix) for file in changed]
     fix = "fix the import, or set reward.custom_reward_function.path to another file"
-    return [Problem("reward-import", "reward.custom_reward_function", error, fix)] if error else []
+    return [Problem("reward-import", key, error, fix), *found] if error else found
 
 
 def kept(problems: Iterable[Problem], skip: Collection[str]) -> list[Problem]:

@@ -62,22 +62,18 @@ def _checkpoint(config: Config, key: str, path: str, instead: str) -> Iterator[P
     if not os.path.isfile(Path(path, "data.pt")):
         why = f"{path} has no data.pt, so the data would start from the beginning"
         yield Problem("resume", key, why, "give a complete checkpoint")
-    yield from _ranks(key, path, files, trainer["nnodes"], trainer["n_gpus_per_node"])
+    yield from _ranks(key, path, files, trainer["nnodes"])
     steps = trainer["total_training_steps"]
     if int(step) >= steps:
         why = f"{path} is at or beyond trainer.total_training_steps={steps}: nothing is left to train"
         yield Problem("resume", key, why, f"raise trainer.total_training_steps above {int(step)}")
 
 
-def _ranks(key: str, path: str, files: Sequence[str], nodes: int, of_node: int) -> Iterator[Problem]:
-    """A checkpoint of another number of GPUs, or that lacks a GPU's files. Several nodes may each hold their own."""
+def _ranks(key: str, path: str, files: Sequence[str], nodes: int) -> Iterator[Problem]:
+    """A checkpoint that lacks a GPU's files. Several nodes may each hold their own."""
     saved_by = sorted({int(size) for name in files for size in re.findall(r"^model_world_size_(\d+)_rank", name)})
-    gpus = nodes * of_node
-    if saved_by and gpus not in saved_by:
-        why = f"{path} was saved by {saved_by[0]} GPUs, and veRL does not resume on {gpus}"
-        fix = f"resume on {saved_by[0]} GPUs (trainer.nnodes, trainer.n_gpus_per_node)"
-        yield Problem("resume", key, why, fix)
-    elif saved_by and nodes == 1:
+    if saved_by and nodes == 1:
+        gpus = saved_by[0]
         missing = [rank for rank in range(gpus) if f"model_world_size_{gpus}_rank_{rank}.pt" not in files]
         if missing:
             why = f"{path} lacks the files of rank {missing[0]} of {gpus}"
@@ -104,9 +100,7 @@ def full_disk(config: Config, base: Config, found: Shape, folder: Path) -> Itera
     saves, each = cost.checkpoints(config.values), cost.checkpoint_bytes(config.values, found)
     need, free = saves * each, shutil.disk_usage(there).free
     if need > free:
-        why = (
-            f"{saves} checkpoints of {each / 1e9:.0f} GB take {need / 1e9:,.0f} GB, and {free / 1e9:,.0f} GB are free"
-        )
-        most = int(free // each)
-        fix = f"keep fewer (trainer.max_actor_ckpt_to_keep={most})" if most else "set trainer.save_freq=-1"
+        why = f"checkpoints take {cost.disk(config.values, found)}, and {cost.readable(free)} are free"
+        most = int(free // each) - cost.beside_the_last(config.values)
+        fix = f"keep fewer (trainer.max_actor_ckpt_to_keep={most})" if most > 0 else "set trainer.save_freq=-1"
         yield Problem("disk", "trainer.save_freq", why, f"{fix}, or give a larger disk (--out)", "warning")

@@ -41,7 +41,7 @@ def plan(
     name = config.find_recipe(recipe).stem
     values = composed.values
     say(f"{name} on {_where(values, machine)}", "", *_memory(shape, values, machine.memory), "")
-    say(*_work(name, machine.system, values, throughput), *_disk(shape, values))
+    say(*_work(name, machine.system, values, throughput), f"checkpoints  {cost.disk(values, shape)}")
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,3 @@ def _work(name: str, system: str, values: dict[str, Any], given: float | None) -
     yield f"GPU hours    {hours:,.1f}, {hours / gpus / 24:,.1f} days on {gpus}, without validation and checkpoints"
     yield f"             at {found.tokens_per_second:,.0f} tokens/s per GPU: {found.source}"
     yield f"             and {length:,.0f} tokens a response in the mean"
-
-
-def _disk(shape: Shape, values: dict[str, Any]) -> Iterator[str]:
-    count, each = cost.checkpoints(values), cost.checkpoint_bytes(values, shape)
-    yield f"checkpoints  {count} of {_bytes(each)}: {_bytes(count * each)}"
-
-
-def _bytes(number: float) -> str:
-    return f"{number / 1e9:,.0f} GB" if number >= 1e10 else f"{number / 1e6:,.1f} MB"

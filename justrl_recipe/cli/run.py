@@ -20,6 +20,8 @@ from justrl_recipe.config import Config
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
 from justrl_recipe.errors import UserError
 from justrl_recipe.masking import masked_config
+from justrl_recipe.planning import cost
+from justrl_recipe.planning.model_shape import of_recipe
 from justrl_recipe.run import log, own_reward, start
 from justrl_recipe.run import resume as continuation
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder, placed
@@ -121,7 +123,8 @@ def train(
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)
     reward = composed.values["reward"]["custom_reward_function"]
     imported = own_reward.import_reward(reward["path"], reward["name"])
-    found = checks.kept([*of_files, *checks.reward_import(imported.error)], about["skipped_checks"])
+    changed = own_reward.changed(imported.files, old) if old else []
+    found = checks.kept([*of_files, *checks.reward(imported.error, changed)], about["skipped_checks"])
     about["warnings"] += refuse(found)
     folder = old or new_run_folder(name, out)
     settings = placed(composed, folder.path)
@@ -129,6 +132,8 @@ def train(
         begin = continuation.prepare(settings, folder) if old else start.Begin()
         own_reward.copy_code(imported.files, folder)
         say(f"run folder: {folder.path}")
+        if (shape := of_recipe(composed.values)) and cost.checkpoints(composed.values):
+            say(f"checkpoints take at most {cost.disk(composed.values, shape)}")
         if old:
             say(f"resuming after step {begin.step}" if begin.checkpoint else "no whole checkpoint: starting again")
         try:

@@ -57,7 +57,7 @@ def find_problems(composed: Config, out: Path | None, import_reward: bool) -> li
         from justrl_recipe.run import own_reward
 
         reward = usable.values["reward"]["custom_reward_function"]
-        found += checks.reward_import(own_reward.import_reward(reward["path"], reward["name"]).error)
+        found += checks.reward(own_reward.import_reward(reward["path"], reward["name"]).error, changed=[])
     return found
 
 

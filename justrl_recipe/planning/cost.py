@@ -81,9 +81,26 @@ def checkpoint_bytes(config: Mapping[str, Any], shape: Shape) -> int:
 
 
 def checkpoints(config: Mapping[str, Any]) -> int:
-    """How many checkpoints are on disk at the end; veRL saves the last step in any case."""
+    """The most checkpoints that are on disk at once; veRL saves the last step in any case."""
     trainer = config["trainer"]
     if trainer["save_freq"] <= 0:
         return 0
     saves = -(-trainer["total_training_steps"] // trainer["save_freq"])
-    return min(saves, trainer["max_actor_ckpt_to_keep"] or saves)
+    keep = trainer["max_actor_ckpt_to_keep"]
+    return min(saves, keep + beside_the_last(config)) if keep else saves
+
+
+def beside_the_last(config: Mapping[str, Any]) -> int:
+    """How many checkpoints there can be beside the last ones that are kept: the one that is saved, and the best."""
+    return 1 + (config["trainer"]["test_freq"] > 0)
+
+
+def disk(config: Mapping[str, Any], shape: Shape) -> str:
+    """How much disk the checkpoints take at most."""
+    count, each = checkpoints(config), checkpoint_bytes(config, shape)
+    return f"{count} of {readable(each)}: {readable(count * each)}"
+
+
+def readable(number: float) -> str:
+    """A number of bytes in GB or MB."""
+    return f"{number / 1e9:,.0f} GB" if number >= 1e10 else f"{number / 1e6:,.1f} MB"

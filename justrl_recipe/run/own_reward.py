@@ -11,6 +11,7 @@ from pathlib import Path
 
 from justrl_recipe import processes
 from justrl_recipe.errors import UserError
+from justrl_recipe.files import sha256
 from justrl_recipe.run.folder import RunFolder
 
 IMPORT_LIMIT = 300.0  # seconds for a reward file's own imports
@@ -46,18 +47,32 @@ def import_reward(path: str | None, name: str) -> Imported:
         return Imported(said[-1] if said else f"importing {path} ended with exit code {process.returncode}")
 
 
+def copies(files: Sequence[Path], folder: RunFolder) -> dict[Path, Path]:
+    """Where the run folder keeps a copy of each of a reward function's files: by their relative paths."""
+    beside = Path(os.path.commonpath([file.parent for file in files])) if files else Path()
+    return {file: folder.code / file.relative_to(beside) for file in files}
+
+
+def changed(files: Sequence[Path], folder: RunFolder) -> list[Path]:
+    """The files that differ from the copy that an earlier attempt kept, or that it did not have.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    if not folder.code.is_dir():
+        return []
+    kept = copies(files, folder)
+    return [file for file, copy in kept.items() if not copy.is_file() or sha256(copy) != sha256(file)]
+
+
 def copy_code(files: Sequence[Path], folder: RunFolder) -> None:
-    """Copy the reward function's files to the run folder, with their relative paths.
+    """Copy the reward function's files to the run folder.
 
     Raises:
         UserError: the run folder cannot be written.
     """
-    if not files:
-        return
-    beside = Path(os.path.commonpath([file.parent for file in files]))
     try:
-        for file in files:
-            target = folder.code / file.relative_to(beside)
+        for file, target in copies(files, folder).items():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
     except OSError as error:

@@ -25,18 +25,32 @@ def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
     """Make a run folder ready for its next attempt, and say why later checkpoints are not used.
 
     Raises:
-        UserError: the run folder cannot be written, or its checkpoint is of another number of GPUs.
+        UserError: the run folder cannot be written, or no checkpoint of it says whether it is whole.
     """
-    checkpoint, passed_over = checkpoints.latest_whole(Path(config["trainer"]["default_local_dir"]))
+    saved = Path(config["trainer"]["default_local_dir"])
+    checkpoint, passed_over = checkpoints.latest_whole(saved)
     for line in passed_over:
         warn(line)
-    gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
-    if checkpoint and not any((checkpoint / "actor").glob(f"model_world_size_{gpus}_rank_*.pt")):
-        raise UserError(f"{checkpoint} was not saved by {gpus} GPUs: veRL resumes on the number that saved it")
+    if passed_over and not checkpoint and "first_step" not in files.read_json_object(folder.manifest):
+        last = checkpoints.saved(saved)[0]
+        raise UserError(
+            f"{folder.path} is a run of justrl-recipe 0.1, which did not say which of its checkpoints are whole: "
+            f"start a new run with trainer.resume_mode=resume_path trainer.resume_from_path={last}"
+        )
+    if checkpoint:
+        tell_resharding(config, checkpoint)
     step = checkpoints.step_of(checkpoint) or 0 if checkpoint else 0
     folder.keep_attempt()
     rewind(folder, step, checkpoint)
     return start.Begin(step, checkpoint, lost_validation(config, folder, step))
+
+
+def tell_resharding(config: Mapping[str, Any], checkpoint: Path) -> None:
+    """Say where the checkpoint is of another number of GPUs (verl_hooks/resharding.py)."""
+    before = checkpoints.world_size(checkpoint / "actor")
+    now = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
+    if before != now:
+        warn(f"{checkpoint} was saved by {before} GPUs: each of {now} loads its part of all {before}")
 
 
 def rewind(folder: RunFolder, step: int, checkpoint: Path | None) -> None:

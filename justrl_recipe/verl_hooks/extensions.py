@@ -1,4 +1,4 @@
-"""What is looked up by name in veRL's workers: the agent loop `final_output_agent` and packed attention.
+"""What veRL's workers need beside veRL: the agent loop `final_output_agent`, packed attention, and resharding.
 
 veRL 0.9.1 imports this module, the recipe's `actor_rollout_ref.model.external_lib`, in every process that reads the
 model's config (verl/workers/config/model.py).
@@ -8,9 +8,11 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from vllm.sampling_params import RequestOutputKind
 
-from justrl_recipe.verl_hooks import packed_attention
+from justrl_recipe.verl_hooks import packed_attention, patches
 
 __all__ = ["FinalOutputAgentLoop", "packed_attention"]
+
+patches.load_shards_of_other_world_sizes()
 
 FINAL_OUTPUT = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False}
 

@@ -10,9 +10,10 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from justrl_recipe.masking import Path, replaced
+from justrl_recipe import checkpoints, masking
 
 
 def listen_on_loopback() -> None:
@@ -63,7 +64,7 @@ def _is_loopback(hostname: str) -> bool:
         return False
 
 
-def track_masked_config(shown: Mapping[Path, Any]) -> None:
+def track_masked_config(shown: Mapping[masking.Path, Any]) -> None:
     """Have veRL's trackers (wandb, TensorBoard, ...) get the config with other values at the paths of its secrets.
 
     Symptom: an API key of the config is uploaded to the tracker and written to its folder.
@@ -81,7 +82,7 @@ def track_masked_config(shown: Mapping[Path, Any]) -> None:
         raise RuntimeError("veRL gives its trackers no config by that name: see track_masked_config")
 
     def init(self: Any, *arguments: Any, config: Any = None, **named: Any) -> None:
-        original(self, *arguments, config=replaced(config, shown), **named)
+        original(self, *arguments, config=masking.replaced(config, shown), **named)
 
     Tracking.__init__ = init
 
@@ -107,6 +108,34 @@ def append_metrics() -> None:
         self.fp = open(self.filepath, "ab", buffering=0)  # noqa: SIM115  # as long as the run
 
     FileLogger.__init__ = init
+
+
+def load_shards_of_other_world_sizes() -> None:
+    """Have veRL's FSDP workers load a checkpoint that another number of GPUs saved.
+
+    Symptom: FileNotFoundError where a run resumes on another number of GPUs.
+    Cause: veRL 0.9.1 loads the files of its own world size (verl/utils/checkpoint/fsdp_checkpoint_manager.py).
+    Safe: veRL's own code loads the checkpoints of the same world size.
+    Upstream: none filed. Delete when veRL saves by torch.distributed.checkpoint.
+
+    Raises:
+        RuntimeError: veRL has changed.
+    """
+    from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
+
+    from justrl_recipe.verl_hooks import resharding
+
+    original = FSDPCheckpointManager.load_checkpoint
+    if "model_world_size_{self.world_size}_rank_{self.rank}.pt" not in inspect.getsource(original):
+        raise RuntimeError("veRL names its shards otherwise: see load_shards_of_other_world_sizes")
+
+    def load_checkpoint(self: Any, local_path: str | None, *arguments: Any, **named: Any) -> None:
+        if local_path and (ranks := checkpoints.world_size(Path(local_path))) != self.world_size:
+            resharding.load(self, Path(local_path), ranks)
+        else:
+            original(self, local_path, *arguments, **named)
+
+    FSDPCheckpointManager.load_checkpoint = load_checkpoint
 
 
 def number_job() -> str:

@@ -6,6 +6,7 @@ It meets run/ in the run folder: it looks for the file `stop` there, and leaves 
 import math
 import os
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from transfer_queue import KVBatchMeta
+from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.v1 import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
@@ -40,6 +42,14 @@ class Trainer(PPOTrainerSync):
         self.run_folder = Path(os.environ["VERL_FILE_LOGGER_PATH"]).parent
         self.checkpoint_folder = Path(config.trainer.default_local_dir)
         self.saved_step = 0
+        self.marker = ThreadPoolExecutor(max_workers=1)
+        self.marking: Future = self.marker.submit(int)  # of the last checkpoint; of none yet
+
+    def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+        try:
+            super().fit(agent_loop_manager)
+        finally:
+            self.marking.result()
 
     def on_step_begin(self) -> None:
         self.step_began = time.perf_counter()
@@ -72,13 +82,17 @@ class Trainer(PPOTrainerSync):
         raise BadStepError(f"{what} of step {self.global_steps} is not finite: its batch is kept in {kept.name}")
 
     def _save_checkpoint(self) -> None:
-        """Save, mark the checkpoint as whole, and only then remove older ones."""
+        """Save; mark the checkpoint as whole, and only then remove older ones, while training goes on."""
+        self.marking.result()
         checkpoint = self.checkpoint_folder / f"global_step_{self.global_steps}"
         if checkpoint.exists():  # cut off in an earlier attempt
             checkpoints.remove(checkpoint)
         super()._save_checkpoint()
-        checkpoints.mark(checkpoint, self._metrics_so_far())
+        self.marking = self.marker.submit(self._mark, checkpoint, self._metrics_so_far())
         self.saved_step = self.global_steps
+
+    def _mark(self, checkpoint: Path, metrics: dict[str, Any]) -> None:
+        checkpoints.mark(checkpoint, metrics)
         if self.keep:
             checkpoints.prune(self.checkpoint_folder, self.keep, best_steps(self.run_folder / METRICS_FILE))
 
@@ -93,6 +107,8 @@ class Trainer(PPOTrainerSync):
 
     def on_step_end(self) -> None:
         """Go on with the new weights; where a stop is requested, save instead and let the loop end."""
+        if self.marking.done():
+            self.marking.result()  # raises what it raised, e.g. since the disk is full
         if not (self.run_folder / STOP_FILE).exists():
             super().on_step_end()
             return

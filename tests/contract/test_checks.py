@@ -264,9 +264,9 @@ def test_checkpoints_that_the_disk_cannot_hold(data, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100e9}))
     saving = [override for override in data if "save_freq" not in override]
     [problem], _ = in_files(*saving, folder=tmp_path / "not" / "there")
-    assert "88 checkpoints of 21 GB take 1,877 GB, and 100 GB are free" in problem.why
-    assert "trainer.max_actor_ckpt_to_keep=4" in problem.fix
-    assert in_files(*saving, "trainer.max_actor_ckpt_to_keep=4") == ([], [])
+    assert "checkpoints take 88 of 21 GB: 1,877 GB, and 100 GB are free" in problem.why
+    assert "trainer.max_actor_ckpt_to_keep=2" in problem.fix  # and the best, and the one that is being saved
+    assert in_files(*saving, "trainer.max_actor_ckpt_to_keep=2") == ([], [])
 
 
 @pytest.mark.parametrize(

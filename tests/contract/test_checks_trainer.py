@@ -136,8 +136,7 @@ def test_a_whole_checkpoint_is_resumed_from(tmp_path):
     assert resuming(path) == []
     [problem] = resuming(path, "trainer.total_training_steps=5")
     assert "nothing is left to train" in problem.why
-    [problem] = resuming(path, "trainer.nnodes=1")
-    assert "saved by 32 GPUs" in problem.why and problem.level == "error"
+    assert resuming(path, "trainer.nnodes=1") == []  # verl_hooks/resharding.py
 
 
 @pytest.mark.parametrize(

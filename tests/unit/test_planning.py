@@ -118,7 +118,7 @@ def test_hours_are_planned_at_what_was_measured(system):
 
 def test_checkpoints_on_disk():
     assert cost.checkpoint_bytes(config(), shape()) == 12 * shape().parameters
-    assert cost.checkpoints(config()) == 88 and cost.checkpoints(config("trainer.max_actor_ckpt_to_keep=2")) == 2
+    assert cost.checkpoints(config()) == 88 and cost.checkpoints(config("trainer.max_actor_ckpt_to_keep=2")) == 4
     assert (
         cost.checkpoints(config("trainer.save_freq=-1")) == 0
         and cost.checkpoints(config("trainer.save_freq=4000")) == 2

@@ -45,6 +45,7 @@ def folder(tmp_path):
     found.metrics.write_text("".join(f"{one}\n" for one in lines))
     found.lost_responses.write_text("".join(json.dumps({"step": s, "lost": 1}) + "\n" for s in (3, 7)))
     found.log.write_text("the first attempt")
+    found.manifest.write_text('{"first_step": 1}')
     OmegaConf.save(config(found), found.config)
     return found
 
@@ -106,11 +107,20 @@ def test_what_is_cut_back_is_kept_with_its_attempt(folder):
     assert (folder.attempts / "1" / "metrics.jsonl").read_text() == before != folder.metrics.read_text()
 
 
-def test_another_number_of_gpus_is_refused_before_anything_is_cut_back(folder):
-    before, given = folder.metrics.read_text(), config(folder)
+def test_another_number_of_gpus_is_said(folder, capsys):
+    given = config(folder)
     given["trainer"]["n_gpus_per_node"] = 8
-    with pytest.raises(UserError, match="global_step_6 was not saved by 8 GPUs"):
-        resume.prepare(given, folder)
+    assert resume.prepare(given, folder).step == 6
+    assert "global_step_6 was saved by 1 GPUs: each of 8 loads its part of all 1" in capsys.readouterr().err
+
+
+def test_a_run_of_the_version_without_markers_does_not_start_again(folder):
+    for checkpoint in folder.checkpoints.iterdir():
+        (checkpoint / "checkpoint.json").unlink()
+    folder.manifest.write_text('{"status": "failed"}')
+    before = folder.metrics.read_text()
+    with pytest.raises(UserError, match=r"trainer\.resume_from_path=.*/global_step_6"):
+        resume.prepare(config(folder), folder)
     assert folder.metrics.read_text() == before and folder.log.is_file()
 
 
@@ -185,6 +195,7 @@ def test_restarts(folder, monkeypatch, ends, restarts, begun, fails):
 
 
 def test_the_manifest_lists_the_attempts(folder):
+    folder.manifest.unlink()
     with pytest.raises(KeyError), manifest.manifest(folder.manifest, {"recipe": "r", "first_step": 1}) as content:
         content["last_step"] = 7
         raise KeyError("lost")

@@ -20,7 +20,7 @@ from justrl_recipe.processes import Stopped, stoppable
 from justrl_recipe.run import manifest
 from justrl_recipe.run.folder import RunFolder, new_run_folder, placed
 from justrl_recipe.run.log import logged, unfinished
-from justrl_recipe.run.own_reward import Imported, copy_code, import_reward
+from justrl_recipe.run.own_reward import Imported, changed, copy_code, import_reward
 from justrl_recipe.run.start import environment
 
 
@@ -268,3 +268,16 @@ def test_a_run_that_starts_its_own_cluster_listens_on_loopback(tmp_path, monkeyp
     env = environment(config, RunFolder(tmp_path), "/tmp/short")
     assert (env.get("VLLM_API_KEY") is not None) is owns
     assert (env.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0") is owns
+
+
+def test_a_reward_that_is_not_what_the_run_started_with_is_found(tmp_path):
+    mine, helper = tmp_path / "mine.py", tmp_path / "lib" / "helper.py"
+    helper.parent.mkdir()
+    mine.write_text("import lib.helper")
+    helper.write_text("A = 1")
+    folder = RunFolder(tmp_path / "run")
+    assert changed([mine, helper], folder) == []
+    copy_code([mine, helper], folder)
+    assert changed([mine, helper], folder) == []
+    helper.write_text("A = 2")
+    assert changed([mine, helper], folder) == [helper]
