@@ -27,6 +27,9 @@ ERROR_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*(\w*(?:Error|Exception|Exit|Interr
 RAY_WRAPPERS = {"RayTaskError", "ActorDiedError", "RayActorError", "WorkerCrashedError", "ActorUnavailableError"}
 
 
+DIED = "died: it was killed, the machine was out of memory, or it crashed"
+
+
 class Stopped(KeyboardInterrupt):
     """A signal other than Ctrl-C's asked this process to end; the text is its name."""
 
@@ -93,17 +96,37 @@ def adopt_orphans() -> None:
 
 def end_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent, whose id is given, ends for any reason."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    on_end_of_parent(signal.SIGKILL, parent)
+
+
+def on_end_of_parent(number: signal.Signals, parent: int) -> None:
+    """Have the kernel send this process a signal when its parent, whose id is given, ends for any reason."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def end_descendants(grace: float) -> None:
-    """Ask every descendant of this process to end, and kill what is left after `grace` seconds."""
+    """Ask every descendant of this process to end, kill what is left after `grace` seconds, and remove its sockets
+    and shared memory, which a process that is killed leaves behind."""
+    used = {path for process in psutil.Process().children(recursive=True) for path in _sockets_and_memory(process)}
     _signal_all(signal.SIGTERM)
     psutil.wait_procs(psutil.Process().children(recursive=True), timeout=grace)
     while _signal_all(signal.SIGKILL):
         psutil.wait_procs(psutil.Process().children(recursive=True), timeout=1)
+    used_by_others = {path for process in psutil.process_iter() for path in _sockets_and_memory(process)}
+    for path in used - used_by_others:
+        with suppress(OSError):
+            os.unlink(path)
+
+
+def _sockets_and_memory(process: psutil.Process) -> set[str]:
+    """The files that stand for a process's Unix sockets and shared memory, where it may be looked at."""
+    with suppress(psutil.Error, OSError):
+        memory = {region.path for region in process.memory_maps() if region.path.startswith("/dev/shm/")}
+        sockets = {one.laddr for one in process.net_connections(kind="unix") if one.laddr.startswith("/")}
+        return memory | sockets
+    return set()
 
 
 def _signal_all(number: signal.Signals) -> bool:

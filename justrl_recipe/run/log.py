@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from justrl_recipe import masking
 from justrl_recipe.metrics import REWARD, VALIDATION_PREFIX
-from justrl_recipe.processes import ending, errors, log_lines
+from justrl_recipe.processes import DIED, ending, errors, log_lines
 from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.terminal import plain
 
@@ -21,16 +21,21 @@ ACTOR = re.compile(r"class_name: (?:\S*\.)?(\w+)\n(?:.*\n){0,3}?.*\bpid: (\d+)")
 SPEAKER = re.compile(r"\((\w+) pid=(\d+)")
 
 
-def reason(log: Path, returncode: int) -> str:
+def reason(log: Path, returncode: int, lost_server: str | None = None) -> str:
     """Why a training process ended: the first error or dead worker in its log, and the last error if it is another.
 
     veRL continues for a while without a worker or a response, so the last error is seldom the cause.
+
+    Args:
+        lost_server: one of Ray's that has died, which Ray's own errors do not name.
     """
     if shutil.disk_usage(log.parent).free < FULL:  # the log itself ends before the reason then
         return f"the disk of {log.parent} is full"
     found = [OURS.sub("", line) for line in errors(log)]
     if dead := _dead_worker(log, before=found[0] if found else None):
         found = [dead, *(line for line in found if not line.startswith("ray."))]
+    if lost_server and found and found[0].startswith("ray."):
+        found = [f"{lost_server} {DIED}", *found]
     if not found:
         return ending(returncode)
     return found[0] if found[-1] == found[0] else f"{found[0]}; then {found[-1]}"
@@ -43,7 +48,7 @@ def _dead_worker(log: Path, before: str | None) -> str | None:
     for line in log_lines(log):
         if dead := DEAD_WORKER.search(line):
             who = f"{names.get(dead[1], 'a worker')} (pid {dead[1]})"
-            return f"{who} died: it was killed, the machine was out of memory, or it crashed"
+            return f"{who} {DIED}"
         if before is not None and OURS.sub("", line) == before:
             break
     return None

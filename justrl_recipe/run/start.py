@@ -87,9 +87,11 @@ def run(
             stop.on_request(folder, options.stop_at) as request,
         ):
             env = environment(config, folder, scratch)
-            returncode = _train(config, folder, env, hidden, content, options, request, begin)
+            watching = watch.Watch(folder, config)
+            returncode = _train(config, folder, env, hidden, content, options, request, begin, watching)
             if returncode != 0:
-                raise TrainingFailed(f"{log.reason(folder.log, returncode)} (whole log: {folder.log})")
+                reason = log.reason(folder.log, returncode, watching.lost_server())
+                raise TrainingFailed(f"{reason} (whole log: {folder.log})")
             missing = log.unfinished(config, folder)
             if missing and request.by:
                 content["status"] = manifest.STOPPED
@@ -133,6 +135,7 @@ def _train(
     options: Options,
     request: stop.StopRequest,
     begin: Begin,
+    watching: watch.Watch,
 ) -> int:
     """Run the training process to its end and note in the manifest what it logged; its exit code.
 
@@ -143,12 +146,12 @@ def _train(
         TrainingFailed: a process that it needs has died, or it hangs.
         StoppedOnRequest: it was asked to stop before it had made a step.
     """
-    watching = watch.Watch(folder, config)
     writer: threading.Thread | None = None
     try:
         piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if hidden else {}
         process = processes.start(
-            *("justrl_recipe.verl_hooks.train", str(folder.config), str(os.getpid())),
+            *("justrl_recipe.run.guard", str(os.getpid()), env["TMPDIR"]),
+            *("justrl_recipe.verl_hooks.train", str(folder.config)),
             *((str(begin.checkpoint.absolute()), str(int(begin.validate))) if begin.checkpoint else ()),
             log=folder.log,
             env={**env, masking.HIDDEN: json.dumps(hidden)},

@@ -13,15 +13,17 @@ from typing import Any
 import psutil
 
 from justrl_recipe.metrics import REWARD, STEP_SECONDS, TIMING
+from justrl_recipe.processes import DIED
 from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.run.progress import finite
 
 LOOK_EVERY = 2.0  # seconds between looks at the processes
 GRACE = 15.0  # seconds for veRL and Ray to end the run by themselves, with a better message
 # Ray's actors have their class as title; Ray's own servers are programs.
+SERVERS = ("raylet", "gcs_server")
 NEEDED = re.compile(
     r"ray::(?P<actor>\w*(?:WorkerDict|TaskRunner|AgentLoopWorker|RewardLoopWorker|HttpServer|Storage|Controller)\w*)"
-    r"|\S*/(?P<server>raylet|gcs_server)(?:\s|$)"
+    rf"|\S*/(?P<server>{'|'.join(SERVERS)})(?:\s|$)"
 )
 ENGINE, OF_ENGINE = "vLLM's engine", "HttpServer"  # the second starts the first, which need not have a title
 START_LIMIT = 3600.0  # seconds until the first step
@@ -67,7 +69,7 @@ class Watch:
             return None
         self.looked = now
         if not self.finished and (dead := self._dead(now)):
-            return f"{dead} died: it was killed, the machine was out of memory, or it crashed"
+            return f"{dead} {DIED}"
         if now - self.progressed > self.limit():
             return f"no progress for {self.limit() / 60:.0f} minutes: the stacks of its processes are in the log"
         return None
@@ -82,6 +84,11 @@ class Watch:
             elif now - self.missing.setdefault(pid, now) > GRACE:
                 return f"{name} (pid {pid})"
         return None
+
+    def lost_server(self) -> str | None:
+        """The server of Ray's that was gone at a look, for an error of Ray's that does not say why."""
+        gone = (f"{self.needed[pid]} (pid {pid})" for pid in self.missing if self.needed[pid] in SERVERS)
+        return next(gone, None)
 
     def limit(self) -> float:
         """Seconds without a line of metrics that are a hang, by what steps and validations took so far."""

@@ -1,7 +1,7 @@
-"""The training process: `python -m justrl_recipe.verl_hooks.train CONFIG.yaml` does what veRL's `main` does.
+"""The training process: `python -m justrl_recipe.verl_hooks.train PARENT CONFIG.yaml` does what veRL's `main` does.
 
-A process of its own (started by run/start.py), so that what a person sees and what stops a run do not depend on
-Ray, vLLM and torch. Mirrors `main` of verl/trainer/main_ppo.py (veRL 0.9.1), without its Hydra decorator.
+A process of its own (run/start.py starts it, below run/guard.py), so that what a person sees and what stops a run do
+not depend on Ray, vLLM and torch. Mirrors `main` of verl/trainer/main_ppo.py (veRL 0.9.1), without Hydra's decorator.
 """
 
 import json
@@ -19,7 +19,7 @@ from justrl_recipe.verl_hooks import patches, reward
 Shown = Mapping[masking.Path, Any]
 
 
-def main(config_file: str, parent: int, checkpoint: str | None = None, validate: str = "0") -> None:
+def main(parent: int, config_file: str, checkpoint: str | None = None, validate: str = "0") -> None:
     """Train with the resolved config in `config_file`, as long as the process `parent` lives.
 
     Args:
@@ -116,4 +116,4 @@ def share_imports(config: DictConfig, job: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
+    main(int(sys.argv[1]), *sys.argv[2:])
