@@ -6,10 +6,13 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import deterministic_rollouts
 import psutil
 import pytest
+import torch
 from command import VERL
 
 pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
@@ -51,36 +54,60 @@ def attempts(run: Path) -> list[tuple]:
     return [(attempt["status"], attempt["first_step"]) for attempt in [*manifest["attempts"], manifest]]
 
 
+def said(folder: Path) -> str:
+    return (folder / "said").read_text()
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("long")
 
 
-def test_a_run_that_is_stopped_and_killed_ends_as_one_that_was_not(folder):
-    run = folder / "run"
-    command = ("justrl_tiny", "--out", "run", "--keep", "1", *SHORT)
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    shard = run / "checkpoints" / f"global_step_{STEPS}" / "actor" / "model_world_size_1_rank_0.pt"
+    return {name: weight.to_local() for name, weight in torch.load(shard, weights_only=False).items()}
+
+
+def learning_rates(run: Path) -> list[float]:
+    entries = [json.loads(line)["data"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [entry["actor/lr"] for entry in entries if "actor/lr" in entry]
+
+
+def test_a_run_that_is_stopped_and_killed_ends_as_one_that_was_not(folder, monkeypatch):
+    """With responses that follow from the weights, to the last bit of the weights."""
+    monkeypatch.setenv("PYTHONPATH", str(deterministic_rollouts.HERE.parent), prepend=os.pathsep)
+    run, short = folder / "run", (*SHORT, *deterministic_rollouts.config(folder))
+    command = ("justrl_tiny", "--out", "run", "--keep", "1", *short)
     process = start(folder, *command)
     wait_for_step(process, run, 1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 75, (folder / "said").read_text()
+    assert process.wait(timeout=120) == 75, said(folder)
     stopped_at = steps(run)[-1]
     assert (run / "checkpoints" / f"global_step_{stopped_at}" / "checkpoint.json").is_file()
-    assert "saving a checkpoint after this step" in (folder / "said").read_text()
+    assert "saving a checkpoint after this step" in said(folder)
 
     process = start(folder, *command)
-    assert process.wait(timeout=60) == 2 and "add --resume" in (folder / "said").read_text()
-    process = start(folder, "justrl_tiny", "--out", "run", "--resume", *SHORT, "actor_rollout_ref.actor.optim.lr=1")
-    assert (
-        process.wait(timeout=60) == 2
-        and "actor.optim.lr is 0.00015 in run and 1 now" in (folder / "said").read_text()
-    )
+    assert process.wait(timeout=60) == 2 and "add --resume" in said(folder)
+    process = start(folder, "justrl_tiny", "--out", "run", "--resume", *short, "actor_rollout_ref.actor.optim.lr=1")
+    assert process.wait(timeout=60) == 2 and "actor.optim.lr is 0.00015 in run and 1 now" in said(folder)
 
+    before = {*os.listdir("/dev/shm"), *os.listdir("/tmp")}
     process = start(folder, *command, "--resume")
     wait_for_step(process, run, stopped_at + 2)
+    below = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
+    assert psutil.wait_procs(below, timeout=20)[1] == [], "a process outlived the command"
+    until(lambda: {*os.listdir("/dev/shm"), *os.listdir("/tmp")} <= before)
     process = start(folder, "--resume", "run")
-    assert process.wait(timeout=300) == 0, (folder / "said").read_text()
+    assert process.wait(timeout=300) == 0, said(folder)
     assert steps(run) == [*range(1, STEPS + 1)]
     assert [status for status, _ in attempts(run)] == ["stopped", "died", "finished"]
     assert attempts(run)[1] == ("died", stopped_at + 1)
@@ -89,26 +116,46 @@ def test_a_run_that_is_stopped_and_killed_ends_as_one_that_was_not(folder):
 
     prompts = {step: sorted(line["input"] for line in rollouts(folder, step)) for step in range(1, STEPS + 1)}
     (folder / "rollouts").rename(folder / "first")
-    process = start(folder, "justrl_tiny", "--out", "unbroken", *SHORT)
-    assert process.wait(timeout=300) == 0, (folder / "said").read_text()
+    process = start(folder, "justrl_tiny", "--out", "unbroken", *short)
+    assert process.wait(timeout=300) == 0, said(folder)
     assert prompts == {step: sorted(line["input"] for line in rollouts(folder, step)) for step in prompts}
+    assert learning_rates(run) == learning_rates(folder / "unbroken")
+    unbroken = weights(folder / "unbroken")
+    assert all(torch.equal(weight, unbroken[name]) for name, weight in weights(run).items())
 
 
 def rollouts(folder: Path, step: int) -> list[dict]:
     return [json.loads(line) for line in (folder / "rollouts" / f"{step}.jsonl").read_text().splitlines()]
 
 
-def test_a_dead_engine_is_named_within_seconds_and_the_run_restarts(folder):
+def test_a_dead_process_is_named_within_seconds_and_the_run_restarts_once(folder):
     run = folder / "engine"
     process = start(folder, "justrl_tiny", "--out", "engine", "--restarts", "1", *SHORT)
     wait_for_step(process, run, 2)
     descendant(process, "ray::vLLMHttpServer").children()[-1].kill()
-    killed = time.monotonic()
-    while "restart 1 of 1" not in (folder / "said").read_text():
-        assert process.poll() is None and time.monotonic() - killed < 60, (folder / "said").read_text()
-        time.sleep(0.2)
-    assert re.search("EngineCore|vLLM's engine", (folder / "said").read_text())
-    assert process.wait(timeout=300) == 0, (folder / "said").read_text()
-    assert steps(run) == [*range(1, STEPS + 1)]
-    assert [status for status, _ in attempts(run)] == ["failed", "finished"]
+    until(lambda: "restart 1 of 1" in said(folder))
+    assert re.search("EngineCore|vLLM's engine", said(folder))
+    wait_for_step(process, run, 4)
+    worker = descendant(process, "ray::WorkerDict")
+    worker.kill()
+    assert process.wait(timeout=100) == 1, said(folder)
+    [failure] = [line for line in said(folder).splitlines() if line.startswith("training failed:")]
+    assert f"WorkerDict (pid {worker.pid}) died" in failure and "engine/train.log" in failure
+    assert steps(run)[:4] == [1, 2, 3, 4]
+    assert [status for status, _ in attempts(run)] == ["failed", "failed"]
     assert not [path for path in os.listdir("/tmp") if path.startswith(f"justrl-{process.pid}-")]
+
+
+def test_a_step_that_is_not_finite_ends_the_run_before_its_update(folder):
+    """The reward is finite, as the check of it asks; the mean of eight of them is not."""
+    (folder / "huge.py").write_text(
+        "def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):\n"
+        "    return 3e38 if len(solution_str) % 2 else -3e38\n"
+    )
+    reward = "reward.custom_reward_function.path=huge.py"
+    process = start(folder, "justrl_tiny", "--out", "huge", reward, *SHORT, "trainer.val_before_train=false")
+    assert process.wait(timeout=300) == 1, said(folder)
+    assert "BadStepError: an advantage, and so a reward, of step 1 is not finite" in said(folder)
+    batch = torch.load(folder / "huge" / "bad_step_1.pt", weights_only=False)
+    assert batch["step"] == 1 and len(batch["keys"]) == 128
+    assert not (folder / "huge" / "checkpoints").exists()
