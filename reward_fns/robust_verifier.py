@@ -15,7 +15,7 @@ poison a run and no verdict depends on what else the machine does. What is decid
 from typing import Any
 
 from justrl_recipe.reward_fns.mathematics import units, workers
-from justrl_recipe.reward_fns.mathematics.boxes import last_box
+from justrl_recipe.reward_fns.mathematics.brackets import last_box
 from justrl_recipe.reward_fns.mathematics.cost import too_costly
 from justrl_recipe.reward_fns.mathematics.literals import plain_number, same_number
 from justrl_recipe.reward_fns.mathematics.spelling import key, spelled

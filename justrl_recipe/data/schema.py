@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 
 from justrl_recipe import files
-from justrl_recipe.reward_fns.mathematics.boxes import unboxed
+from justrl_recipe.reward_fns.mathematics.brackets import unboxed
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 TRAINING_SUFFIX = "\n\n" + INSTRUCTION  # paper; also for the in-training validation

@@ -2,7 +2,7 @@
 
 | module | in | out |
 |---|---|---|
-| boxes | a response | the content of its last box |
+| brackets | a response | the content of its last box |
 | spelling, with characters, sentences, units, words | that text | one spelling for all ways to write it |
 | literals | a spelled text | the exact fraction that it is, if it is a plain number |
 | cost | a spelled text | whether it could take too long to compute |
@@ -12,7 +12,7 @@ What the worker process does:
 
 | module | in | out |
 |---|---|---|
-| reading, with brackets | a spelled text | one of the kinds of answers in kinds.py |
+| reading | a spelled text | one of the kinds of answers in kinds.py |
 | equality, with equations, real_sets, values | two such answers | whether they are the same |
 | parsing | the text of an expression | sympy's expression |
 | exact, with exact_numbers, points | two expressions | whether they are equal |

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from justrl_recipe.reward_fns.mathematics import units
-from justrl_recipe.reward_fns.mathematics.boxes import unboxed
+from justrl_recipe.reward_fns.mathematics.brackets import unboxed
 from justrl_recipe.reward_fns.mathematics.characters import ascii_latex
 from justrl_recipe.reward_fns.mathematics.literals import plain_number
 from justrl_recipe.reward_fns.mathematics.sentences import SPACE, last_line, without_clauses, without_sentence
