@@ -9,19 +9,24 @@ poison a run and no verdict depends on what else the machine does. What is decid
 2. equal text, and equal text once both are spelled alike (`spelling.spelled`), is equal;
 3. words are compared as words, and choices by their letter;
 4. plain numbers are compared exactly, as fractions, and their units by name;
-5. what is too long or too large to compute (`cost.too_costly`) is equal only as text.
+5. what is too long or too large to compute (`too_costly`) is equal only as text.
 """
 
+import re
 from typing import Any
 
 from justrl_recipe.reward_fns.mathematics import units, workers
-from justrl_recipe.reward_fns.mathematics.brackets import last_box
-from justrl_recipe.reward_fns.mathematics.cost import too_costly
-from justrl_recipe.reward_fns.mathematics.literals import plain_number, same_number
+from justrl_recipe.reward_fns.mathematics.brackets import depths, last_box
+from justrl_recipe.reward_fns.mathematics.literals import MAX_DIGITS, plain_number, same_number
 from justrl_recipe.reward_fns.mathematics.spelling import key, spelled
 from justrl_recipe.reward_fns.mathematics.words import choice, denies, is_text, wording
 
 MAX_CHARACTERS = 1_000  # of an answer that is spelled anew; a longer one is compared as it stands
+MAX_COMPUTED = 400  # characters of a spelled answer; longer ones are compared as text only
+MAX_EXPONENT = 10_000
+MAX_FACTORIAL = 2_000
+MAX_DEPTH = 20  # of brackets in brackets, which the parser takes exponential time for
+POWER = re.compile(r"\^[\s{(+-]*(\d+)((?:[\s})]*\^[\s{(+-]*\d+)*)([\s})]*!)?")
 
 
 def compute_score(
@@ -78,3 +83,24 @@ def _without_choice(gold: str, pred: str) -> tuple[str, str]:
     if second and not first:
         pred = second[0] if gold == second[0] else second[1]
     return gold, pred
+
+
+def too_costly(text: str) -> bool:
+    """Whether `text` could take seconds to read or compute: towers, factorials, long numbers, deep nesting."""
+    if max(depths(text), default=0) > MAX_DEPTH:
+        return True
+    if len(text) > MAX_COMPUTED or re.search(rf"\d{{{MAX_DIGITS + 1}}}", text):
+        return True
+    if any(len(n) > 4 or int(n) > MAX_FACTORIAL for n in re.findall(r"(\d+)[\s})]*!", text)):
+        return True
+    return any(_exponent(*match.groups()) > MAX_EXPONENT for match in POWER.finditer(text))
+
+
+def _exponent(first: str, tower: str, factorial: str | None) -> int:
+    """The value of a tower of literals, or MAX_EXPONENT + 1 where it is more than that."""
+    value = 1
+    for number in reversed([first, *re.findall(r"\d+", tower)]):
+        if len(number) > 5 or (int(number) > 1 and value > 13):
+            return MAX_EXPONENT + 1
+        value = int(number) ** value
+    return MAX_EXPONENT + 1 if factorial and value > 7 else value

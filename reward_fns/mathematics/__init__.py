@@ -5,7 +5,6 @@
 | brackets | a response | the content of its last box |
 | spelling, with characters, sentences, units, words | that text | one spelling for all ways to write it |
 | literals | a spelled text | the exact fraction that it is, if it is a plain number |
-| cost | a spelled text | whether it could take too long to compute |
 | workers, worker_pool | two spelled texts | a verdict, from a process that is killed at a limit |
 
 What the worker process does:

@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from justrl_recipe.reward_fns.mathematics.cost import MAX_DIGITS
-
+MAX_DIGITS = 300
 LONG = 6  # significant digits from which a decimal may stand for a number that no decimal states exactly
 DOUBLE = 16  # significant digits of a double, whose last one may be off by one
 FLOAT = 12  # significant digits from which a decimal is a float that was printed

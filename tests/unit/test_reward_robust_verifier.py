@@ -13,10 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from justrl_recipe.reward_fns.mathematics.cost import too_costly
 from justrl_recipe.reward_fns.mathematics.literals import plain_number
 from justrl_recipe.reward_fns.mathematics.spelling import spelling
-from justrl_recipe.reward_fns.robust_verifier import compute_score
+from justrl_recipe.reward_fns.robust_verifier import compute_score, too_costly
 
 ANSWERS = yaml.safe_load((Path(__file__).parents[1] / "answers.yaml").read_text(encoding="utf-8"))
 
