@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from justrl_recipe.reward_fns.mathematics.units import CLOSE, OPEN
+from justrl_recipe.reward_fns.mathematics.words import CLOSE, OPEN
 
 # LaTeX: the characters that stand for it
 CHARACTERS = {

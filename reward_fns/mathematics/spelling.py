@@ -13,9 +13,18 @@ from justrl_recipe.reward_fns.mathematics import units
 from justrl_recipe.reward_fns.mathematics.brackets import unboxed
 from justrl_recipe.reward_fns.mathematics.characters import ascii_latex
 from justrl_recipe.reward_fns.mathematics.literals import plain_number
-from justrl_recipe.reward_fns.mathematics.sentences import SPACE, last_line, without_clauses, without_sentence
-from justrl_recipe.reward_fns.mathematics.units import CLOSE, OPEN
-from justrl_recipe.reward_fns.mathematics.words import NUMBERS, digits_for_words, is_text, wording
+from justrl_recipe.reward_fns.mathematics.words import (
+    CLOSE,
+    NUMBERS,
+    OPEN,
+    SPACE,
+    digits_for_words,
+    is_text,
+    last_line,
+    without_clauses,
+    without_sentence,
+    wording,
+)
 
 Replacement = str | Callable[[re.Match[str]], str]
 

@@ -6,9 +6,7 @@ converted: 5 cm is not 50 mm.
 
 import re
 
-from justrl_recipe.reward_fns.mathematics.words import listed
-
-OPEN, CLOSE = "⟦", "⟧"  # around what was typed as text, \text{...}
+from justrl_recipe.reward_fns.mathematics.words import CLOSE, OPEN, listed
 
 # canonical name: its other names
 ALIASES = {
