@@ -12,7 +12,9 @@ from sympy import Expr
 
 from justrl_recipe.reward_fns.mathematics import exact
 from justrl_recipe.reward_fns.mathematics.equations import Equations, base
-from justrl_recipe.reward_fns.mathematics.kinds import (
+from justrl_recipe.reward_fns.mathematics.literals import plain_number
+from justrl_recipe.reward_fns.mathematics.parsing import Unreadable, is_real
+from justrl_recipe.reward_fns.mathematics.reading import (
     NAME,
     REALS,
     TURNED,
@@ -26,12 +28,9 @@ from justrl_recipe.reward_fns.mathematics.kinds import (
     Residue,
     Sets,
     Value,
-    same_in_any_order,
+    read,
 )
-from justrl_recipe.reward_fns.mathematics.literals import plain_number
-from justrl_recipe.reward_fns.mathematics.parsing import Unreadable, is_real
-from justrl_recipe.reward_fns.mathematics.reading import read
-from justrl_recipe.reward_fns.mathematics.real_sets import NotASet, as_set, same_sets, variables
+from justrl_recipe.reward_fns.mathematics.real_sets import NotASet, as_set, same_in_any_order, same_sets, variables
 
 TIME = re.compile(r"\d{1,2}:[0-5]\d")
 

@@ -5,8 +5,8 @@ import re
 from sympy import Expr, Pow
 
 from justrl_recipe.reward_fns.mathematics import exact, units
-from justrl_recipe.reward_fns.mathematics.kinds import NAME, Answer, Equation
 from justrl_recipe.reward_fns.mathematics.parsing import Unreadable
+from justrl_recipe.reward_fns.mathematics.reading import NAME, Answer, Equation
 from justrl_recipe.reward_fns.mathematics.values import Values
 from justrl_recipe.reward_fns.mathematics.words import is_word
 

@@ -1,4 +1,4 @@
-r"""What kind of answer a text is: `spelling.spelled`'s output in, one of the kinds of kinds.py out.
+r"""The kinds of answers, and which of them a text is: `spelling.spelled`'s output in, an `Answer` out.
 
 It is read by its brackets, commas and relations. The expressions within stay text until they are compared.
 """
@@ -6,21 +6,94 @@ It is read by its brackets, commas and relations. The expressions within stay te
 import itertools
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from justrl_recipe.reward_fns.mathematics.brackets import cut, enclosed, outside
-from justrl_recipe.reward_fns.mathematics.kinds import (
-    NAME,
-    Answer,
-    Condition,
-    Equation,
-    Group,
-    Matrix,
-    Pieces,
-    Ratio,
-    Residue,
-    Sets,
-    Value,
+
+TURNED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}  # a relation read from the right
+LETTER = r"(?:[A-Za-z]|\\[a-z]+)"
+INDEX = r"(?:_(?:\w|\{[\w+\- ]+\}))?"
+NAME = re.compile(  # x, x_1, \alpha; AB, radius; \angle ABC; |AB|, |z|; f(x), f^{-1}(x)
+    rf"^(?:{LETTER}{INDEX}'?|[A-Za-z]{{2,}}|[A-Za-z ]{{4,}}|\\(?:angle|overline|triangle|widehat)\s*\{{?[A-Z]+\}}?"
+    rf"|\|(?:[A-Z]{{2}}|[a-z])\||{LETTER}{INDEX}(?:\^\{{?-1\}}?)?\s*\([^()=]*\))$"
 )
+
+
+@dataclass(frozen=True)
+class Value:
+    """An expression, and its unit."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Equation:
+    left: str
+    right: "Answer"
+    right_text: str
+
+    @property
+    def name(self) -> str | None:
+        """What is given a value, as in x = 5 or f(x) = x^2; None for an equation."""
+        return re.sub(r"[{}\s]", "", self.left) if NAME.fullmatch(self.left.strip()) else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Entries between brackets, `opens` and `closes`; both empty for a bare list."""
+
+    entries: tuple["Answer", ...]
+    opens: str = ""
+    closes: str = ""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A chain of inequalities: sides, and the relations between them."""
+
+    sides: tuple[str, ...]
+    relations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Sets joined by an operation; of a list of inequalities their context says which."""
+
+    operation: str
+    parts: tuple["Answer", ...]
+
+
+@dataclass(frozen=True)
+class Residue:
+    name: str
+    values: tuple[str, ...]
+    modulus: int
+
+
+@dataclass(frozen=True)
+class Ratio:
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    factor: str
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A function by cases: values, and where each holds."""
+
+    values: tuple["Answer", ...]
+    conditions: tuple[str, ...]
+
+
+Answer = Value | Equation | Group | Condition | Sets | Residue | Ratio | Matrix | Pieces
+REALS = Value(r"\mathbb{R}")
+
+
+# --- reading
 
 MAX_SIGNS = 4  # of \pm in one entry, each of which doubles it
 COMMA, EQUALS = re.compile(","), re.compile("=")

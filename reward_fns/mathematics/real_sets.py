@@ -1,16 +1,17 @@
-"""Answers as sets of real numbers: intervals, inequalities and sets of kinds.py in, sympy's sets out.
+"""Answers as sets of real numbers: intervals, inequalities and sets of reading.py in, sympy's sets out.
 
 `parse` gives the expression of a text, as `parsing.expression` does.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from sympy import Complement, EmptySet, Expr, FiniteSet, Ge, Gt, Intersection, Interval, Le, Lt, S, Set, Union, oo
 from sympy.solvers.inequalities import solve_univariate_inequality
 
 from justrl_recipe.reward_fns.mathematics import exact
-from justrl_recipe.reward_fns.mathematics.kinds import (
+from justrl_recipe.reward_fns.mathematics.reading import (
     REALS,
     TURNED,
     Answer,
@@ -19,9 +20,9 @@ from justrl_recipe.reward_fns.mathematics.kinds import (
     Group,
     Sets,
     Value,
-    same_in_any_order,
 )
 
+T = TypeVar("T")
 Parse = Callable[[str], Expr]
 
 
@@ -118,6 +119,19 @@ def same_sets(gold: Set, pred: Set) -> bool:
     if gold == pred:
         return True
     return same_in_any_order(_pieces(gold), _pieces(pred), _same_piece)
+
+
+def same_in_any_order(gold: Sequence[T], pred: Sequence[T], same: Callable[[T, T], bool]) -> bool:
+    """Whether each entry of `gold` is the same as one of `pred`, and none is left."""
+    if len(gold) != len(pred):
+        return False
+    left = list(pred)
+    for entry in gold:
+        match = next((place for place, other in enumerate(left) if same(entry, other)), None)
+        if match is None:
+            return False
+        del left[match]
+    return True
 
 
 def _pieces(numbers: Set) -> list[Set]:
