@@ -12,7 +12,7 @@ What the worker process does:
 | module | in | out |
 |---|---|---|
 | reading | a spelled text | what kind of answer it is, an `Answer` |
-| equality, with equations, real_sets, values | two such answers | whether they are the same |
+| equality, with equations, real_sets | two such answers | whether they are the same |
 | parsing | the text of an expression | sympy's expression |
 | exact, with exact_numbers, points | two expressions | whether they are equal |
 """

@@ -1,7 +1,7 @@
 r"""Whether two answers are the same mathematics: two texts as `spelling.spelled` gives them in, a verdict out.
 
-The texts are read (reading.py) and compared by their kinds: equations in equations.py, sets of real numbers in
-real_sets.py, values in values.py, and the others here. Called only inside a worker (workers.py), because reading and
+The texts are read (reading.py) and compared by their kinds: values and equations in equations.py, sets of real
+numbers in real_sets.py, and the others here. Called only inside a worker (workers.py), because reading and
 comparing expressions may take for ever.
 """
 
