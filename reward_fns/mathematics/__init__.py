@@ -14,5 +14,5 @@ What the worker process does:
 | reading | a spelled text | what kind of answer it is, an `Answer` |
 | equality, with equations, real_sets | two such answers | whether they are the same |
 | parsing | the text of an expression | sympy's expression |
-| exact, with exact_numbers, points | two expressions | whether they are equal |
+| exact, with exact_numbers | two expressions | whether they are equal |
 """

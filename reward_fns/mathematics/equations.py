@@ -10,8 +10,8 @@ from fractions import Fraction
 from sympy import Expr, N, Pow, Rational
 
 from justrl_recipe.reward_fns.mathematics import exact, parsing, units
+from justrl_recipe.reward_fns.mathematics.exact import POINTS, points
 from justrl_recipe.reward_fns.mathematics.literals import approximates, plain_number, rounds, same_number
-from justrl_recipe.reward_fns.mathematics.points import POINTS, points
 from justrl_recipe.reward_fns.mathematics.reading import NAME, Answer, Equation
 from justrl_recipe.reward_fns.mathematics.words import is_word
 

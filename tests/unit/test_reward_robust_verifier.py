@@ -165,7 +165,7 @@ def test_a_box_without_braces_is_a_box(response, correct):
 def test_no_answer_is_accepted_for_all_golds_that_are_letters():
     """The points at which functions are compared are drawn anew in each process."""
     script = (
-        "from justrl_recipe.reward_fns.mathematics.points import points\nfrom sympy import Symbol\n"
+        "from justrl_recipe.reward_fns.mathematics.exact import points\nfrom sympy import Symbol\n"
         "print([next(points(Symbol('x'))) for _ in range(3)])"
     )
     runs = {subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout for _ in range(2)}
