@@ -13,8 +13,8 @@ import pyarrow.parquet
 from justrl_recipe.checks import data_rows
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
-from justrl_recipe.data import check, findings, rl_dataset
-from justrl_recipe.data.findings import SHARE, Finding
+from justrl_recipe.data import check, rl_dataset
+from justrl_recipe.data.check import SHARE, Finding
 from justrl_recipe.errors import UserError, first_line
 
 REWARD = "reward.custom_reward_function.path"
@@ -84,7 +84,7 @@ def _content(config: Config, key: str, file: Path) -> tuple[list[Problem], int |
     of_content = _questions(config, key)
     name = f"data.{key}"
     try:
-        report = findings.ask(file, [*of_schema, *of_content], data["prompt_key"])
+        report = check.ask(file, [*of_schema, *of_content], data["prompt_key"])
         stock = list(_stock_scorer(config, file))
     except rl_dataset.SchemaError as error:
         return [Problem("data-schema", name, str(error), "give a file in veRL's schema")], None

@@ -12,7 +12,7 @@ from justrl_recipe.checks.model import local_file
 from justrl_recipe.checks.problem import Level, Problem
 from justrl_recipe.config import Config
 from justrl_recipe.data import rl_dataset, training
-from justrl_recipe.data.findings import SHARE
+from justrl_recipe.data.check import SHARE
 from justrl_recipe.data.rl_dataset import Lengths, NoTemplate
 from justrl_recipe.errors import UserError
 
