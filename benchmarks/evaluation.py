@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy
 
-from justrl_recipe.evaluation import benchmarks, scores
+from justrl_recipe.data import benchmarks
+from justrl_recipe.evaluation import scores
 
 VERL = str(Path(sys.executable).with_name("verl"))
 CHARACTERS = 30_000  # of a response

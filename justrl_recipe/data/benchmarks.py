@@ -1,7 +1,12 @@
-"""The nine benchmarks, from their published sources or a folder of files, in veRL's schema."""
+"""The nine benchmarks.
 
+`prepare` writes them in veRL's schema, from their published sources or a folder of files; `load` reads them for an
+evaluation.
+"""
+
+import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +44,7 @@ BENCHMARKS = (
     Benchmark("CMIMC25", 40, 32, "MathArena/cmimc_2025", "train", ("problem", "answer")),
 )
 NAMES = tuple(benchmark.name for benchmark in BENCHMARKS)
+SAMPLES = 4  # of a problem of the user's own file, where --n does not say otherwise
 VALIDATION = ("AIME24", "AIME25", "AMC23")  # in training; justrl.yaml names them to its reward
 
 
@@ -147,3 +153,77 @@ def _checked(benchmark: Benchmark, where: Path, pairs: list[Any]) -> list[Pair]:
 def _rows(name: str, pairs: list[Pair], suffix: str) -> Iterator[dict[str, Any]]:
     for index, (problem, gold) in enumerate(pairs):
         yield schema.row(name, index, "test", problem + suffix, gold)
+
+
+# --- prepared benchmarks, to evaluate on
+
+
+@dataclass(frozen=True)
+class PreparedBenchmark:
+    """A benchmark to evaluate on.
+
+    Attributes:
+        problems: prompt (with its suffix) and ground truth of each.
+        n: samples of each problem.
+        digest: of all problems in the file, so that an evaluation is known to be on the same ones.
+    """
+
+    name: str
+    problems: list[tuple[str, str]]
+    n: int
+    digest: str
+
+    def response_keys(self) -> list[tuple[str, int, int]]:
+        """The keys of all responses, the samples of a problem one after another."""
+        return [(self.name, problem, sample) for problem in range(len(self.problems)) for sample in range(self.n)]
+
+
+def load(names: Sequence[str], folder: Path, n: int | None, limit: int | None) -> list[PreparedBenchmark]:
+    """The named benchmarks, or all nine without names.
+
+    Args:
+        names: a benchmark's name, in any case and punctuation, or the path of a prepared .parquet file.
+        folder: where `verl data benchmarks` has written them.
+        n: samples of each problem; None takes the paper's for the nine, and 4 else.
+        limit: only so many problems of each.
+
+    Raises:
+        UserError: there is no such benchmark or file, or it has a row without a ground truth.
+    """
+    loaded: dict[str, PreparedBenchmark] = {}
+    for given in names or NAMES:
+        name, file = _file(given, folder)
+        if name in loaded:
+            raise UserError(f"--benchmark: {name} is given twice")
+        found, pairs = by_name(name), _prompts_and_golds(file)
+        digest = hashlib.sha256(repr(pairs).encode()).hexdigest()
+        loaded[name] = PreparedBenchmark(name, pairs[:limit], n or (found.samples if found else SAMPLES), digest)
+    return list(loaded.values())
+
+
+def _file(name: str, folder: Path) -> tuple[str, Path]:
+    """What a benchmark is called in the results, and its file."""
+    if name.endswith(".parquet"):
+        return Path(name).stem, Path(name)
+    found = by_name(name)
+    if found is None:
+        raise UserError(f"no benchmark {name!r}: give a .parquet file, or one of {', '.join(NAMES)}")
+    file = folder / f"{found.name}.parquet"
+    if not file.is_file():
+        raise UserError(f"no {file}: `verl data benchmarks --out {folder}` makes it")
+    return found.name, file
+
+
+def _prompts_and_golds(file: Path) -> list[tuple[str, str]]:
+    """Prompt and ground truth of each row; a file that is not prepared would be scored near zero."""
+    pairs = []
+    for number, (prompt, gold) in enumerate(problems.prepared_pairs(file), 1):
+        where = f"{file}: row {number}:"
+        if not schema.normalised_gold(gold):
+            raise UserError(f"{where} the answer is empty")
+        if gold != schema.normalised_gold(gold) or schema.INSTRUCTION not in prompt:
+            wrong = "the prompt does not ask for" if schema.INSTRUCTION not in prompt else "the answer is in"
+            fix = "`verl data benchmarks --source FOLDER` or `verl data train --source FILE` prepares it"
+            raise UserError(f"{where} {wrong} \\boxed{{}}: {fix}")
+        pairs.append((prompt, gold))
+    return pairs

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files
+from justrl_recipe.data import benchmarks
+from justrl_recipe.data.benchmarks import PreparedBenchmark
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import benchmarks, comparison, grading, models, responses, results_output
-from justrl_recipe.evaluation.benchmarks import PreparedBenchmark
+from justrl_recipe.evaluation import comparison, grading, models, responses, results_output
 from justrl_recipe.evaluation.comparison import Row
 from justrl_recipe.evaluation.evaluation_folder import GRADES, RESPONSES, VERDICTS, claim
 from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload, generate

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from justrl_recipe.data import benchmarks, schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import benchmarks as prepared
 from justrl_recipe.evaluation import comparison, generation, grading, models, responses, results_output, scores
 from justrl_recipe.evaluation.evaluation_folder import RESPONSES, claim
 from justrl_recipe.evaluation.grading import Verdict
@@ -48,10 +47,13 @@ def benchmark_file(path: Path, rows: int, name: str = "AIME24", gold: str = "34"
 def test_the_nine_take_the_papers_number_of_samples(tmp_path):
     for benchmark in benchmarks.BENCHMARKS:
         benchmark_file(tmp_path / f"{benchmark.name}.parquet", benchmark.rows, benchmark.name)
-    found = prepared.load([], tmp_path, None, None)
+    found = benchmarks.load([], tmp_path, None, None)
     assert [task.name for task in found] == [benchmark.name for benchmark in benchmarks.BENCHMARKS]
     assert sum(len(task.response_keys()) for task in found) == 12_184
-    assert [len(task.response_keys()) for task in prepared.load(["aime-24", "MATH500"], tmp_path, 2, 10)] == [20, 20]
+    assert [len(task.response_keys()) for task in benchmarks.load(["aime-24", "MATH500"], tmp_path, 2, 10)] == [
+        20,
+        20,
+    ]
 
 
 def test_every_sample_has_a_seed_of_its_own_that_only_its_key_and_the_seed_decide():
