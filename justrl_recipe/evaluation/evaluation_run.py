@@ -1,9 +1,12 @@
-"""One evaluation from end to end: responses from a model or from files, a grade for each, scores, a comparison."""
+"""One evaluation from end to end: responses from a model or from files, a grade for each, scores, a comparison.
+
+In its folder, responses and verdicts grow line by line, and the other files are made from them.
+"""
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,13 @@ from justrl_recipe.data.benchmarks import PreparedBenchmark
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import comparison, grading, models, responses, results_output
 from justrl_recipe.evaluation.comparison import Row
-from justrl_recipe.evaluation.evaluation_folder import GRADES, RESPONSES, VERDICTS, claim
 from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload, generate
 from justrl_recipe.evaluation.grading import Grade, Verdict
 from justrl_recipe.evaluation.models import Model
-from justrl_recipe.evaluation.responses import Key, Response, has_content
+from justrl_recipe.evaluation.responses import Key, Response, has_content, keep_whole_lines
 from justrl_recipe.run.provenance import installed
 
+ABOUT, RESPONSES, VERDICTS, GRADES = "evaluation.json", "samples.jsonl", "verdicts.jsonl", "grades.jsonl"
 MOST_BENCHMARKS = 100
 
 
@@ -200,3 +203,49 @@ def from_files(given: Sequence[Path]) -> Source:
     }
     sizes = {name: (len(problems), min(problems.values())) for name, problems in counts.items()}
     return Source(about, sizes, lambda folder: list(found.values()))
+
+
+# --- the folder, from which an evaluation resumes
+
+
+@contextmanager
+def claim(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
+    """Hold a folder for the one evaluation that is `about` this.
+
+    An evaluation that is in the folder must be the same in everything but `run` (the fingerprint names the weights),
+    and in each benchmark that both have: benchmarks and samples may be added later.
+
+    Raises:
+        UserError: the folder holds another evaluation, is in use, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
+    with files.locked(folder):
+        digests = {**_benchmarks_before(folder, about), **about["benchmarks"]}
+        keep_whole_lines(folder / RESPONSES)
+        keep_whole_lines(folder / VERDICTS)
+        files.write_json(folder / ABOUT, {**about, "benchmarks": digests})
+        yield
+
+
+def _benchmarks_before(folder: Path, about: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of the benchmarks in the folder; raises `UserError` where it holds another evaluation."""
+    if not any(has_content(folder / name) for name in (RESPONSES, VERDICTS, results_output.RESULTS)):
+        return {}
+    file = folder / ABOUT
+    try:
+        before = files.read_json_object(file)
+        digests = dict(before["benchmarks"])
+    except (files.Unreadable, ValueError, TypeError, KeyError) as error:
+        what = f"{file} is missing or damaged, so what the folder holds is unknown"
+        raise UserError(f"{what}: choose another --out") from error
+    for name in {**about, **before}:
+        if name not in ("benchmarks", "run") and before.get(name) != about.get(name):
+            change = f"{name} {json.dumps(before.get(name))}, now {json.dumps(about.get(name))}"
+            raise UserError(f"{folder} holds another evaluation ({change}): choose another --out")
+    for name, digest in about["benchmarks"].items():
+        if digests.get(name, digest) != digest:
+            raise UserError(f"{folder} was made with other problems of {name}: choose another --out")
+    return digests

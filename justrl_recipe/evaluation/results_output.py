@@ -9,9 +9,9 @@ from rich.table import Table
 
 from justrl_recipe import files
 from justrl_recipe.evaluation.comparison import AVERAGE, best, published
-from justrl_recipe.evaluation.evaluation_folder import RESULTS
 from justrl_recipe.terminal import Console, one_line
 
+RESULTS = "results.json"
 Cells = list[list[str]]
 
 

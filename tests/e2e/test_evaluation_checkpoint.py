@@ -16,7 +16,7 @@ from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import schema
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import checkpoints, evaluation_run, models, training_run, vllm_engine
-from justrl_recipe.evaluation.evaluation_folder import ABOUT, RESPONSES, claim
+from justrl_recipe.evaluation.evaluation_run import ABOUT, RESPONSES, claim
 from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload
 from justrl_recipe.evaluation.models import Model
 from justrl_recipe.evaluation.training_run import Template

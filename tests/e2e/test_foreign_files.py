@@ -27,7 +27,7 @@ from justrl_recipe.cli import app
 from justrl_recipe.data import json_rows, schema
 from justrl_recipe.data import parquet as parquet_files
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import checkpoints, evaluation_folder, grading, models, training_run
+from justrl_recipe.evaluation import checkpoints, evaluation_run, grading, models, training_run
 from justrl_recipe.planning import model_shape
 
 SECONDS, MEGABYTES = 10, 500
@@ -130,8 +130,8 @@ def against(file: Path) -> int:
 
 
 def claim(file: Path) -> None:
-    (file.parent / evaluation_folder.RESPONSES).write_text("{}\n")
-    with evaluation_folder.claim(file.parent, {"model": "m", "benchmarks": {}}):
+    (file.parent / evaluation_run.RESPONSES).write_text("{}\n")
+    with evaluation_run.claim(file.parent, {"model": "m", "benchmarks": {}}):
         pass
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from justrl_recipe.data import benchmarks, schema
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import comparison, generation, grading, models, responses, results_output, scores
-from justrl_recipe.evaluation.evaluation_folder import RESPONSES, claim
+from justrl_recipe.evaluation.evaluation_run import RESPONSES, claim
 from justrl_recipe.evaluation.grading import Verdict
 from justrl_recipe.evaluation.responses import Response
 
