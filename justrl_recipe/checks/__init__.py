@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from justrl_recipe.checks import batches_and_budgets, checkpoints, combinations, ignored, known_keys
+from justrl_recipe.checks import checkpoints, combinations, ignored, known_keys
 from justrl_recipe.checks.problem import CHECKS, Problem
 from justrl_recipe.config import Config, nearest
 from justrl_recipe.errors import UserError
@@ -24,7 +24,7 @@ def of_config(config: Config, base: Config) -> list[Problem]:
         *known_keys.unknown_keys(repaired, base),
         *combinations.problems(repaired),
         *checkpoints.problems(repaired, base),
-        *batches_and_budgets.problems(repaired),
+        *combinations.of_sizes(repaired),
     ]
 
 

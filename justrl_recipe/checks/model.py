@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import files
-from justrl_recipe.checks import batches_and_budgets, checkpoints
+from justrl_recipe.checks import checkpoints, combinations
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 from justrl_recipe.errors import UserError
@@ -44,7 +44,7 @@ def problems(config: Config, base: Config, folder: Path) -> Iterator[Problem]:
         why = f"{name} is not here, so its context and the disk for its checkpoints were not checked"
         yield Problem("model", MODEL, why, f"download it first (hf download {name}), or give a folder", "unchecked")
         return
-    yield from batches_and_budgets.of_model(config, found)
+    yield from combinations.of_model(config, found)
     yield from checkpoints.full_disk(config, base, found, folder)
 
 
