@@ -16,7 +16,7 @@ TRAINING_SUFFIX = "\n\n" + INSTRUCTION  # paper; also for the in-training valida
 EVALUATION_SUFFIX = " " + INSTRUCTION  # the authors' evaluation
 
 GOLD_CHARACTERS = 10_000  # longer is no answer
-BATCH_CHARACTERS = 16 << 20  # of prompts that are written at once
+BATCH_ROWS, BATCH_CHARACTERS = 10_000, 16 << 20  # rows, and characters of prompts, that are written at once
 # What verl/utils/dataset/rl_dataset.py and the reward manager read.
 SCHEMA = pyarrow.schema(
     {
@@ -47,7 +47,7 @@ def normalised_gold(text: str) -> str:
     return unboxed(re.sub(r"\\?\$", "", text).strip())
 
 
-def write_parquet(path: Path, rows: Iterable[dict[str, Any]], batch_size: int = 10_000) -> int:
+def write_parquet(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write rows of `SCHEMA` as they come, in bounded memory; return how many."""
     count, size, batch = 0, 0, []
     with files.replacing(path) as scratch, pyarrow.parquet.ParquetWriter(scratch, SCHEMA) as writer:
@@ -55,7 +55,7 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], batch_size: int = 
             batch.append(entry)
             count += 1
             size += len(entry["prompt"][0]["content"])
-            if len(batch) == batch_size or size > BATCH_CHARACTERS:
+            if len(batch) == BATCH_ROWS or size > BATCH_CHARACTERS:
                 writer.write_table(pyarrow.Table.from_pylist(batch, SCHEMA))
                 batch, size = [], 0
         writer.write_table(pyarrow.Table.from_pylist(batch, SCHEMA))
