@@ -236,3 +236,11 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, node
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the leaf of nested plain data that has this dotted key."""
+    *sections, name = key.split(".")
+    for section in sections:
+        values = values[section]
+    values[name] = value

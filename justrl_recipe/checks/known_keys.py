@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from justrl_recipe.checks.problem import Problem
-from justrl_recipe.config import RECIPES, SYSTEMS, Config, leaves, nearest, nearest_key
+from justrl_recipe.config import RECIPES, SYSTEMS, Config, leaves, nearest, nearest_key, put
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, OWN_SECTIONS
 
 TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
@@ -45,18 +45,11 @@ def repaired(config: Config, base: Config) -> tuple[list[Problem], Config]:
         if value is not None and value <= 0:
             problems.append(Problem("count", key, f"{value!r} is not above 0", "give a whole number above 0"))
         if value is None or value <= 0:
-            _set(values, key, base.flat[key] or EXAMPLES[key])
+            put(values, key, base.flat[key] or EXAMPLES[key])
     for problem in wrong_choices(Config(config.raw, values), base):
         problems.append(problem)
-        _set(values, problem.key, base.flat.get(problem.key))
+        put(values, problem.key, base.flat.get(problem.key))
     return problems, Config({**dict(leaves(values)), **config.raw}, values, config.shipped_system)
-
-
-def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    *sections, name = key.split(".")
-    for section in sections:
-        values = values[section]
-    values[name] = value
 
 
 def _own_sections(config: Config) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from justrl_recipe.config import put
 from justrl_recipe.planning.model_shape import Shape
 
 ACTOR, ROLLOUT, MODEL = (f"actor_rollout_ref.{name}" for name in ("actor", "rollout", "model"))
@@ -158,7 +159,8 @@ def fixes(shape: Shape, config: dict[str, Any], memory: float) -> list[str] | No
         for key, value in changes:
             if peaks(shape, config, memory)[phase] <= memory:
                 break
-            changed = _with(config, key, value)
+            changed = copy.deepcopy(config)
+            put(changed, key, value)
             if peaks(shape, changed, memory)[phase] < peaks(shape, config, memory)[phase]:
                 config = changed
                 chosen[key] = f"{key}={str(value).lower()}"
@@ -181,13 +183,3 @@ def _for_the_rollout() -> list[tuple[str, Any]]:
         (f"{ACTOR}.fsdp_config.optimizer_offload", True),
         (f"{ACTOR}.fsdp_config.param_offload", True),
     ]
-
-
-def _with(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    changed = copy.deepcopy(config)
-    *sections, name = key.split(".")
-    section = changed
-    for part in sections:
-        section = section[part]
-    section[name] = value
-    return changed

@@ -1,5 +1,6 @@
 """What `verl plan` says a run takes, beside what was measured and what veRL writes."""
 
+import copy
 import functools
 import json
 import runpy
@@ -12,7 +13,7 @@ from composed import load
 from hypothesis import given
 from hypothesis import strategies as st
 
-from justrl_recipe.config import SYSTEMS, Request, names
+from justrl_recipe.config import SYSTEMS, Request, names, put
 from justrl_recipe.planning import cost, memory
 from justrl_recipe.planning.model_shape import KNOWN, Shape, find
 
@@ -70,13 +71,14 @@ def test_a_micro_batch_is_no_larger_than_what_a_gpu_gets():
 
 @given(st.integers(1, 8), st.sampled_from([24, 40, 48, 80, 141]))
 def test_what_is_proposed_makes_it_fit(gpus, size):
-    values = GIVEN | {"trainer": {**GIVEN["trainer"], "nnodes": 1, "n_gpus_per_node": gpus}}
+    values = copy.deepcopy(GIVEN)
+    values["trainer"] |= {"nnodes": 1, "n_gpus_per_node": gpus}
     fixes = memory.fixes(shape(), values, size * GIB)
     if fixes is None:
         return
     for fix in fixes:
         key, value = fix.split("=")
-        values = memory._with(values, key, {"true": True}.get(value) or float(value))
+        put(values, key, {"true": True}.get(value) or float(value))
     values["actor_rollout_ref"]["actor"]["ppo_max_token_len_per_gpu"] = int(
         values["actor_rollout_ref"]["actor"]["ppo_max_token_len_per_gpu"]
     )
