@@ -18,8 +18,8 @@ from typing import Any
 from justrl_recipe.reward_fns.mathematics import units, workers
 from justrl_recipe.reward_fns.mathematics.brackets import depths, last_box
 from justrl_recipe.reward_fns.mathematics.literals import MAX_DIGITS, plain_number, same_number
-from justrl_recipe.reward_fns.mathematics.spelling import key, spelled
-from justrl_recipe.reward_fns.mathematics.words import choice, denies, is_text, wording
+from justrl_recipe.reward_fns.mathematics.spelling import spelled
+from justrl_recipe.reward_fns.mathematics.words import choice, denies, is_text, key, wording
 
 MAX_CHARACTERS = 1_000  # of an answer that is spelled anew; a longer one is compared as it stands
 MAX_COMPUTED = 400  # characters of a spelled answer; longer ones are compared as text only

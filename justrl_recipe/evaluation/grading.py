@@ -20,7 +20,9 @@ from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling,
 from justrl_recipe.evaluation.models import Model
 from justrl_recipe.evaluation.responses import Key, Response, appending, has_content
 from justrl_recipe.reward_fns import robust_verifier, rule_based
-from justrl_recipe.reward_fns.mathematics.spelling import key, spelling
+from justrl_recipe.reward_fns.mathematics.spelling import spelled
+from justrl_recipe.reward_fns.mathematics.units import without_units
+from justrl_recipe.reward_fns.mathematics.words import key
 from justrl_recipe.terminal import warn
 
 VERIFIERS = {"robust_verifier": robust_verifier.compute_score, "rule_based": rule_based.compute_score}
@@ -71,7 +73,7 @@ def _ending(response: str) -> str:
 def _vote(pred: str | None) -> str | None:
     if pred is None or len(pred) > robust_verifier.MAX_CHARACTERS:
         return pred
-    return key(spelling(pred)) or None
+    return key(without_units(spelled(pred))) or None
 
 
 # --- the judge

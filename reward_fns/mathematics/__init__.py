@@ -3,7 +3,7 @@
 | module | in | out |
 |---|---|---|
 | brackets | a response | the content of its last box |
-| spelling, with characters, units, words | that text | one spelling for all ways to write it |
+| spelling, with units, words | that text | one spelling for all ways to write it |
 | literals | a spelled text | the exact fraction that it is, if it is a plain number |
 | workers, worker_pool | two spelled texts | a verdict, from a process that is killed at a limit |
 

@@ -86,7 +86,7 @@ ROUNDED = re.compile(rf"^\\approx ?|{CUT_OFF.pattern}")
 
 
 def plain_number(text: str) -> PlainNumber | None:
-    """The number that `text` spells (`spelling.spelling`'s output); None where it is more than a literal."""
+    """The number that a spelled text without a unit is; None where it is more than a literal."""
     marked = ROUNDED.sub("", text).strip()
     says_so, text, cut_off = marked != text, marked, bool(CUT_OFF.search(text))
     percent = text.endswith("%")

@@ -5,13 +5,13 @@ and labels, with `\unit{cm}` behind a number that has one.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
 from justrl_recipe.reward_fns.mathematics import units
 from justrl_recipe.reward_fns.mathematics.brackets import unboxed
-from justrl_recipe.reward_fns.mathematics.characters import ascii_latex
 from justrl_recipe.reward_fns.mathematics.literals import plain_number
 from justrl_recipe.reward_fns.mathematics.words import (
     CLOSE,
@@ -19,12 +19,63 @@ from justrl_recipe.reward_fns.mathematics.words import (
     OPEN,
     SPACE,
     digits_for_words,
-    is_text,
     last_line,
     without_clauses,
     without_sentence,
-    wording,
 )
+
+# LaTeX: the characters that stand for it
+CHARACTERS = {
+    "-": "−–‒―﹣",
+    '"': "“”„",
+    "'": "’′",
+    ",": "、",
+    ".": "。",
+    "/": "÷⁄∕",
+    r"\times ": "×",
+    r"\cdot ": "·⋅",
+    r"\pm ": "±",
+    r"\mp ": "∓",
+    r"\pi ": "π",
+    r"\theta ": "θ",
+    r"\infty ": "∞",
+    r"\cup ": "∪",
+    r"\cap ": "∩",
+    r"\in ": "∈",
+    r"\emptyset ": "∅",
+    r"\mathbb{R}": "ℝ",
+    r"\le ": "≤",
+    r"\ge ": "≥",
+    r"\ne ": "≠",
+    r"\approx ": "≈",
+    r"\equiv ": "≡",
+    r"^\circ ": "°",
+    r"\euro ": "€",
+    r"\pounds ": "£",
+    " or ": "或",
+    " and ": "和",
+    "": OPEN + CLOSE,
+}
+FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+UNICODE = {ord(one): latex for latex, characters in CHARACTERS.items() for one in characters} | FULL_WIDTH
+RAISED, LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "₀₁₂₃₄₅₆₇₈₉"
+ON_THE_LINE = str.maketrans(RAISED + LOWERED, "0123456789+-n0123456789")
+
+
+def ascii_latex(text: str) -> str:
+    """`text` with LaTeX for the characters of Unicode that stand for it."""
+    if text.isascii():
+        return text
+    text = re.sub(f"[{RAISED}]+", lambda run: f"^{{{run[0].translate(ON_THE_LINE)}}}", text)
+    text = re.sub(f"[{LOWERED}]+", lambda run: f"_{{{run[0].translate(ON_THE_LINE)}}}", text)
+    text = re.sub(r"[¼-¾⅐-⅞]", _vulgar, text)
+    return text.replace("或者", "或").translate(UNICODE)
+
+
+def _vulgar(found: re.Match[str]) -> str:
+    parts = unicodedata.normalize("NFKC", found[0]).split("⁄")
+    return f"\\frac{{{parts[0]}}}{{{parts[1]}}}" if len(parts) == 2 and all(parts) else found[0]
+
 
 Replacement = str | Callable[[re.Match[str]], str]
 
@@ -180,11 +231,6 @@ APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])|~=|≒")
 LETTER = re.compile(r"[A-Za-z]|\\[a-z]+")
 
 
-def spelling(answer: str) -> str:
-    """`spelled` without the units: what two answers of one number share."""
-    return units.UNIT.sub("", spelled(answer)).strip()
-
-
 @lru_cache(maxsize=2048)  # the ground truth is one for all responses of a group
 def spelled(answer: str) -> str:
     r"""One spelling of `answer` for every way to write it, with `\unit{...}` behind a number that has a unit."""
@@ -251,8 +297,3 @@ def _braced(text: str) -> str:
         text = f"{text[: match.end() - 1]}{{{text[match.end() : position - 1]}}}{text[position:]}"
         position = match.end()
     return text
-
-
-def key(text: str) -> str:
-    """`text` as it is compared exactly: no space but between digits; words as `words.wording` has them."""
-    return wording(text) if is_text(text) else re.sub(r"(?<!\d) | (?!\d)", "", text)

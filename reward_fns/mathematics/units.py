@@ -183,6 +183,11 @@ def split(text: str) -> tuple[str, str]:
     return (text[: found.start()].strip(), found[1]) if found and found.end() == len(text) else (text, "")
 
 
+def without_units(text: str) -> str:
+    """`text` without its units, as `spelling.spelled` marks them: what two answers of one number share."""
+    return UNIT.sub("", text).strip()
+
+
 def compatible(one: str, other: str) -> bool:
     """Whether equal numbers of these units are equal: units are the same, one side has none, or nouns overlap."""
     if not one or not other or one == other:

@@ -85,6 +85,11 @@ def wording(text: str) -> str:
     return re.sub(r"[\s,.'\"]+|(?<=[a-z])-(?=[a-z])", " ", text).strip()
 
 
+def key(text: str) -> str:
+    """`text` as it is compared exactly: no space but between digits; words as `wording` has them."""
+    return wording(text) if is_text(text) else re.sub(r"(?<!\d) | (?!\d)", "", text)
+
+
 def is_text(text: str) -> bool:
     """Whether `text` is words and no mathematics: east, no solution, May 4, ABC; but not ab, xyz or x."""
     if not TEXT.fullmatch(text):
