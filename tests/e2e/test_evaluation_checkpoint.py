@@ -15,11 +15,10 @@ from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import checkpoints, evaluation_run, models, training_run, vllm_engine
+from justrl_recipe.evaluation import checkpoints, evaluation_run, models, vllm_engine
 from justrl_recipe.evaluation.evaluation_run import ABOUT, RESPONSES, claim
 from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload
-from justrl_recipe.evaluation.models import Model
-from justrl_recipe.evaluation.training_run import Template
+from justrl_recipe.evaluation.models import Model, Template
 
 WEIGHT, OTHER, EMBEDDING = (
     "model.layers.0.q_proj.weight",
@@ -344,12 +343,12 @@ def training_file(path: Path, *systems: str | None) -> Path:
 def test_the_system_message_of_the_training_data_is_used(tmp_path, capsys, systems, used, says):
     file = training_file(tmp_path / "train.parquet", *systems) if systems else tmp_path / "moved.parquet"
     write_config(tmp_path, train_files=[str(file)])
-    assert training_run.template(tmp_path).system == used
+    assert models.template_of(tmp_path).system == used
     assert says in capsys.readouterr().err
 
 
 def test_a_checkpoint_without_its_run_says_that_the_template_is_not_known(tmp_path, capsys):
-    assert training_run.template(tmp_path) == Template() and "has no config.yaml" in capsys.readouterr().err
+    assert models.template_of(tmp_path) == Template() and "has no config.yaml" in capsys.readouterr().err
 
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if brief %}<brief>{% endif %}"
@@ -452,4 +451,4 @@ def test_checkpoints_below_a_variable_of_the_environment_are_found(tmp_path, mon
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("trainer: {default_local_dir: '${oc.env:SCRATCH}/saved'}\n")
     monkeypatch.setenv("SCRATCH", str(tmp_path / "scratch"))
-    assert training_run.checkpoints(tmp_path / "run") == tmp_path / "scratch" / "saved"
+    assert models.checkpoint_folder(tmp_path / "run") == tmp_path / "scratch" / "saved"

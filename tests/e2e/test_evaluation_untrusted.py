@@ -19,10 +19,9 @@ from justrl_recipe.config import Request, load
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import rl_dataset, schema
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import models, training_run, vllm_engine
+from justrl_recipe.evaluation import models, vllm_engine
 from justrl_recipe.evaluation.generation import Prompt, Sampling, Workload
-from justrl_recipe.evaluation.models import Model
-from justrl_recipe.evaluation.training_run import Template
+from justrl_recipe.evaluation.models import Model, Template
 from justrl_recipe.report import runs
 
 BIN = "pytorch_model.bin"
@@ -225,7 +224,7 @@ YAML_TAGS = ["!!python/object/apply:os.system ['touch MARKER']", "!!python/objec
 @pytest.mark.parametrize(
     "read",
     [
-        training_run.steps,
+        models.steps_of,
         lambda run: runs.read_size(run / "config.yaml"),
         lambda run: load(Request(str(run / "config.yaml"))),
     ],
@@ -248,7 +247,7 @@ def test_parquet_makes_no_objects(tmp_path, marker):
     pyarrow.parquet.write_table(table.cast(pyarrow.schema(fields)), tmp_path / "train.parquet")
     assert list(rl_dataset.read(tmp_path / "train.parquet", "prompt"))
     (tmp_path / "config.yaml").write_text(f"data: {{train_files: {tmp_path / 'train.parquet'}}}")
-    training_run.template(tmp_path)
+    models.template_of(tmp_path)
     assert not marker.exists()
 
 

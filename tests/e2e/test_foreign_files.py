@@ -27,7 +27,7 @@ from justrl_recipe.cli import app
 from justrl_recipe.data import json_rows, schema
 from justrl_recipe.data import parquet as parquet_files
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation import checkpoints, evaluation_run, grading, models, training_run
+from justrl_recipe.evaluation import checkpoints, evaluation_run, grading, models
 from justrl_recipe.planning import model_shape
 
 SECONDS, MEGABYTES = 10, 500
@@ -160,13 +160,13 @@ def shards(file: Path) -> None:
 
 
 def template(file: Path) -> None:
-    training_run.template(file.parent)
-    training_run.checkpoints(file.parent)
-    training_run.require_plain_lora(file.parent)
+    models.template_of(file.parent)
+    models.checkpoint_folder(file.parent)
+    models.require_plain_lora(file.parent)
 
 
 def about(file: Path) -> None:
-    training_run.about(file.parent, 1)
+    models.about_run(file.parent, 1)
 
 
 def recipe(file: Path) -> int:
