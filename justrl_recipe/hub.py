@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from justrl_recipe.errors import UserError, first_line
 
@@ -15,6 +16,18 @@ def require_name(model: str) -> None:
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
         raise UserError(f"no folder {model}, and not the name of a model on the hub (like deepseek-ai/DeepSeek-R1)")
+
+
+def cached(model: str, name: str) -> Path | None:
+    """A file of a model that the hub's cache holds; None where it does not, or where no model can be called so."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model, name)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 @contextlib.contextmanager

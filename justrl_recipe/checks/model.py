@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe import files
+from justrl_recipe import files, hub
 from justrl_recipe.checks import checkpoints, combinations
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
@@ -150,13 +150,4 @@ def read(model: str, name: str = "config.json") -> dict[str, Any] | None:
 
 def local_file(model: str, name: str) -> Path | None:
     """A file of a model's folder, or of a model that the hub's cache holds."""
-    if os.path.isdir(model):
-        return Path(model, name)
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        cached = try_to_load_from_cache(model, name)
-    except HFValidationError:
-        return None
-    return Path(cached) if isinstance(cached, str) else None
+    return Path(model, name) if os.path.isdir(model) else hub.cached(model, name)

@@ -97,11 +97,9 @@ def find(model: str) -> Shape | None:
     known = yaml.safe_load(KNOWN.read_text())
     if model in known:
         return Shape.of(known[model])
-    from huggingface_hub import try_to_load_from_cache
-
     hub.require_name(model)
-    cached = try_to_load_from_cache(model, "config.json")
-    return _read(Path(cached)) if isinstance(cached, str) else None
+    cached = hub.cached(model, "config.json")
+    return _read(cached) if cached else None
 
 
 def _read(file: Path) -> Shape:
