@@ -31,9 +31,9 @@ RANDOM_VICTIMS = (
     *(COMMAND, COMMAND, COMMAND, GUARD, ENGINE),
     *("TaskRunner", "WorkerDict", "vLLMHttpServer", "RewardLoopWorker", "AgentLoopWorker", "raylet"),
 )
-STARTING, TRAINING = 30.0, 30.0  # seconds: the longest random moment is their sum
+STARTING, TRAINING = 40.0, 15.0  # seconds within which a kill comes, from the start and from the first new step
 STEPS = 200  # of the run that is killed at random
-SHARE_IN_SAVE = 0.3  # of the random kills, in the middle of a save
+SHARES = {"start": 0.2, "training": 0.5, "save": 0.3}  # of the random kills
 
 
 def title(process: psutil.Process) -> str:
@@ -121,19 +121,21 @@ def kill_at_random(folder: Path, kills: int) -> None:
         chance, before = random.Random(number), places()
         resumes = (folder / "run" / "manifest.json").is_file()
         run = start(folder, *(("--resume", "run") if resumes else ("justrl_tiny", "--out", "run", *TINY, total)))
-        moment, in_save = chance.uniform(1, STARTING + TRAINING), chance.random() < SHARE_IN_SAVE
-        began = time.monotonic()
-        if in_save:
-            wait_until(lambda: saving(folder) and len(steps(folder)) > 1, run, LIMIT, every=0.002)
+        [phase] = chance.choices(list(SHARES), list(SHARES.values()))
+        began, before_it = time.monotonic(), len(steps(folder))
+        if phase != "start":
+            wait_until(lambda at=before_it: len(steps(folder)) > at, run, LIMIT, every=0.1)
+        if phase == "save":
+            wait_until(lambda: saving(folder), run, LIMIT, every=0.002)
         else:
-            wait_until(lambda: False, run, moment, every=0.1)
+            wait_until(lambda: False, run, chance.uniform(1, STARTING if phase == "start" else TRAINING), every=0.1)
         if run.poll() is not None:
             sys.exit(f"the run ended by itself: {(folder / 'said').read_text()}")
         name = chance.choice(RANDOM_VICTIMS)
         process = victim(run, name)
         if process is None:  # not started yet
             name, process = COMMAND, victim(run, COMMAND)
-        about = {"killed": name, "after": round(time.monotonic() - began, 1), "in_save": in_save}
+        about = {"killed": name, "after": round(time.monotonic() - began, 1), "in": phase}
         about |= {"resumed_after": resumed_after(folder), "step": max(steps(folder), default=0)}
         line = {**about, **kill(run, process, folder, before)}
         with record.open("a") as file:

@@ -7,9 +7,11 @@ which ends the others in order.
 import ctypes
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -170,3 +172,16 @@ def handling(numbers: Iterable[signal.Signals], handler: Any) -> Iterator[None]:
     finally:
         for number, handler_before in before.items():
             signal.signal(number, handler_before)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[str]:
+    """A folder for sockets and Ray's session, removed with the block, with those of processes that were killed."""
+    for left in Path("/tmp").glob("justrl-*-*"):
+        pid = left.name.split("-")[1]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"justrl-{os.getpid()}-", dir="/tmp", ignore_cleanup_errors=True
+    ) as scratch:
+        yield scratch

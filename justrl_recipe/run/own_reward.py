@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ def import_reward(path: str | None, name: str) -> Imported:
     """
     if path is None or path.startswith("pkg://justrl_recipe."):
         return Imported()
-    with tempfile.TemporaryDirectory(prefix="justrl-") as scratch:
+    with processes.scratch_folder() as scratch:
         found, log = Path(scratch, "files.json"), Path(scratch, "log")
         module, arguments = "justrl_recipe.verl_hooks.reward", (path, name, str(found))
         with processes.child(module, *arguments, log=log, stdout=subprocess.DEVNULL) as process:

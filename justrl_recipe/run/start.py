@@ -3,17 +3,13 @@
 import json
 import os
 import secrets
-import shutil
 import subprocess
-import tempfile
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from omegaconf import OmegaConf
 
 from justrl_recipe import masking, processes
@@ -83,7 +79,7 @@ def run(
         with (
             processes.stoppable(),
             manifest.manifest(folder.manifest, {**about, **provenance(), "first_step": begin.step + 1}) as content,
-            scratch_folder() as scratch,
+            processes.scratch_folder() as scratch,
             stop.on_request(folder, options.stop_at) as request,
         ):
             env = environment(config, folder, scratch)
@@ -102,19 +98,6 @@ def run(
             content["status"] = manifest.FINISHED
     except OSError as error:
         raise UserError(f"cannot write {error.filename or folder.path}: {error.strerror}") from error
-
-
-@contextmanager
-def scratch_folder() -> Iterator[str]:
-    """A folder for sockets and Ray's session, removed with the block; those of runs that were killed go as well."""
-    for left in Path("/tmp").glob("justrl-*-*"):
-        pid = left.name.split("-")[1]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f"justrl-{os.getpid()}-", dir="/tmp", ignore_cleanup_errors=True
-    ) as scratch:
-        yield scratch
 
 
 def _write_config(config: Mapping[str, Any], folder: RunFolder) -> list[tuple[masking.Path, Any]]:
