@@ -35,3 +35,9 @@ def unit_tests_import_nothing_slow(request: pytest.FixtureRequest) -> Iterator[N
     yield
     if UNIT in request.path.parents and (new := slow_imports() - before):
         pytest.fail(f"a unit test imports {', '.join(new)}")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory) -> Path:
+    """A working folder of trainings, in which the tiny model is made once."""
+    return tmp_path_factory.mktemp("work")

@@ -42,6 +42,7 @@ def test_an_example_composes_without_problems(example, monkeypatch):
     assert config["tiny_model"]["model_type"] == ("llama" if example == "own_recipe" else "qwen2")
 
 
+@pytest.mark.exhaustive  # test_end_to_end trains with a reward of the user's own
 @pytest.mark.xdist_group("training")
 def test_the_reward_of_the_example_trains(tmp_path):
     (tmp_path / "examples").symlink_to(ROOT / "examples")

@@ -65,11 +65,6 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.2)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("long")
-
-
 def weights(run: Path) -> dict[str, torch.Tensor]:
     shard = run / "checkpoints" / f"global_step_{STEPS}" / "actor" / "model_world_size_1_rank_0.pt"
     return {name: weight.to_local() for name, weight in torch.load(shard, weights_only=False).items()}
