@@ -14,6 +14,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -27,8 +28,9 @@ import psutil
 TINY = ("tiny_model.warmup_steps=40", "tiny_data.validation=16", "trainer.save_freq=2", "trainer.test_freq=4")
 LIMIT = 300.0  # seconds that a run may take to a step, or to its end after a kill
 COMMAND, GUARD, ENGINE = "the command", "its guard", "vLLM's engine"
+STOPPED = "the command by SIGTERM"
 RANDOM_VICTIMS = (
-    *(COMMAND, COMMAND, COMMAND, GUARD, ENGINE),
+    *(COMMAND, COMMAND, STOPPED, STOPPED, GUARD, ENGINE),
     *("TaskRunner", "WorkerDict", "vLLMHttpServer", "RewardLoopWorker", "AgentLoopWorker", "raylet"),
 )
 STARTING, TRAINING = 40.0, 15.0  # seconds within which a kill comes, from the start and from the first new step
@@ -47,7 +49,7 @@ def victim(run: subprocess.Popen, name: str) -> psutil.Process | None:
     """The process of a run that `name` stands for: an actor by its class, a program by its name."""
     command = psutil.Process(run.pid)
     below = command.children(recursive=True)
-    if name == COMMAND:
+    if name in (COMMAND, STOPPED):
         return command
     if name == GUARD:
         return next((one for one in below if "run.guard" in title(one)), None)
@@ -83,9 +85,9 @@ def places() -> set[str]:
     return files | {f"{one.pid} {title(one)}" for one in psutil.process_iter() if any(w in title(one) for w in words)}
 
 
-def kill(run: subprocess.Popen, process: psutil.Process, folder: Path, before: set[str]) -> dict:
-    """Kill a process of a run, wait for the run's end, and say how it ended and what is there after 5 seconds."""
-    process.kill()
+def kill(run: subprocess.Popen, name: str, process: psutil.Process, folder: Path, before: set[str]) -> dict:
+    """Kill a process of a run, or stop the command; say how the run ended, and what is there 5 seconds later."""
+    process.send_signal(signal.SIGTERM if name == STOPPED else signal.SIGKILL)
     killed = time.monotonic()
     try:
         code: int | None = run.wait(LIMIT)
@@ -108,7 +110,7 @@ def kill_each(names: list[str]) -> None:
             wait_until(lambda place=folder: 2 in steps(place), run, LIMIT, every=0.1)
             process = victim(run, name)
             assert process, f"{name} is no process of the run: {(folder / 'said').read_text()}"
-            found = kill(run, process, folder, before)
+            found = kill(run, name, process, folder, before)
         ended = f"exit code {found['exit_code']} after {found['seconds']:.0f} s"
         print(f"| {name} | {ended} | {found['reason']} | {', '.join(found['left']) or 'nothing'} |", flush=True)
 
@@ -137,7 +139,7 @@ def kill_at_random(folder: Path, kills: int) -> None:
             name, process = COMMAND, victim(run, COMMAND)
         about = {"killed": name, "after": round(time.monotonic() - began, 1), "in": phase}
         about |= {"resumed_after": resumed_after(folder), "step": max(steps(folder), default=0)}
-        line = {**about, **kill(run, process, folder, before)}
+        line = {**about, **kill(run, name, process, folder, before)}
         with record.open("a") as file:
             file.write(json.dumps(line) + "\n")
         print(line, flush=True)
