@@ -5,7 +5,6 @@ Each is copied under a name of its own: one that is called like a shipped file e
 
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import yaml
 
 from justrl_recipe import files
 from justrl_recipe.errors import UserError
+from justrl_recipe.processes import scratch_folder
 from justrl_recipe.search_path import RECIPES, shipped
 
 OWN = "justrl_own_file"  # how a user's file is called while it is composed
@@ -51,7 +51,7 @@ def composable(recipe: Path, system: str | Path | None, ablations: Sequence[str 
     own = [part for part in (system, *ablations) if isinstance(part, Path)]
     if not shipped(recipe):
         _refuse_ambiguous(recipe, own)
-    with tempfile.TemporaryDirectory(prefix="justrl-") as scratch:
+    with scratch_folder() as scratch:
         originals = {"": recipe}
 
         def called(part: str | Path, group: str, name: str) -> str:

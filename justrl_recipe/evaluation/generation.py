@@ -138,6 +138,7 @@ def _start(workload: Workload, gpus: list[str], stack: ExitStack, log: Path) -> 
     connection = stack.enter_context(Connection(ours.detach()))
     env = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else cpu_environment() | os.environ
     env = {**env, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}  # deterministic scheduling
+    env["VLLM_RPC_BASE_PATH"] = stack.enter_context(processes.scratch_folder())  # for its sockets, which it leaves
     with theirs:
         arguments = str(theirs.fileno()), str(os.getpid())
         engine = processes.child(ENGINE, *arguments, log=log, env=env, pass_fds=[theirs.fileno()])
