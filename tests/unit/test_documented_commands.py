@@ -15,7 +15,17 @@ from justrl_recipe.cli.cat import find
 
 PLACEHOLDER = re.compile(r"[A-Z_]+(\.yaml|\.\.\.)?")  # RECIPE, KEY=VALUE, FILE.yaml, RUN...
 GROUP = typer.main.get_command(app)
-FOLDERS = ("ablations", "benchmarks", "examples", "justrl_recipe", "recipes", "requirements", "reward_fns", "tests")
+FOLDERS = (
+    "ablations",
+    "benchmarks",
+    "docker",
+    "examples",
+    "justrl_recipe",
+    "recipes",
+    "requirements",
+    "reward_fns",
+    "tests",
+)
 TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
