@@ -9,6 +9,7 @@ from justrl_recipe import processes
 from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.terminal import warn
 
+STOP_AFTER = "--stop-after"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -25,9 +26,10 @@ class StopRequest:
         """Ask the training process to stop after its step.
 
         Raises:
-            processes.Stopped: it was asked already.
+            processes.Stopped: a signal has asked already. The time of `--stop-after` is no signal: what Slurm sends
+                after it is a first one.
         """
-        if self.by:
+        if self.by not in (None, STOP_AFTER):
             raise processes.Stopped(by)
         self.by = by
         self.folder.stop.touch()
@@ -36,7 +38,7 @@ class StopRequest:
     def made(self) -> bool:
         """Whether the run was asked to stop, now that the time is looked at as well."""
         if self.deadline is not None and time.monotonic() > self.deadline and not self.by:
-            self.make("--stop-after")
+            self.make(STOP_AFTER)
         return self.by is not None
 
 

@@ -222,6 +222,8 @@ def test_a_stop_after_a_time_and_none_of_an_earlier_attempt(folder):
         assert not request.made()
         time.sleep(0.06)
         assert request.made() and request.by == "--stop-after"
+        os.kill(os.getpid(), signal.SIGUSR1)  # as Slurm may send then: no second request
+        assert request.by == "SIGUSR1"
 
 
 @pytest.mark.parametrize(
