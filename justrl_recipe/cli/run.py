@@ -22,7 +22,7 @@ from justrl_recipe.masking import masked_config
 from justrl_recipe.planning import cost
 from justrl_recipe.planning.model_shape import of_recipe
 from justrl_recipe.processes import scratch_folder
-from justrl_recipe.run import log, own_reward, start
+from justrl_recipe.run import log, own_reward, provenance, start
 from justrl_recipe.run import resume as continuation
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder, placed
 from justrl_recipe.terminal import say, warn
@@ -126,6 +126,9 @@ def train(
     changed = own_reward.changed(imported.files, old) if old else []
     found = checks.kept([*of_files, *checks.reward(imported.error, changed)], about["skipped_checks"])
     about["warnings"] += refuse(found)
+    about["data"] = provenance.data_files(composed.values)
+    if old:
+        refuse_other_data(old, about["data"])
     folder = old or new_run_folder(name, out)
     settings = placed(composed, folder.path)
     with files.locked(folder.path):
@@ -151,6 +154,17 @@ def refuse_changes(folder: RunFolder, settings: dict[str, Any]) -> None:
         warn(f"error: {d.key} is {json.dumps(d.recipe)} in {folder.path} and {json.dumps(d.yours)} now")
     if changed:
         raise UserError("a run resumes with the values that it started with: restore them, or choose another --out")
+
+
+def refuse_other_data(folder: RunFolder, now: dict[str, list[dict[str, str]]]) -> None:
+    """Stop where a run would resume on other data; its files may have moved.
+
+    Raises:
+        UserError: the files of a key have other content than when the run started.
+    """
+    for key, before in continuation.about(folder).get("data", {}).items():
+        if [file["sha256"] for file in before] != [file["sha256"] for file in now[key]]:
+            raise UserError(f"{key}: its files are not those that {folder.path} started with: restore them")
 
 
 def refuse(found: list[Problem]) -> list[str]:
