@@ -127,7 +127,7 @@ def _child(request: Mapping[str, Any], auth_mode: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="justrl-", dir="/tmp") as scratch:
         asked, answer, log = (Path(scratch, name) for name in ("request.json", "answer.json", "log"))
         asked.write_text(json.dumps(request))
-        env = {**RAY_LIMITS, **os.environ, "RAY_AUTH_MODE": auth_mode}
+        env = {**RAY_LIMITS, **os.environ, "RAY_AUTH_MODE": auth_mode, "RAY_ADDRESS": ""}  # it would replace `auto`
         arguments = (str(asked), str(answer), str(os.getpid()))
         with processes.child("justrl_recipe.run.nodes", *arguments, log=log, env=env) as process:
             try:
@@ -180,7 +180,7 @@ def of_node(node: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[Proble
     for path, ours in here["sizes"].items():
         there = found["sizes"][path]
         if there is None and Path(path).name.startswith(MARK):
-            yield Problem("cluster", name, f"{Path(path).parent} is not the folder of {platform.node()}", SHARED)
+            yield Problem("cluster", name, f"{Path(path).parent} is another folder than on {platform.node()}", SHARED)
         elif there is None:
             yield Problem("cluster", name, f"no {path}", SHARED)
         elif there != ours:

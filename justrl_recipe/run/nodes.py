@@ -66,9 +66,11 @@ def connect(address: str) -> str:
     from ray._raylet import GcsClient
     from ray.exceptions import AuthenticationError, RpcError
 
-    found = canonicalize_bootstrap_address(address)
-    if found is None:
-        raise NotConnected("no Ray cluster was started on this machine")
+    try:
+        found = canonicalize_bootstrap_address(address)
+    except (ConnectionError, ValueError) as error:  # `auto` without a cluster here; no address
+        raise NotConnected(str(error).partition(". ")[0]) from error
+    assert found is not None
     host, _, port = found.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECTION_LIMIT).close()

@@ -44,12 +44,14 @@ def gradients(run: Path) -> dict[int, float]:
     return {entry["step"]: entry["data"][norm] for entry in entries if norm in entry["data"]}
 
 
-def workers() -> set[int]:
-    """veRL's processes on all nodes."""
-    titles = {p.pid: " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])}
-    return {
-        pid for pid, title in titles.items() if title.startswith(("ray::WorkerDict", "ray::TaskRunner", "ray::vLLM"))
-    }
+def workers() -> dict[int, tuple[str, str]]:
+    """veRL's and vLLM's processes on all nodes, by id: title and the node's folder."""
+    found = {}
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        title = " ".join(process.info["cmdline"] or [])
+        if title.startswith(("ray::WorkerDict", "ray::TaskRunner", "ray::vLLM", "VLLM::")):
+            found[process.pid] = title, Path(process.info["cwd"] or "").name
+    return found
 
 
 def test_a_run_over_two_nodes_is_killed_and_resumes(tmp_path):
@@ -57,13 +59,15 @@ def test_a_run_over_two_nodes_is_killed_and_resumes(tmp_path):
     said = tmp_path / "said"
     (tmp_path / "reward.py").write_text(REWARD)
     with cluster(cpus=12, RAY_AUTH_MODE="disabled") as address:
-        before = workers()
+        others = workers().keys()
         process = start(tmp_path, "justrl_tiny", "--address", address, "--out", "run", *SETTINGS)
         deadline = time.monotonic() + 300
         while 2 not in gradients(run):
             assert process.poll() is None and time.monotonic() < deadline, said.read_text()
             time.sleep(0.1)
-        assert len(workers() - before) >= 4  # two of FSDP, the task runner, vLLM's
+        ours = [of for pid, of in workers().items() if pid not in others]
+        assert {node for title, node in ours if title.startswith("ray::WorkerDict")} == {"a", "b"}
+        assert {node for title, node in ours if title.startswith("ray::TaskRunner")} == {"a"}  # the command's node
         process.kill()
         process.wait()
         saved = run / "checkpoints" / "global_step_2" / "actor"
@@ -72,9 +76,9 @@ def test_a_run_over_two_nodes_is_killed_and_resumes(tmp_path):
         process = start(tmp_path, "--resume", "run", "--address", address)
         assert process.wait(timeout=300) == 0, said.read_text()
         deadline = time.monotonic() + 30
-        while workers() - before and time.monotonic() < deadline:
+        while workers().keys() - others and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert not workers() - before
+        assert not workers().keys() - others
 
     assert [*gradients(run)] == [*range(1, STEPS + 1)] and min(gradients(run).values()) > 0
     manifest = json.loads((run / "manifest.json").read_text())

@@ -93,7 +93,7 @@ def test_what_a_node_lacks_is_named(tmp_path):
 
     assert f"node b (10.0.0.2, c0ffee): no {data}:" in said(sizes={str(data): None})
     assert f"{data} has 4 bytes, 5 on" in said(sizes={str(data): 4})
-    assert f"{tmp_path} is not the folder of" in said(sizes={str(mark): None})
+    assert f"{tmp_path} is another folder than on" in said(sizes={str(mark): None})
     assert "torch: 2.10.0 there, " in said(versions={"torch": "2.10.0"})
     assert "files of justrl-recipe: abc there" in said(versions={"files of justrl-recipe": "abc"})
     assert "No module named 'justrl_recipe'" in said(found={"error": "No module named 'justrl_recipe'"})
