@@ -63,7 +63,7 @@ def connect(address: str) -> str:
     """Connect to the cluster at an address, HOST:PORT or `auto`; the address of its GCS."""
     import ray
     from ray._private.services import canonicalize_bootstrap_address
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # which its stubs lack
     from ray.exceptions import AuthenticationError, RpcError
 
     try:
