@@ -26,7 +26,7 @@ def run_checks(given: str | None) -> list[Check]:
 
 def node(answer: dict, here: dict) -> Check:
     """What a node has, or what is wrong with it."""
-    name = f"node {answer['name'].partition(' ')[0]}"
+    name = f"node {answer['name']}"
     wrong = list(cluster.of_node(answer, here))
     if not wrong:
         return Check(name, "ok", f"{cluster.room(answer)}; the same versions as here")

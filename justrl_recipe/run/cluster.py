@@ -152,16 +152,16 @@ def problems(cluster: Cluster, config: Mapping[str, Any]) -> Iterator[Problem]:
     free, total = (groups([node[which] for node in cluster.nodes], wanted) for which in ("free", "total"))
     if free < count:
         need = " and ".join(f"{amount:g} {name}" for name, amount in wanted.items())
-        has = "; ".join(room(node) for node in cluster.nodes)
+        has = "; ".join(f"{node['name']}: {room(node)}" for node in cluster.nodes)
         why = f"{count} groups of {need} are wanted, and there is room for {free} ({has})"
         fix = "wait for the other job to end" if total >= count else "add nodes, or lower trainer.nnodes"
         yield Problem("cluster", "trainer.nnodes", why, f"{fix}, or lower trainer.n_gpus_per_node")
 
 
 def room(node: Mapping[str, Any]) -> str:
-    """`NODE: 6 of 8 GPU free, ...`"""
+    """`6 of 8 GPU, 90 of 96 CPU free`."""
     counts = (f"{node['free'][name]:g} of {total:g} {name}" for name, total in node["total"].items())
-    return f"{node['name']}: {', '.join(counts)} free"
+    return f"{', '.join(counts)} free"
 
 
 def of_node(node: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[Problem]:
