@@ -124,7 +124,7 @@ def ask(address: str, looked_for: Sequence[str], wanted: Mapping[str, float], co
 
 
 def _child(request: Mapping[str, Any], auth_mode: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="justrl-", dir="/tmp") as scratch:
+    with processes.scratch_folder() as scratch:
         asked, answer, log = (Path(scratch, name) for name in ("request.json", "answer.json", "log"))
         asked.write_text(json.dumps(request))
         env = {**RAY_LIMITS, **os.environ, "RAY_AUTH_MODE": auth_mode, "RAY_ADDRESS": ""}  # it would replace `auto`
