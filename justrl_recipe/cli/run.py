@@ -132,7 +132,7 @@ def train(
     about["data"] = provenance.data_files(composed.values)
     if old:
         refuse_other_data(old, about["data"])
-    if cluster_address := cluster.address(composed.values, address):
+    if cluster_address := cluster.address(address, composed.values):
         options = replace(options, cluster=join(cluster_address, composed, out or RUNS, about))
     folder = old or new_run_folder(name, out)
     settings = placed(composed, folder.path)

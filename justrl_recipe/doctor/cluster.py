@@ -1,7 +1,5 @@
 """The checks of `verl doctor --cluster`: the nodes of a Ray cluster."""
 
-import os
-
 from justrl_recipe.doctor.checks import Check
 from justrl_recipe.errors import UserError
 from justrl_recipe.run import cluster
@@ -16,7 +14,7 @@ def run_checks(given: str | None) -> list[Check]:
     Raises:
         UserError: no address, or no way into the cluster.
     """
-    address = cluster.checked(given or os.environ.get("RAY_ADDRESS"))
+    address = cluster.address(given)
     if address is None:
         raise UserError("which cluster? give --address HOST:PORT, or set RAY_ADDRESS")
     found = cluster.ask(address, [], {"GPU": 1, "CPU": 1}, 0)

@@ -52,23 +52,22 @@ class Cluster:
         return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "token" if self.token else "disabled"}
 
 
-def address(config: Mapping[str, Any], given: str | None) -> str | None:
-    """The cluster that a run joins on whatever device, None where it starts one of its own.
+def address(given: str | None, config: Mapping[str, Any] | None = None) -> str | None:
+    """The cluster to join, on whatever device; None for one of the run's own.
+
+    Args:
+        given: on the command line, before what is in `config` and RAY_ADDRESS.
 
     Raises:
         UserError: an address of Ray Client, through which veRL does not run.
     """
-    in_config = (config["ray_kwargs"].get("ray_init") or {}).get("address")
-    return checked(given or in_config or os.environ.get("RAY_ADDRESS"))
-
-
-def checked(address: str | None) -> str | None:
-    """An address of a cluster, None for those that mean one of the run's own; raises as `address` does."""
-    if address in OWN:
+    section = config["ray_kwargs"].get("ray_init") if config else None
+    found = given or (section or {}).get("address") or os.environ.get("RAY_ADDRESS")
+    if found in OWN:
         return None
-    if "://" in address:
-        raise UserError(f"{address}: give the address of the cluster itself, HOST:6379, on one of its nodes")
-    return address
+    if "://" in found:
+        raise UserError(f"{found}: give the address of the cluster itself, HOST:6379, on one of its nodes")
+    return found
 
 
 def resources(config: Mapping[str, Any]) -> tuple[dict[str, float], int]:

@@ -33,12 +33,12 @@ def test_which_cluster_a_run_joins(monkeypatch, given, in_config, variable, join
     if variable is not None:
         monkeypatch.setenv("RAY_ADDRESS", variable)
     config = {"ray_kwargs": {"ray_init": {"address": in_config} if in_config else None}}
-    assert cluster.address(config, given) == joined
+    assert cluster.address(given, config) == joined
 
 
 def test_ray_client_is_refused():
     with pytest.raises(UserError, match="HOST:6379"):
-        cluster.checked("ray://10.0.0.1:10001")
+        cluster.address("ray://10.0.0.1:10001")
 
 
 def test_paths_become_absolute_and_names_stay(tmp_path, monkeypatch):
