@@ -7,7 +7,7 @@ A config is compared with a reference, the shipped recipe on the shipped system 
 system file sets is not a deviation (tests show that it changes none of that); on a user's own system, the reference
 has the shipped system with the same device. What else differs is a deviation, unless free_keys.yaml lists it:
 keys that say where a run happens or how it is watched, and kernels that compute the same in the same precision. A key
-that copies a free one is free.
+that copies a free one is free. So is the folder of a data file: the manifest has the hash of what is in it.
 """
 
 import functools
@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from justrl_recipe import config, files
+from justrl_recipe import config, files, paths
 from justrl_recipe.config import Config, Request
 from justrl_recipe.masking import is_secret_name, shown
 
@@ -78,7 +78,13 @@ def deviations(reference: Config, composed: Config) -> list[Deviation]:
         if reference.raw.get(key) != composed.raw.get(key)
         and theirs.get(key) != yours.get(key)
         and not is_free(key, yours.get(key))
+        and not (key in paths.DATA and _names(theirs.get(key)) == _names(yours.get(key)))
     ]
+
+
+def _names(given: Any) -> list[str]:
+    """The names of files, without their folders."""
+    return [os.path.basename(str(path)) for path in (given if isinstance(given, list) else [given])]
 
 
 def exported() -> list[Deviation]:

@@ -6,7 +6,6 @@ batches that do not divide over the GPUs, and sequences that exceed token budget
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -127,9 +126,6 @@ def launcher(config: Config) -> Iterator[Problem]:
     if on_cpu and runtime_env.get("py_executable"):
         why = "on a CPU every process is a fork of one that this package starts"
         yield Problem("launcher", f"{RUNTIME_ENV}.py_executable", why, "remove it")
-    if on_cpu and (address := os.environ.get("RAY_ADDRESS")):
-        why = f"{address} is not used: on a CPU the run starts its own Ray"
-        yield Problem("launcher", "RAY_ADDRESS", why, "unset it", "warning")
 
 
 def trackers(config: Config) -> Iterator[Problem]:

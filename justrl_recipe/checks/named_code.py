@@ -16,18 +16,8 @@ from typing import Any
 from justrl_recipe import files
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
+from justrl_recipe.paths import AGENT, CODE_FILES, MANAGER, MODEL, MODULES_OR_FILES
 
-AGENT, MULTI_TURN = (f"actor_rollout_ref.rollout.{name}" for name in ("agent", "multi_turn"))
-MANAGER = "reward.reward_manager"
-MODEL = "actor_rollout_ref.model"
-# Keys of a module (`pkg://module`) or a Python file, and the key of the name that is looked for in it.
-MODULES_OR_FILES = {
-    "reward.custom_reward_function.path": "reward.custom_reward_function.name",
-    "data.custom_cls.path": "data.custom_cls.name",
-    "data.sampler.class_path": "data.sampler.class_name",
-    "trainer.v1.sampler.custom_sampler.path": "trainer.v1.sampler.custom_sampler.name",
-    f"{AGENT}.custom_async_server.path": f"{AGENT}.custom_async_server.name",
-}
 # Keys of one module or several, by dotted names.
 MODULES = (f"{MODEL}.external_lib", "actor_rollout_ref.rollout.checkpoint_engine.custom_backend_module")
 # Keys of a class, by `module.Class`; those of `_target_` are classes, too.
@@ -36,7 +26,6 @@ CLASSES = (
     f"{AGENT}.agent_loop_manager_class",
     "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls",
 )
-FILES = (f"{AGENT}.agent_loop_config_path", f"{MULTI_TURN}.tool_config_path", f"{MULTI_TURN}.function_tool_path")
 INSTALLED = ("justrl_recipe", "verl", "vllm", "torch", "transformers", "ray")  # what every run executes
 PICKLES = "veRL loads these files as pickles, which run whatever code they hold"
 
@@ -84,7 +73,7 @@ def _named(config: Config, base: Config) -> Iterator[tuple[str, str, Why | None]
     for key in (*CLASSES, *targets):
         if values.get(key):
             yield key, str(values[key]), missing_class(str(values[key]))
-    for key in FILES:
+    for key in CODE_FILES:
         if file := values.get(key):
             is_missing = isinstance(file, str) and not os.path.isfile(file)
             yield key, str(file), (f"no file {file}", "give a file, or remove the override") if is_missing else None

@@ -30,6 +30,7 @@ CHECKS = {
     "trainer": "another trainer than the recipe's",
     "launcher": "settings that starting the run would replace or that Ray would refuse",
     "logger": "trackers that veRL does not know or that are not installed",
+    "cluster": "nodes of a Ray cluster that lack something, differ, or have no room (run/cluster.py)",
     "resume": "a checkpoint to resume from, and a reward function that is not what the run started with",
     "hang": "a run that hangs, or a process of it that died, while it trains (run/watch.py)",
     "checkpoint": "checkpoints that could be lost or not be resumed from",

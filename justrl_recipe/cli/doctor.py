@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from justrl_recipe.cli import options
+from justrl_recipe.doctor import cluster
 from justrl_recipe.doctor.checks import Check, run_checks
 from justrl_recipe.errors import UserError
 from justrl_recipe.terminal import Console, say_json, warn
@@ -16,7 +18,11 @@ EXAMPLE = "Example: verl doctor --json"
 MARKS = {"ok": ("ok", "green"), "problem": ("xx", "red"), "unknown": ("?", "yellow")}
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    of_cluster: Annotated[bool, typer.Option("--cluster", help="Ask the nodes of a Ray cluster instead.")] = False,
+    address: options.Address = None,
+) -> None:
     """Tell whether this installation can train, and how to fix it (exit code 1: problems, 2: could not check).
 
     On a machine with GPUs it checks training on them; with CUDA_VISIBLE_DEVICES= training on the CPU.
@@ -24,7 +30,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     console = Console(stderr=True)
     try:
         with console.status("looking at the GPUs") as status:
-            checks = run_checks(lambda running: status.update(f"waiting for {', '.join(running)}"))
+            if of_cluster or address:
+                status.update("asking the nodes")
+                checks = cluster.run_checks(address)
+            else:
+                checks = run_checks(lambda running: status.update(f"waiting for {', '.join(running)}"))
     except KeyboardInterrupt as interrupt:
         warn("interrupted")
         raise typer.Exit(130) from interrupt

@@ -19,6 +19,11 @@ System = Annotated[
     typer.Option(metavar="NAME|FILE", help="Where the run happens, by name or path; never what it learns."),
 ]
 
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="The Ray cluster to join, HOST:PORT or `auto`; default RAY_ADDRESS."),
+]
+
 Time = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Save, stop and exit with 75 after e.g. 23h50m, as on SIGTERM."),

@@ -91,7 +91,8 @@ def _where(values: dict[str, Any], machine: Machine) -> str:
     each = f"{machine.memory / memory.GIB:.0f} GiB"
     if trainer["device"] == "cpu":
         return f"{machine.name}, {each} of memory"
-    return f"{trainer['nnodes'] * trainer['n_gpus_per_node']} x {machine.name}, {each} each"
+    nodes = f" on {trainer['nnodes']} nodes" if trainer["nnodes"] > 1 else ""
+    return f"{trainer['nnodes'] * trainer['n_gpus_per_node']} x {machine.name}{nodes}, {each} each"
 
 
 def _memory(shape: Shape, values: dict[str, Any], size: float) -> Iterator[str]:

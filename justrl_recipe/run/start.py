@@ -6,7 +6,7 @@ import secrets
 import subprocess
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,13 @@ class Options:
     verbose: show veRL's own log.
     stop_at: by time.monotonic(), when it saves and stops; the same for every restart.
     skipped: the names of the checks that are skipped.
+    cluster: the variables with which the run joins a Ray cluster; empty where it starts one of its own.
     """
 
     verbose: bool = False
     stop_at: float | None = None
     skipped: Collection[str] = ()
+    cluster: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def run(
             processes.scratch_folder() as scratch,
             stop.on_request(folder, options.stop_at) as request,
         ):
-            env = environment(config, folder, scratch)
+            env = environment(config, folder, scratch, options.cluster)
             watching = watch.Watch(folder, config)
             returncode = _train(config, folder, env, hidden, content, options, request, begin, watching)
             if returncode != 0:
@@ -160,13 +162,16 @@ def _train(
             content.update(log.logged(folder))
 
 
-def environment(config: Mapping[str, Any], folder: RunFolder, scratch: str) -> dict[str, str]:
+def environment(
+    config: Mapping[str, Any], folder: RunFolder, scratch: str, cluster: Mapping[str, str]
+) -> dict[str, str]:
     """The environment of the training process. Where the run starts a Ray cluster of its own, nothing of it listens
     on any address but loopback, and vLLM's server wants a key.
 
     Args:
         scratch: a short path for sockets and Ray's session, removed with the run: a Unix socket's path has at
             most 107 characters.
+        cluster: as in `Options`.
     """
     env = {
         **os.environ,
@@ -177,13 +182,7 @@ def environment(config: Mapping[str, Any], folder: RunFolder, scratch: str) -> d
     }
     if config["trainer"]["device"] == "cpu":
         env["VERL_PLATFORM"] = "cpu"
-        env.pop("RAY_ADDRESS", None)  # a cluster's accelerators are not this machine's CPU
-    if owns_cluster(config, env):
-        env |= LOOPBACK | {"VLLM_API_KEY": secrets.token_urlsafe(32)}
-    return env
-
-
-def owns_cluster(config: Mapping[str, Any], env: Mapping[str, str]) -> bool:
-    """Whether the run starts a Ray cluster of its own, rather than joining one."""
-    address = (config["ray_kwargs"].get("ray_init") or {}).get("address") or env.get("RAY_ADDRESS")
-    return address in (None, "", "local")
+    if cluster:
+        return {**env, **cluster}
+    env.pop("RAY_ADDRESS", None)
+    return env | LOOPBACK | {"VLLM_API_KEY": secrets.token_urlsafe(32)}

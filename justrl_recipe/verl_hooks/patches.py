@@ -158,3 +158,36 @@ def number_job() -> str:
     job_id = ray.JobID.from_int(secrets.randbits(31))
     state.next_job_id = lambda: job_id
     return job_id.hex()
+
+
+def separate_queues() -> None:
+    """Have each run on a Ray cluster use a TransferQueue of its own.
+
+    Symptom: a second run on a cluster takes and gives the first one's batches; when one ends, the other fails.
+    Cause: TransferQueue 0.1.11 looks for its controller in the fixed Ray namespace `transfer_queue`
+        (transfer_queue/interface.py), which all jobs of a cluster share.
+    Safe: without a namespace Ray takes the job's own, in which all processes of a run are.
+    Upstream: none filed. Delete when the namespace is the job's.
+
+    Raises:
+        RuntimeError: TransferQueue has changed.
+    """
+    import ray
+    from transfer_queue import interface
+
+    controller: Any = interface.TransferQueueController
+    if inspect.getsource(interface).count('namespace="transfer_queue"') != 2:
+        raise RuntimeError("TransferQueue names its controller otherwise: see separate_queues")
+
+    class RayOfThisJob:
+        """`ray` as transfer_queue/interface.py uses it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ray, name)
+
+        def get_actor(self, name: str, namespace: str) -> Any:
+            return ray.get_actor(name)
+
+    options = controller.options
+    controller.options = lambda **given: options(**{**given, "namespace": None})
+    interface.ray = RayOfThisJob()

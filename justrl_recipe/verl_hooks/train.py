@@ -12,11 +12,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from justrl_recipe import masking
+from justrl_recipe import masking, paths
 from justrl_recipe.processes import end_with_parent
 from justrl_recipe.verl_hooks import patches, reward
 
 Shown = Mapping[masking.Path, Any]
+OF_A_NEW_CLUSTER = ("address", "num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
 
 
 def main(parent: int, config_file: str, checkpoint: str | None = None, validate: str = "0") -> None:
@@ -31,10 +32,13 @@ def main(parent: int, config_file: str, checkpoint: str | None = None, validate:
     if checkpoint:
         resume = {"resume_mode": "resume_path", "resume_from_path": checkpoint, "val_before_train": validate == "1"}
         OmegaConf.update(config, "trainer", resume, merge=True)
-    pass_on_log_path(config)
+    paths.make_absolute(config)
+    pass_on_environment(config)
     check_rewards(config)
     job = patches.number_job()
-    if config.trainer.device == "cpu":
+    if os.environ.get("RAY_ADDRESS"):
+        join_cluster(config)
+    elif config.trainer.device == "cpu":
         share_imports(config, job)
 
     from verl.trainer.main_ppo import run_ppo
@@ -76,12 +80,35 @@ def task_runner(shown: Shown) -> Any:
             patches.append_metrics()
             super().run(config)
 
-    return ray.remote(TaskRunner)
+    return Beside(ray.remote(TaskRunner))
 
 
-def pass_on_log_path(config: DictConfig) -> None:
-    """Ray's workers see the driver's environment only where they are on its machine."""
-    env_vars = {"VERL_FILE_LOGGER_PATH": os.environ["VERL_FILE_LOGGER_PATH"]}
+class Beside:
+    """An actor class for veRL's `run_ppo`, whose actor runs on the node of the caller: the metrics file is there."""
+
+    def __init__(self, actor: Any):
+        self.actor = actor
+
+    def options(self, **options: Any) -> Any:
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        return self.actor.options(**options, num_cpus=0, scheduling_strategy=here)  # a head node may offer no CPU
+
+    def remote(self) -> Any:
+        return self.options().remote()
+
+
+def join_cluster(config: DictConfig) -> None:
+    """Leave out what Ray refuses where it joins a cluster; it takes the address from RAY_ADDRESS."""
+    for key in OF_A_NEW_CLUSTER:
+        config.ray_kwargs.ray_init.pop(key, None)
+
+
+def pass_on_environment(config: DictConfig) -> None:
+    """Ray's workers see the driver's environment only where the run starts a cluster of its own."""
+    env_vars = {name: os.environ[name] for name in ("VERL_FILE_LOGGER_PATH", "VERL_PLATFORM") if name in os.environ}
     OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", env_vars, merge=True, force_add=True)
 
 

@@ -97,6 +97,8 @@ HOLES = (
     "actor_rollout_ref.model.tiled_mlp.enabled=true",
     "actor_rollout_ref.model.custom_chat_template=mine",
     "data.custom_cls.path=mine.py",
+    "data.train_files=other.parquet",
+    "data.val_files=[data/validation.parquet,more.parquet]",
     "actor_rollout_ref.model.mtp.enable=true",
     "actor_rollout_ref.model.external_lib=mine",
     "++actor_rollout_ref.model.override_config.attn_implementation=sage_attention",
@@ -106,6 +108,11 @@ HOLES = (
     "trainer.v1.sampler.sampler_kwargs.max_lost_share=0.5",
     "algorithm.rollout_correction.rollout_is=token",
 )
+
+
+def test_a_data_file_may_lie_elsewhere():
+    files = ("data.train_files=[/shared/train.parquet]", "data.val_files=/shared/data/validation.parquet")
+    assert keys(about("justrl_deepseek", *files)) == []
 
 
 @pytest.mark.parametrize("override", HOLES)

@@ -246,28 +246,15 @@ def test_the_code_of_a_reward_is_kept_with_the_run(tmp_path):
     assert (tmp_path / "run" / "code" / "mine.py").read_bytes() == (project / "mine.py").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("ray_address", "given", "owns"),
-    [
-        (None, None, True),
-        ("", None, True),
-        ("local", None, True),
-        ("10.0.0.1:6379", None, False),
-        ("auto", None, False),
-        (None, "auto", False),
-        (None, "local", True),
-        ("10.0.0.1:6379", "local", True),
-    ],
-)
-def test_a_run_that_starts_its_own_cluster_listens_on_loopback(tmp_path, monkeypatch, ray_address, given, owns):
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+@pytest.mark.parametrize("joins", [{}, {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_MODE": "token"}])
+def test_a_run_that_starts_its_own_cluster_listens_on_loopback(tmp_path, monkeypatch, joins):
     monkeypatch.delenv("VLLM_API_KEY", raising=False)
-    if ray_address is not None:
-        monkeypatch.setenv("RAY_ADDRESS", ray_address)
-    config = {"trainer": {"device": "cuda"}, "ray_kwargs": {"ray_init": {"address": given} if given else None}}
-    env = environment(config, RunFolder(tmp_path), "/tmp/short")
-    assert (env.get("VLLM_API_KEY") is not None) is owns
-    assert (env.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0") is owns
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    env = environment({"trainer": {"device": "cuda"}}, RunFolder(tmp_path), "/tmp/short", joins)
+    assert ("VLLM_API_KEY" in env) is (not joins)
+    assert (env.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0") is (not joins)
+    assert [env.get(name) for name in ("RAY_ADDRESS", "RAY_AUTH_MODE")] == [*joins.values()] or not joins
+    assert joins or "RAY_ADDRESS" not in env
 
 
 def test_a_reward_that_is_not_what_the_run_started_with_is_found(tmp_path):
