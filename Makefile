@@ -45,7 +45,7 @@ check: install
 contract: install
 	$(BIN)/pytest -n 2 --dist loadgroup tests/contract
 
-# Trainings run one after another, beside the other tests; what measures time runs beside nothing.
+# Trainings run one after another, and so do engines and clusters; what measures time runs beside nothing.
 test: check
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not alone and not exhaustive" tests/contract tests/e2e
 	$(BIN)/pytest -m "alone and not exhaustive" tests/e2e

@@ -12,7 +12,7 @@ from justrl_recipe.config import Request, load, recipe_names
 from justrl_recipe.cpu import tiny_data, tiny_model
 from justrl_recipe.evaluation.generation import cpu_environment
 
-pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+pytestmark = pytest.mark.xdist_group("engine")  # one vLLM engine or Ray cluster at a time, beside a training
 
 ASK = """
 import asyncio, json, sys

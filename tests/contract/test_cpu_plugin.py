@@ -8,7 +8,7 @@ import pytest
 
 from justrl_recipe.cpu.patches import VllmCpuFinder
 
-pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+pytestmark = pytest.mark.xdist_group("engine")  # one vLLM engine or Ray cluster at a time, beside a training
 
 PYTHON = sys.executable
 

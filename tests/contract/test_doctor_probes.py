@@ -16,7 +16,7 @@ import pytest
 import justrl_recipe
 from justrl_recipe.doctor.checks import Check
 
-pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+pytestmark = pytest.mark.xdist_group("engine")  # one vLLM engine or Ray cluster at a time, beside a training
 
 DOCTOR = "import typer; from justrl_recipe.cli.doctor import doctor; typer.run(doctor)"
 ASK = """

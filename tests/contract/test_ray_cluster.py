@@ -17,7 +17,7 @@ from justrl_recipe.checks import Problem
 from justrl_recipe.errors import UserError
 from justrl_recipe.run.cluster import ask, look, problems
 
-pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+pytestmark = pytest.mark.xdist_group("engine")  # one vLLM engine or Ray cluster at a time, beside a training
 
 TOKEN = "a" * 64
 

@@ -6,7 +6,7 @@ import pytest
 from command import VERL
 from slurm_job import Job
 
-pytestmark = pytest.mark.xdist_group("training")
+pytestmark = pytest.mark.xdist_group("engine")  # one vLLM engine or Ray cluster at a time, beside a training
 
 VERL_STAND_IN = """#!/usr/bin/env bash
 ray status --address="$RAY_ADDRESS" > "$STATE/status"

@@ -10,7 +10,7 @@ import pytest
 from command import VERL
 from raylets import cluster
 
-pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+pytestmark = pytest.mark.xdist_group("training")  # one training at a time
 
 STEPS = 4
 SETTINGS = (

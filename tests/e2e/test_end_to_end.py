@@ -17,7 +17,7 @@ import pytest
 import yaml
 from command import VERL
 
-pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+pytestmark = pytest.mark.xdist_group("training")  # one training at a time
 
 SHORT = ("tiny_model.warmup_steps=40", "tiny_data.validation=16", "trainer.total_training_steps=3")
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from command import VERL
 
-pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+pytestmark = pytest.mark.xdist_group("training")  # one training at a time
 
 STEPS = 6
 SHORT = (
@@ -47,6 +47,12 @@ def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
 def descendant(process: subprocess.Popen, title: str) -> psutil.Process:
     found = psutil.Process(process.pid).children(recursive=True)
     return next(child for child in found if " ".join(child.cmdline()).startswith(title))
+
+
+def left_by(command: int) -> set[str]:
+    """Shared memory, veRL's sockets, and the scratch folders of a command; other tests use /tmp as well."""
+    names = (f"justrl-{command}-", "rl-colocate-")
+    return {*os.listdir("/dev/shm"), *(name for name in os.listdir("/tmp") if name.startswith(names))}
 
 
 def attempts(run: Path) -> list[tuple]:
@@ -93,14 +99,14 @@ def test_a_run_that_is_stopped_and_killed_ends_as_one_that_was_not(folder, monke
     process = start(folder, "justrl_tiny", "--out", "run", "--resume", *short, "actor_rollout_ref.actor.optim.lr=1")
     assert process.wait(timeout=60) == 2 and "actor.optim.lr is 0.00015 in run and 1 now" in said(folder)
 
-    before = {*os.listdir("/dev/shm"), *os.listdir("/tmp")}
+    before = left_by(0)
     process = start(folder, *command, "--resume")
     wait_for_step(process, run, stopped_at + 2)
     below = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
     assert psutil.wait_procs(below, timeout=20)[1] == [], "a process outlived the command"
-    until(lambda: {*os.listdir("/dev/shm"), *os.listdir("/tmp")} <= before)
+    until(lambda: left_by(process.pid) <= before)
     process = start(folder, "--resume", "run")
     assert process.wait(timeout=300) == 0, said(folder)
     assert steps(run) == [*range(1, STEPS + 1)]

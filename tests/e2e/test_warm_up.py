@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from justrl_recipe.config import Request
 from justrl_recipe.cpu import tiny_data, tiny_model
 
-pytestmark = pytest.mark.xdist_group("training")  # one training, Ray or vLLM at a time
+pytestmark = pytest.mark.xdist_group("training")  # one training at a time
 
 ROOT = Path(__file__).parents[2]
 
