@@ -3,11 +3,13 @@
     python benchmarks/faults.py each AgentLoopWorkerTQ RewardLoopWorker WorkerDict vLLMHttpServer raylet
     python benchmarks/faults.py random FOLDER 50
     python benchmarks/faults.py finish FOLDER
+    python benchmarks/faults.py full FOLDER
 
 `each` starts a run for each name, which is the class of a Ray actor or the name of a program, and kills that process
 after the second step: a minute each on 2 cores. `random` kills one run, in FOLDER/run, again and again, a random
 process at a random moment, resumes it each time, and adds a line of JSON for each kill to FOLDER/kills.jsonl; the
-same command again continues to the number of kills. `finish` lets it end. docs/long_runs.md has tables of both.
+same command again continues to the number of kills. `finish` lets it end. `full` runs in FOLDER, a disk on which two
+checkpoints of 6 MB find room and three do not (mount -t tmpfs -o size=14m tmpfs FOLDER). See docs/long_runs.md.
 """
 
 import json
@@ -24,6 +26,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
+
+from justrl_recipe import checkpoints
 
 TINY = ("tiny_model.warmup_steps=40", "tiny_data.validation=16", "trainer.save_freq=2", "trainer.test_freq=4")
 LIMIT = 300.0  # seconds that a run may take to a step, or to its end after a kill
@@ -172,6 +176,18 @@ def finish(folder: Path) -> None:
     print(f"left behind: {[line['left'] for line in lines if line['left']] or 'nothing'}")
 
 
+def fill(disk: Path) -> None:
+    """Run until the disk is full, and say what is whole then."""
+    with TemporaryDirectory() as scratch:
+        folder, before = Path(scratch), places()
+        run = start(folder, "justrl_tiny", "--out", str(disk / "run"), *TINY, "trainer.total_training_steps=8")
+        code = run.wait()
+        said = (folder / "said").read_text().splitlines()[-1]
+        whole, passed_over = checkpoints.latest_whole(disk / "run" / "checkpoints")
+        print(f"exit code {code}: {said}\nthe last whole checkpoint: {whole}\nnot whole: {passed_over}")
+        print(f"left behind: {sorted(places() - before) or 'nothing'}")
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["each", *names] if names:
@@ -179,6 +195,8 @@ if __name__ == "__main__":
         case ["random", where, count]:
             Path(where).mkdir(parents=True, exist_ok=True)
             kill_at_random(Path(where), int(count))
+        case ["full", where]:
+            fill(Path(where))
         case ["finish", where]:
             finish(Path(where))
         case _:
