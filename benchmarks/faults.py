@@ -166,7 +166,7 @@ def finish(folder: Path) -> None:
     code = start(folder, "--resume", "run").wait()
     lines = [json.loads(line) for line in (folder / "kills.jsonl").read_text().splitlines()]
     resumed = [*(line["resumed_after"] for line in lines[1:]), resumed_after(folder)]
-    lost = [line["step"] - step for line, step in zip(lines, resumed, strict=True) if step is not None]
+    lost = [max(0, line["step"] - step) for line, step in zip(lines, resumed, strict=True) if step is not None]
     found = steps(folder)
     print(f"{len(lines)} kills: {dict(Counter(line['killed'] for line in lines))}")
     print(f"the run ended with exit code {code}")

@@ -18,6 +18,7 @@ from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.run.progress import finite
 
 LOOK_EVERY = 2.0  # seconds between looks at the processes
+BEFORE_THE_END = 3.0  # seconds; a training process that ends by itself ends Ray's servers just before
 GRACE = 15.0  # seconds for veRL and Ray to end the run by themselves, with a better message
 # Ray's actors have their class as title; Ray's own servers are programs.
 SERVERS = ("raylet", "gcs_server")
@@ -86,9 +87,10 @@ class Watch:
         return None
 
     def lost_server(self) -> str | None:
-        """The server of Ray's that was gone at a look, for an error of Ray's that does not say why."""
-        gone = (f"{self.needed[pid]} (pid {pid})" for pid in self.missing if self.needed[pid] in SERVERS)
-        return next(gone, None)
+        """The server of Ray's that died before the training process ended, which no error of Ray's or veRL's names."""
+        now = time.monotonic()
+        gone = [pid for pid, since in self.missing.items() if now - since > BEFORE_THE_END]
+        return next((f"{self.needed[pid]} (pid {pid})" for pid in gone if self.needed[pid] in SERVERS), None)
 
     def limit(self) -> float:
         """Seconds without a line of metrics that are a hang, by what steps and validations took so far."""
