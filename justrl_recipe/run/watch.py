@@ -87,7 +87,7 @@ class Watch:
         return None
 
     def lost_server(self) -> str | None:
-        """The server of Ray's that died before the training process ended, which no error of Ray's or veRL's names."""
+        """The server of Ray's that died before the training process ended, which no error in the log names."""
         now = time.monotonic()
         gone = [pid for pid, since in self.missing.items() if now - since > BEFORE_THE_END]
         return next((f"{self.needed[pid]} (pid {pid})" for pid in gone if self.needed[pid] in SERVERS), None)
