@@ -20,6 +20,14 @@ def slow_imports() -> set[str]:
     return SLOW & sys.modules.keys()
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a pytest with which pytest-xdist does not group tests, as 9.2 with 3.8: trainings would run at once."""
+    if session.config.getoption("loadgroup", False):  # in a worker of `--dist loadgroup`
+        grouped = [item.nodeid for item in session.items if item.get_closest_marker("xdist_group")]
+        if not all("@" in nodeid for nodeid in grouped):
+            raise pytest.UsageError("pytest-xdist does not group the tests: use the versions of requirements/cpu.txt")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
     before = slow_imports()
