@@ -26,6 +26,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 PREFIX = re.compile(r"^(?:\((?:[\w:]+ )?pid=\d+(?:, ip=[\w.:]+)?\) ?|\[rank\d+\]: ?)")  # Ray's, torch's
 ERROR_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*(\w*(?:Error|Exception|Exit|Interrupt))\b(?::.*)?$")
+NO_CAUSE = "ValueError: I/O operation on closed file."  # of loggers, while their process ends
 RAY_WRAPPERS = {"RayTaskError", "ActorDiedError", "RayActorError", "WorkerCrashedError", "ActorUnavailableError"}
 
 
@@ -79,7 +80,7 @@ def errors(log: Path) -> list[str]:
     """The distinct errors in a log, first to last: those that say more than that Ray passed one on, if any do."""
     found: dict[str, bool] = {}
     for line in log_lines(log):
-        if match := ERROR_LINE.match(line):
+        if line != NO_CAUSE and (match := ERROR_LINE.match(line)):
             found[line] = match[1] not in RAY_WRAPPERS
     return [line for line, says_more in found.items() if says_more] or list(found)
 

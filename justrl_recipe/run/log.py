@@ -27,14 +27,14 @@ def reason(log: Path, returncode: int, lost_server: str | None = None) -> str:
     veRL continues for a while without a worker or a response, so the last error is seldom the cause.
 
     Args:
-        lost_server: one of Ray's that died first.
+        lost_server: one of Ray's that died before the process ended, which Ray's own errors do not name.
     """
     if shutil.disk_usage(log.parent).free < FULL:  # the log itself ends before the reason then
         return f"the disk of {log.parent} is full"
     found = [OURS.sub("", line) for line in errors(log)]
     if dead := _dead_worker(log, before=found[0] if found else None):
         found = [dead, *(line for line in found if not line.startswith("ray."))]
-    if lost_server:
+    if lost_server and (not found or found[0].startswith("ray.")):
         found = [f"{lost_server} {DIED}", *found]
     if not found:
         return ending(returncode)

@@ -22,7 +22,7 @@ def on_cpu(code: str, **env: str) -> str:
         capture_output=True,
         text=True,
         timeout=120,
-        env={**os.environ, "VERL_PLATFORM": "cpu", **env},
+        env={**os.environ, "VERL_PLATFORM": "cpu", "RAY_ADDRESS": "local", **env},  # never a cluster of other tests
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout

@@ -19,12 +19,13 @@ from justrl_recipe.cpu import forkserver
 @pytest.fixture(scope="module")
 def executable(tmp_path_factory):
     """The stand-in of a server that has imported one module, `wave`."""
-    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("tmp"))
+    env = {**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("tmp"))}
     code = (
         "import sys, time; from justrl_recipe.cpu import forkserver\n"
         "print(forkserver.start(['wave'], {'FROM_SERVER': '1'}), flush=True); sys.stdin.read()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-c", code], env=env, text=True, **piped)
     assert process.stdout is not None and process.stdin is not None
     yield process.stdout.readline().strip()
     process.stdin.close()

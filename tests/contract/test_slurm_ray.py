@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psutil
 import pytest
 from command import VERL
 from slurm_job import Job
@@ -21,9 +22,9 @@ def test_two_nodes_join_with_the_token_alone_and_end(tmp_path: Path):
     (job.folder / ".venv/bin/ray").symlink_to(VERL.with_name("ray"))
     (job.folder / ".venv/bin/verl").write_text(VERL_STAND_IN)
     job.script.write_text(job.script.read_text().replace("join_within=15", "join_within=120"))
-    code, errors = job.end(job.start(SLURM_JOB_NUM_NODES="2"), timeout=240)
+    code, errors = job.end(job.start(SLURM_JOB_NUM_NODES="2", TMPDIR="/tmp"), timeout=240)
     assert code == 75, errors
     assert len([line for line in job.said("status") if line.startswith(" 1 node_")]) == 2
     assert job.said("refused")[-1] == "refused"
     assert job.requeued
-    assert job.processes == []
+    assert psutil.wait_procs(job.processes, timeout=60)[1] == []  # Ray's agents notice the end of their node

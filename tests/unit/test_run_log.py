@@ -69,7 +69,7 @@ def test_the_errors_that_mean_something(tmp_path, log, found):
             + "(WorkerDict pid=7) ValueError: I/O operation on closed file.\n"
             + ACTOR_DIED.format(name="create_colocated_worker_cls.<locals>.WorkerDict", pid=7),
             1,
-            f"WorkerDict (pid 7) {DIED}; then ValueError: I/O operation on closed file.",
+            f"WorkerDict (pid 7) {DIED}",
         ),
         (RAYLET.format(pid=3) + ACTOR_DIED.format(name="TaskRunnerV1", pid=3), 1, f"TaskRunnerV1 (pid 3) {DIED}"),
         # Workers that end after an error end because of it.
@@ -86,6 +86,14 @@ def test_the_first_cause_is_the_reason(tmp_path, log, code, found):
     file = tmp_path / "train.log"
     file.write_text(log)
     assert reason(file, code) == found
+
+
+def test_a_lost_server_is_the_reason_where_only_ray_says_something(tmp_path):
+    file = tmp_path / "train.log"
+    file.write_text("ray.exceptions.ActorUnavailableError: it is unavailable\n")
+    assert reason(file, 1, "raylet (pid 4)").startswith(f"raylet (pid 4) {DIED}; then ray.exceptions")
+    file.write_text("RuntimeError: shape\nray.exceptions.ActorUnavailableError: it is unavailable\n")
+    assert "raylet" not in reason(file, 1, "raylet (pid 4)")
 
 
 def test_a_full_disk_is_the_reason_whatever_the_log_was_cut_off_at(tmp_path, monkeypatch):
