@@ -3,7 +3,7 @@
 # make docs        fill the tables of README.md and docs/ that are computed from raw results
 # make check       lint, types and tests/unit: one minute on 2 cores
 # make contract    tests/contract: what a new version of veRL, vLLM, Ray or transformers breaks, in 5 minutes
-# make test        all of it, and tests/e2e, which trains and evaluates: 30 minutes on 2 cores
+# make test        all of it, and tests/e2e, which trains and evaluates: 24 minutes on 2 cores
 # make exhaustive  the cases that `make test` samples
 PYTHON ?= python3
 UV := .tools/bin/uv
