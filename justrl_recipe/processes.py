@@ -28,8 +28,6 @@ PREFIX = re.compile(r"^(?:\((?:[\w:]+ )?pid=\d+(?:, ip=[\w.:]+)?\) ?|\[rank\d+\]
 ERROR_LINE = re.compile(r"^(?:[A-Za-z_]\w*\.)*(\w*(?:Error|Exception|Exit|Interrupt))\b(?::.*)?$")
 NO_CAUSE = "ValueError: I/O operation on closed file."  # of loggers, while their process ends
 RAY_WRAPPERS = {"RayTaskError", "ActorDiedError", "RayActorError", "WorkerCrashedError", "ActorUnavailableError"}
-
-
 DIED = "died: it was killed, the machine was out of memory, or it crashed"
 
 

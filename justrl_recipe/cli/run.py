@@ -22,7 +22,6 @@ from justrl_recipe.errors import UserError
 from justrl_recipe.masking import masked_config
 from justrl_recipe.planning import cost
 from justrl_recipe.planning.model_shape import of_recipe
-from justrl_recipe.processes import scratch_folder
 from justrl_recipe.run import cluster, log, own_reward, provenance, start
 from justrl_recipe.run import resume as continuation
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder, placed
@@ -220,7 +219,7 @@ def make_tiny(resolved: dict[str, Any]) -> None:
 
     model = resolved["tiny_model"]
     say(f"making {model['path']} (first use): {model['warmup_steps']} supervised warm-up steps")
-    with scratch_folder() as scratch:
+    with processes.scratch_folder() as scratch:
         file, log = Path(scratch, "sections.yaml"), Path(scratch, "log")
         OmegaConf.save({key: resolved[key] for key in EMBEDDED_SECTIONS}, file)
         piped: dict[str, Any] = {"stdout": subprocess.PIPE, "text": True}

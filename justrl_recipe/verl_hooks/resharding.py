@@ -3,7 +3,7 @@
 veRL 0.9.1 loads only the files of its own world size (verl/utils/checkpoint/fsdp_checkpoint_manager.py).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,6 @@ from torch.distributed.fsdp import ShardedOptimStateDictConfig, ShardedStateDict
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from verl.utils.checkpoint.fsdp_checkpoint_manager import FSDPCheckpointManager
 from verl.utils.fsdp_utils import fsdp_version, get_fsdp_state_ctx
-
-from justrl_recipe import checkpoints
 
 
 def load(manager: FSDPCheckpointManager, actor: Path, ranks: int) -> None:
@@ -26,17 +24,18 @@ def load(manager: FSDPCheckpointManager, actor: Path, ranks: int) -> None:
     """
     offload = torch.cuda.is_available()  # as veRL does; FSDP1 on a CPU has nothing to offload from
     sharded = ShardedStateDictConfig(offload_to_cpu=offload), ShardedOptimStateDictConfig(offload_to_cpu=offload)
-    weights = _shards(actor, "model", range(ranks))
+    named = f"world_size_{ranks}_rank_{{}}.pt"
+    weights = [_shard(actor / f"model_{named.format(rank)}") for rank in range(ranks)]
     with get_fsdp_state_ctx(manager.model, StateDictType.SHARDED_STATE_DICT, *sharded):
         if manager.should_load_model:
             now = manager.model.state_dict()
             part = {name: _part(_whole([of_rank[name] for of_rank in weights]), now[name]) for name in weights[0]}
             manager.model.load_state_dict(part, strict=not manager.is_lora_only_state_dict(part))
         if manager.should_load_optimizer:
-            moments = _shards(actor, "optim", range(_parts(weights[0])))
+            moments = [_shard(actor / f"optim_{named.format(rank)}") for rank in range(_parts(weights[0]))]
             manager.optimizer.load_state_dict(_optimizer_state(manager, moments))
     if manager.should_load_extra:
-        [extra] = _shards(actor, "extra_state", [manager.rank % ranks])
+        extra = _shard(actor / f"extra_state_{named.format(manager.rank % ranks)}")
         if manager.rank < ranks:
             manager.load_rng_state(extra["rng"])
         if manager.lr_scheduler is not None:
@@ -44,10 +43,9 @@ def load(manager: FSDPCheckpointManager, actor: Path, ranks: int) -> None:
     torch.distributed.barrier()
 
 
-def _shards(actor: Path, kind: str, ranks: Iterable[int]) -> list[dict[str, Any]]:
-    """What `ranks` saved; tensors stay on the disk until they are used. They are veRL's own files, hence pickles."""
-    paths = [actor / f"{kind}_world_size_{checkpoints.world_size(actor)}_rank_{rank}.pt" for rank in ranks]
-    return [torch.load(path, map_location="cpu", mmap=True, weights_only=False) for path in paths]
+def _shard(file: Path) -> dict[str, Any]:
+    """What a rank saved; tensors stay on the disk until they are used. It is a file of veRL's own, hence a pickle."""
+    return torch.load(file, map_location="cpu", mmap=True, weights_only=False)
 
 
 def _parts(weights: dict[str, Any]) -> int:

@@ -71,6 +71,12 @@ def test_the_line_of_a_step_that_was_saved_but_not_logged_comes_from_its_checkpo
     assert dict(folder.steps())[6] == {"critic/score/mean": 0.25}  # of saved_checkpoint.save
 
 
+@pytest.mark.parametrize("text", ["", "6", "999", "none"])
+def test_verls_own_note_of_its_latest_checkpoint_does_not_matter(folder, text):
+    (folder.checkpoints / "latest_checkpointed_iteration.txt").write_text(text)
+    assert resume.prepare(config(folder), folder).step == 6
+
+
 def test_a_validation_that_was_lost_is_made_up_for(folder):
     save(folder.checkpoints, 8)
     assert resume.prepare(config(folder), folder) == start.Begin(8, folder.checkpoints / "global_step_8", True)
