@@ -50,7 +50,9 @@ def tell_resharding(config: Mapping[str, Any], checkpoint: Path) -> None:
     before = checkpoints.world_size(checkpoint / "actor")
     now = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
     if before != now:
-        warn(f"{checkpoint} was saved by {before} GPUs: each of {now} loads its part of all {before}")
+        warn(
+            f"{checkpoint} was saved with world size {before}: resuming with world size {now}, from all of its shards"
+        )
 
 
 def rewind(folder: RunFolder, step: int, checkpoint: Path | None) -> None:
