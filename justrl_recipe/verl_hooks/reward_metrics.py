@@ -18,6 +18,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 from justrl_recipe.metrics import ALL_RIGHT, ALL_WRONG, LOST, LOST_FILE
+from justrl_recipe.verl_hooks.mini_batches import in_data_order
 
 LOGGED = ("acc", "overlong")
 
@@ -71,7 +72,7 @@ def record(entry: Mapping[str, Any]) -> None:
 
 
 class RewardMetricsReplayBuffer(ReplayBuffer):
-    """veRL's synchronous replay buffer that also reports what the reward function said, and what was lost.
+    """veRL's synchronous replay buffer, in the order of the data; it reports rewards, and what was lost.
 
     `trainer.v1.sampler.sampler_kwargs`:
         poll_interval: seconds between looks for finished rollouts.
@@ -87,13 +88,13 @@ class RewardMetricsReplayBuffer(ReplayBuffer):
         super().__init__(sampler_kwargs=sampler_kwargs, **options, **kwargs)
 
     def _select_prompt_uids(self, partition_id: str, sampleable_keys: set[str], batch_size: int):
-        """Count what is lost of the selected prompts, before veRL refuses a batch without any response.
+        """Give the responses the order of the data; count those lost, before veRL refuses a batch without any.
 
         Raises:
             LostResponsesError: it is more than the run allows.
         """
-        selection = super()._select_prompt_uids(partition_id, sampleable_keys, batch_size)
-        prompts, keys = selection[0], selection[1]
+        prompts, keys, steps = super()._select_prompt_uids(partition_id, sampleable_keys, batch_size)
+        keys = in_data_order(keys, steps)
         expected = self.n[partition_id] * len(prompts)
         self.lost = lost_responses(keys, prompts, self.n[partition_id])
         if self.lost:
@@ -105,7 +106,7 @@ class RewardMetricsReplayBuffer(ReplayBuffer):
                     "function or the rollout raised an error for them "
                     f"(trainer.v1.sampler.sampler_kwargs.max_lost_share={self.max_lost_share:g})"
                 )
-        return selection
+        return prompts, keys, steps
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
         self.step = global_steps

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
+from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.v1 import PPOTrainerSync
 from verl.utils.debug import marked_timer
+from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
 from justrl_recipe import checkpoints, files
 from justrl_recipe.metrics import METRICS_FILE, STOP_FILE, VALIDATION
+from justrl_recipe.verl_hooks import mini_batches
 
 WATCHED = ("actor/loss", "actor/pg_loss", "actor/grad_norm", "actor/entropy")
 
@@ -59,6 +63,20 @@ class Trainer(PPOTrainerSync):
         self.step_metrics = metrics
         self.step_batch = super().step(metrics, timing_raw)
         return self.step_batch
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:  # type: ignore[override]
+        """Spread each mini-batch evenly over the data-parallel ranks, where veRL spreads the batch as a whole."""
+        group = self.actor_rollout_wg
+        if "actor" not in group._dispatch_info:
+            group._dispatch_info["actor"] = group._query_dispatch_info("actor")
+        ranks = max(group._dispatch_info["actor"]) + 1
+        multiple = self._get_required_batch_multiple(ranks)
+        batch = upsample_batch_to_divisible_size(batch, multiple, self.tokenizer.eos_token_id)
+        lengths = [tag["seq_len"] for tag in batch.tags]
+        spread = mini_batches.shares(lengths, multiple, ranks)
+        batch.reorder(list(chain.from_iterable(spread)))
+        metrics.update(log_seqlen_unbalance(lengths, spread, prefix="global_seqlen"))
+        return batch
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """Refuse advantages that are not finite before the update, and what the update shows after it.
