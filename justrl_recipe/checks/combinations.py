@@ -16,6 +16,7 @@ from justrl_recipe.planning.model_shape import Shape
 
 OUR_SAMPLER = "pkg://justrl_recipe.verl_hooks.reward_metrics"
 PENALTY = "reward.reward_kwargs.overlong_buffer_cfg"
+LOG_PROBS_EVERY = "actor_rollout_ref.rollout.custom.log_probs_every"
 RUNTIME_ENV = "ray_kwargs.ray_init.runtime_env"
 LOG_PATH, CACHE = "VERL_FILE_LOGGER_PATH", "VLLM_CPU_KVCACHE_SPACE"
 # verl/utils/tracking.py (veRL 0.9.1), with the package that each tracker imports.
@@ -39,6 +40,7 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from group_filter(config)
     yield from another_trainer(config)
     yield from critic_warmup(config)
+    yield from log_probs(config)
     yield from launcher(config)
     yield from trackers(config)
 
@@ -100,6 +102,16 @@ def critic_warmup(config: Config) -> Iterator[Problem]:
     if steps:
         why = f"{steps} delays the actor by as many steps, and GRPO has no critic"
         yield Problem("critic-warmup", "trainer.critic_warmup", why, "set trainer.critic_warmup=0", "warning")
+
+
+def log_probs(config: Config) -> Iterator[Problem]:
+    """veRL's corrections for rollout and trainer take vLLM's log-probs of every step."""
+    values = config.flat
+    correction = [f"algorithm.rollout_correction.{name}" for name in ("rollout_is", "rollout_rs", "bypass_mode")]
+    for key in correction:
+        if values.get(key) and values[LOG_PROBS_EVERY] != 1:
+            why = f"{values[LOG_PROBS_EVERY]} leaves steps without the log-probs that {key} takes"
+            yield Problem("log-probs", LOG_PROBS_EVERY, why, f"set {LOG_PROBS_EVERY}=1")
 
 
 def launcher(config: Config) -> Iterator[Problem]:

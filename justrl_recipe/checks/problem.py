@@ -26,6 +26,7 @@ CHECKS = {
     "architecture": "models that the recipe's path does not run",
     "overlong-penalty": "a penalty without what it needs",
     "group-filter": "dynamic sampling beside the recipe's sampler",
+    "log-probs": "log-probs of vLLM that a correction needs in every step",
     "critic-warmup": "steps without an update of the actor",
     "trainer": "another trainer than the recipe's",
     "launcher": "settings that starting the run would replace or that Ray would refuse",

@@ -9,6 +9,7 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 from vllm.sampling_params import RequestOutputKind
 
 from justrl_recipe.verl_hooks import packed_attention, patches
+from justrl_recipe.verl_hooks.log_probs import RETURN_LOG_PROBS
 
 __all__ = ["FinalOutputAgentLoop", "packed_attention"]
 
@@ -25,7 +26,10 @@ class FinalOutputAgentLoop(SingleTurnAgentLoop):
     (verl/workers/rollout/vllm_rollout/vllm_async_server.py). By default vLLM's server still turns every token into
     text and hands over the response so far at every token, in one Python process: at 256 responses at once that, and
     not the GPU, limits the speed (docs/performance.md). The tokens and log-probs are the same either way.
+
+    Log-probs are returned in the steps that the trainer chooses, and not in validation, where nothing reads them.
     """
 
     async def run(self, sampling_params: dict, **kwargs) -> AgentLoopOutput:
-        return await super().run({**sampling_params, **FINAL_OUTPUT}, **kwargs)
+        asked = {**sampling_params, **FINAL_OUTPUT, "logprobs": kwargs.get(RETURN_LOG_PROBS, False)}
+        return await super().run(asked, **kwargs)

@@ -14,16 +14,19 @@ from typing import Any
 import torch
 import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
+from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
 from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.v1 import PPOTrainerSync
+from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
 from justrl_recipe import checkpoints, files
 from justrl_recipe.metrics import METRICS_FILE, STOP_FILE, VALIDATION
 from justrl_recipe.verl_hooks import mini_batches
+from justrl_recipe.verl_hooks.log_probs import RETURN_LOG_PROBS, has_log_probs
 
 WATCHED = ("actor/loss", "actor/pg_loss", "actor/grad_norm", "actor/entropy")
 
@@ -46,6 +49,8 @@ class Trainer(PPOTrainerSync):
         self.run_folder = Path(os.environ["VERL_FILE_LOGGER_PATH"]).parent
         self.checkpoint_folder = Path(config.trainer.default_local_dir)
         self.saved_step = 0
+        rollout = config.actor_rollout_ref.rollout
+        self.log_probs_every = rollout.custom.log_probs_every if rollout.calculate_log_probs else None
         self.marker = ThreadPoolExecutor(max_workers=1)
         self.marking: Future = self.marker.submit(int)  # of the last checkpoint; of none yet
 
@@ -55,6 +60,10 @@ class Trainer(PPOTrainerSync):
         finally:
             self.marking.result()
 
+    def on_train_begin(self) -> None:
+        self.first_step = self.global_steps
+        super().on_train_begin()
+
     def on_step_begin(self) -> None:
         self.step_began = time.perf_counter()
         super().on_step_begin()
@@ -63,6 +72,21 @@ class Trainer(PPOTrainerSync):
         self.step_metrics = metrics
         self.step_batch = super().step(metrics, timing_raw)
         return self.step_batch
+
+    def _has_log_probs(self) -> bool:
+        """Whether vLLM returns the log-probs of this step's responses."""
+        every = self.log_probs_every
+        return every is not None and has_log_probs(self.global_steps, self.first_step, every)
+
+    def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
+        """Tell the agent loops (extensions.py) whether to ask for log-probs."""
+        tu.assign_non_tensor_data(batch, RETURN_LOG_PROBS, self._has_log_probs())
+        return super()._submit_batch_to_rollout(batch)
+
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """Compare them with vLLM's where the step has these."""
+        self.config.actor_rollout_ref.rollout.calculate_log_probs = self._has_log_probs()
+        return super()._compute_old_log_prob(batch, metrics)
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:  # type: ignore[override]
         """Spread each mini-batch evenly over the data-parallel ranks, where veRL spreads the batch as a whole."""

@@ -1,0 +1,119 @@
+"""Whether vLLM's model runners sample from the model's own distribution, on a GPU.
+
+    python benchmarks/model_runner.py FOLDER 1      # VLLM_USE_V2_MODEL_RUNNER; 0 for the V1 runner
+
+Makes a Qwen2 of 12 M parameters with random weights in FOLDER, with a vocabulary of 512, and compares vLLM with
+transformers, both in bfloat16:
+
+- `chi2`: SAMPLES first tokens at temperature 1 beside transformers' probabilities, with the p-value, and the same for
+  the second token behind the most frequent first one;
+- `greedy`: the share of greedy tokens that are transformers' own, rescored on vLLM's sequence; where they differ, the
+  largest gap between the two tokens' log-probs (`tie`): bfloat16 cannot tell such tokens apart;
+- `log_probs`: the largest and the mean difference between vLLM's log-probs of sampled tokens and transformers'.
+"""
+
+import json
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+SAMPLES, PROMPT, VOCABULARY = 60_000, list(range(100, 132)), 512
+SEQUENCES, LENGTH = 64, 128
+
+
+def make_model(folder: Path) -> None:
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=512,
+        intermediate_size=1_024,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        initializer_range=0.06,
+        max_position_embeddings=1_024,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+
+
+def chi_square(counts: Counter, probabilities) -> dict[str, float]:
+    """Pearson's statistic over the tokens that are expected 5 times and more; the others are one class."""
+    from scipy.stats import chi2
+
+    total = sum(counts.values())
+    expected = [total * float(probability) for probability in probabilities]
+    common = [token for token, value in enumerate(expected) if value >= 5]
+    pairs = [(counts[token], expected[token]) for token in common]
+    pairs.append((total - sum(seen for seen, _ in pairs), total - sum(value for _, value in pairs)))
+    statistic = sum((seen - value) ** 2 / value for seen, value in pairs if value > 0)
+    return {"n": total, "classes": len(pairs), "chi2": statistic, "p": float(chi2.sf(statistic, len(pairs) - 1))}
+
+
+def main(folder: Path, runner: str) -> None:
+    os.environ["VLLM_USE_V2_MODEL_RUNNER"] = runner
+    import torch
+    from transformers import AutoModelForCausalLM
+    from vllm import LLM, SamplingParams
+    from vllm.inputs import TokensPrompt
+
+    if not folder.exists():
+        make_model(folder)
+    engine = LLM(
+        str(folder),
+        skip_tokenizer_init=True,
+        gpu_memory_utilization=0.1,
+        max_num_seqs=512,
+        logprobs_mode="processed_logprobs",
+    )
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).cuda()
+
+    def log_probs(tokens: list[int]):
+        with torch.no_grad():
+            return model(torch.tensor([tokens], device="cuda")).logits[0].float().log_softmax(-1)
+
+    sampled = SamplingParams(n=1, temperature=1.0, max_tokens=2, ignore_eos=True, detokenize=False)
+    pairs = Counter(
+        tuple(output.outputs[0].token_ids)
+        for output in engine.generate([TokensPrompt(prompt_token_ids=PROMPT)] * SAMPLES, sampled, use_tqdm=False)
+    )
+    first = Counter()
+    for (token, _), count in pairs.items():
+        first[token] += count
+    common = first.most_common(1)[0][0]
+    second = Counter({after: count for (token, after), count in pairs.items() if token == common})
+
+    prompts = [TokensPrompt(prompt_token_ids=[*PROMPT, number]) for number in range(SEQUENCES)]
+    greedy = SamplingParams(temperature=0.0, max_tokens=LENGTH, ignore_eos=True, detokenize=False)
+    same, tie = 0, 0.0
+    for prompt, output in zip(prompts, engine.generate(prompts, greedy, use_tqdm=False), strict=True):
+        tokens = list(output.outputs[0].token_ids)
+        scores = log_probs([*prompt["prompt_token_ids"], *tokens])[-LENGTH - 1 : -1]
+        gaps = scores.max(-1).values - scores[range(LENGTH), tokens]
+        same += int((gaps == 0).sum())
+        tie = max(tie, float(gaps.max()))
+    scored = SamplingParams(temperature=1.0, max_tokens=LENGTH, ignore_eos=True, detokenize=False, logprobs=0)
+    differences = []
+    for prompt, output in zip(prompts, engine.generate(prompts, scored, use_tqdm=False), strict=True):
+        tokens = list(output.outputs[0].token_ids)
+        ours = [entry[token].logprob for token, entry in zip(tokens, output.outputs[0].logprobs, strict=True)]
+        scores = log_probs([*prompt["prompt_token_ids"], *tokens])[-LENGTH - 1 : -1]
+        differences.append((scores[range(LENGTH), tokens].cpu() - torch.tensor(ours)).abs())
+    off = torch.cat(differences)
+    found = {
+        "runner": f"V{int(runner) + 1}",
+        "first_token": chi_square(first, log_probs(PROMPT)[-1].exp()),
+        "second_token": chi_square(second, log_probs([*PROMPT, common])[-1].exp()),
+        "greedy": {"same": same / (SEQUENCES * LENGTH), "tie": tie},
+        "log_probs": {"max": float(off.max()), "mean": float(off.mean())},
+    }
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
