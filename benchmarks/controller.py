@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/controller.py OUT justrl_tiny              # on the CPU
     python benchmarks/controller.py OUT justrl_deepseek --system h200x1 [KEY=VALUE ...]
 
-Runs `verl run` once per number of responses, each with RESPONSE tokens at most, for STEPS steps, into OUT/N, and
-prints a JSON line for each: the median seconds of veRL's timers without the first step, and `rest`, which is in none of
-them. Generation, log-probs and update then consist of what a response costs beside its tokens: messages, queues,
-rewards, padding, statistics. `SIZES=256,1024` in the environment chooses the numbers of responses.
+Runs `verl run` once per number of responses, each with RESPONSE tokens at most, for STEPS steps, into OUT/N. Prints
+a JSON line for each: the median seconds of veRL's timers without the first step, and `rest`, in none of them.
+Generation, log-probs and update then consist of what a response costs beside its tokens: messages, queues, rewards,
+padding, statistics. `SIZES=256,1024` in the environment chooses the numbers of responses.
 """
 
 import json

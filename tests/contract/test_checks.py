@@ -76,6 +76,11 @@ def data(tmp_path) -> list[str]:
         (["data.shuffle=maybe"], "data.shuffle", "boolean"),
         (["actor_rollout_ref.actor.optim.lr=fast"], "actor_rollout_ref.actor.optim.lr", "number"),
         (["algorithm.filter_groups.enable=true"], "algorithm.filter_groups.enable", "custom_sampler.path=null"),
+        (
+            ["algorithm.rollout_correction.rollout_is=token"],
+            "actor_rollout_ref.rollout.custom.log_probs_every",
+            "log_probs_every=1",
+        ),
         (["actor_rollout_ref.model.path=null"], "actor_rollout_ref.model.path", "name it"),
         (["data.train_files=null"], "data.train_files", "name it"),
         (["~data.train_batch_size"], "data.train_batch_size", "restore it"),

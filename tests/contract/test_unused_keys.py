@@ -82,14 +82,20 @@ def test_nothing_on_the_recipes_path_reads_an_unused_key(key):
     assert readers().get(last_part(key), set()) == set(ACCEPTED.get(key, []))
 
 
+OUR_SECTIONS = (  # which this package's own sampler, reward and trainer read
+    "trainer.v1.sampler.sampler_kwargs.",
+    "reward.custom_reward_function.reward_kwargs.",
+    "actor_rollout_ref.rollout.custom.",
+)
+
+
 def test_a_reader_of_each_used_key_is_found():
     """The search is no use if it finds nothing: it finds a reader of every key that justrl.yaml sets."""
     justrl = dict(leaves(yaml.safe_load((RECIPES / "justrl.yaml").read_text())))
     unread = {
         key
         for key in justrl.keys() & load_base().raw.keys()
-        if not key.startswith(("trainer.v1.sampler.sampler_kwargs.", "reward.custom_reward_function.reward_kwargs."))
-        # which are arguments of this package's own sampler and reward
+        if not key.startswith(OUR_SECTIONS)
         and not any(entry.names(key) for entry in table())
         and not readers().get(last_part(key))
     }

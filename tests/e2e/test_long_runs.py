@@ -85,7 +85,7 @@ def learning_rates(run: Path) -> list[float]:
 
 
 def test_a_run_that_is_stopped_and_killed_ends_as_one_that_was_not(folder, monkeypatch):
-    """With responses that follow from the weights, to the last bit of the weights; log-probs of vLLM change nothing."""
+    """With responses that follow from the weights, to the last bit of the weights; with vLLM's log-probs or not."""
     monkeypatch.setenv("PYTHONPATH", str(deterministic_rollouts.HERE.parent), prepend=os.pathsep)
     run, short = folder / "run", (*SHORT, *deterministic_rollouts.config(folder))
     command = ("justrl_tiny", "--out", "run", "--keep", "1", *short)
