@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/report.py
 
-Makes three such runs in a temporary folder (curves like the paper's, with noise, spikes and a few nulls), reports one
-and all three, and prints seconds, CPU seconds and the size of the page.
+Makes eight such runs in a temporary folder, four arms at two seeds (curves like the paper's, with noise, spikes and a
+few nulls). Reports one, one seed of three arms, and all; prints seconds, CPU seconds and the size of the page.
 """
 
 import json
@@ -18,6 +18,7 @@ import numpy as np
 
 STEPS, METRICS = 4_380, 100
 BATCH = 256 * 8
+ARMS = [(), ("overlong_penalty",), ("overlong_penalty", "robust_verifier"), ("robust_verifier",)]
 PHASES = {"gen": 210.0, "old_log_prob": 22.0, "adv": 0.4, "update_actor": 70.0, "update_weights": 2.5}
 
 
@@ -98,12 +99,15 @@ def main() -> None:
     verl = Path(sys.executable).with_name("verl")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        arms = [(), ("overlong_penalty",), ("overlong_penalty", "robust_verifier")]
-        runs = [write_run(folder / f"run{number}", number, arm) for number, arm in enumerate(arms)]
+        seeds = [
+            [write_run(folder / f"{seed}_{number}", seed, arm) for number, arm in enumerate(ARMS)] for seed in (1, 2)
+        ]
+        runs = seeds[0]
         lines = (runs[0] / "metrics.jsonl").read_text().splitlines()
         print(f"{len(lines):,} steps, {len(json.loads(lines[49])['data'])} metrics a run")
         measure(verl, runs[:1], folder / "one")
-        measure(verl, runs, folder / "three")
+        measure(verl, runs[:3], folder / "three")
+        measure(verl, runs + seeds[1], folder / "eight")
 
 
 if __name__ == "__main__":

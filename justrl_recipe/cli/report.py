@@ -3,6 +3,7 @@
 import time
 import webbrowser
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,11 @@ EXAMPLE = "Example: verl report runs/justrl_tiny-20260101-120000 runs/justrl_tin
 POLL = 3  # seconds between looks at growing metrics
 
 
+class GroupBy(str, Enum):
+    ARM = "arm"
+    RUN = "run"
+
+
 def report(
     paths: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run folders, or veRL's file, console or TensorBoard logs.")
@@ -22,17 +28,21 @@ def report(
         Path | None,
         typer.Option(metavar="FOLDER", help="Where to write it; default the one run folder, or report."),
     ] = None,
+    group_by: Annotated[
+        GroupBy | None,
+        typer.Option(help="One curve per arm (mean and band over seeds) or per run; default arm if one has several."),
+    ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Rewrite it until the runs end.")] = False,
 ) -> None:
-    """Draw and assess the dynamics of training runs, as one HTML page and PNGs."""
+    """Draw and assess the dynamics of training runs, as one HTML page, PNGs and PDFs."""
     folder = out or (paths[0] if len(paths) == 1 and paths[0].is_dir() else Path("report"))
     try:
         if watch:
-            follow(paths, folder, open_it)
+            follow(paths, folder, group_by, open_it)
         else:
-            page, _ = write_report(paths, folder, None)
-            say(f"{page}, and {page.with_suffix('')}/*.png")
+            page, _ = write_report(paths, folder, group_by, None)
+            say(f"{page}, and {page.with_suffix('')}/*.png and *.pdf")
             if open_it:
                 open_in_browser(page)
     except KeyboardInterrupt as interrupt:
@@ -40,17 +50,20 @@ def report(
         raise typer.Exit(130) from interrupt
 
 
-def write_report(paths: Sequence[Path], out: Path, refresh: int | None) -> tuple[Path, list[int]]:
+def write_report(
+    paths: Sequence[Path], out: Path, group_by: GroupBy | None, refresh: int | None
+) -> tuple[Path, list[int]]:
     """Read the runs and write their report; the page, and the last step of each run."""
     from justrl_recipe.report import runs
 
     found = runs.with_labels([runs.load(path) for path in paths])
     from justrl_recipe.report.page import write  # matplotlib takes a second: after what may be wrong
 
-    return write(found, out, refresh), [run.last_step for run in found]
+    by_arm = group_by == GroupBy.ARM if group_by else None
+    return write(found, out, refresh, by_arm), [run.last_step for run in found]
 
 
-def follow(paths: Sequence[Path], out: Path, open_it: bool) -> None:
+def follow(paths: Sequence[Path], out: Path, group_by: GroupBy | None, open_it: bool) -> None:
     """Write the report whenever a run has grown, until all of them have ended."""
     from justrl_recipe.report.logs import NoStepYet, growing
     from justrl_recipe.report.runs import ended
@@ -63,7 +76,7 @@ def follow(paths: Sequence[Path], out: Path, open_it: bool) -> None:
         if now != seen:
             seen = now
             try:
-                page, steps = write_report(paths, out, POLL if running else None)
+                page, steps = write_report(paths, out, group_by, POLL if running else None)
             except NoStepYet as waiting:
                 if not running:
                     raise

@@ -13,8 +13,8 @@ from pyarrow import compute
 from justrl_recipe.data.benchmarks import BENCHMARKS
 from justrl_recipe.evaluation.grading import Grade, Verdict
 from justrl_recipe.evaluation.responses import Key, Response
+from justrl_recipe.intervals import CONFIDENCE
 
-CONFIDENCE = 0.95
 RESAMPLES = 9_999
 PERCENTILES = (5, 50, 95)  # of lengths
 MIX = numpy.uint64(0x9E3779B97F4A7C15)  # odd, so that no digit of a hash is lost

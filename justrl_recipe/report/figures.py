@@ -1,8 +1,8 @@
-"""Panels -> SVG for the page, PNG for papers. The only file that draws."""
+"""Panels -> SVG for the page, PNG for slides, PDF for papers. The only file that draws."""
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -16,12 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from justrl_recipe.files import replacing
+from justrl_recipe.report.arms import spread
 from justrl_recipe.report.logs import FloatArray, Series
 from justrl_recipe.report.panels import Curve, Panel
 
 STYLE: dict[Any, Any] = {
     "font.size": 8.5,
-    "axes.titlesize": 9.5,
+    "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
     "axes.titley": 1.0,  # where it stands anyway: finding the place takes a fifth of the time
     "axes.spines.top": False,
@@ -32,17 +33,20 @@ STYLE: dict[Any, Any] = {
     "grid.color": "0.9",
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "pdf.fonttype": 42,  # TrueType, as publishers ask; matplotlib's default is Type 3
     "path.simplify_threshold": 0.5,  # pixels
     "text.parse_math": False,  # a dollar in a label is a dollar
     "svg.hashsalt": "justrl",  # the same metrics give the same bytes
 }
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 WIDTH, HEIGHT, LEGEND_LINE = 4.2, 2.6, 0.17  # inches; a phone shows a panel at about nine tenths of it
+COLUMN, COLUMN_HEIGHT = 3.25, 2.2  # inches of a panel in a paper: one column of two
 LEFT, RIGHT, TOP, BOTTOM = 0.62, 0.12, 0.30, 0.46  # margins of a panel, alike in all: a grid of them is even
-LETTER, LONGEST_LABEL = 0.068, 60  # inches of a letter in the legend; letters
+LETTER, HANDLE, LONGEST_LABEL = 0.06, 0.55, 60  # inches of a letter and of a handle in the legend; letters
 FRAME = (0.5, 99.5)  # percentiles of the raw values that a frame shows of a long run, so one spike hides nothing
 FRAME_FROM = 200  # values; of fewer it shows all
 LEAST_SPAN = 1e-3  # of the value: a frame is no narrower on either side, or it would show rounding
+MARKS = 6  # on a line
 SPAN_SHARE, SHORTEST_SPAN = 50, 5
 COLUMNS = 240  # a panel is about this many pixels wide on a phone
 EXPLANATION = (
@@ -54,6 +58,12 @@ EXPLANATION = (
     f"more, at least the middle {FRAME[1] - FRAME[0]:g}%: a faint line that leaves it goes on beyond. A dotted "
     "vertical line is where a run was resumed."
 )
+EXPLANATION_OF_SPREAD = (
+    "Where an arm has several seeds, each run is smoothed alone and drawn as a thin line; the bold line is the mean "
+    "over seeds of these lines, the band what the legend says. Mean and band are drawn only at steps that every run "
+    "of the arm has logged: they end where the first run ends, while the thin lines go on. Runs of one arm with the "
+    "same seed count as one, their mean."
+)
 IDS = re.compile(r'(\bid="|href="#|url\(#)')
 
 
@@ -61,28 +71,32 @@ def figure(panels: Sequence[Panel]) -> Figure:
     """Panels side by side under one legend."""
     with matplotlib.rc_context(STYLE):
         made = Figure((WIDTH * len(panels), HEIGHT))
-        handles: dict[str, Artist] = {}
         for axes, panel in zip(np.atleast_1d(made.subplots(1, len(panels))), panels, strict=True):
             draw(axes, panel)
-            handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-        arrange(made, handles if len(handles) > 1 else {}, len(panels))
+        arrange(made, WIDTH, HEIGHT)
         return made
 
 
-def arrange(made: Figure, handles: Mapping[str, Artist], panels: int) -> None:
-    """Give a figure its legend at the top and its margins, in inches whatever its size."""
-    widest = max(map(len, handles), default=0) * LETTER + 0.5
-    columns = max(1, int((WIDTH * panels - LEFT) / widest))
-    width, height = WIDTH * panels, HEIGHT + LEGEND_LINE * -(-len(handles) // columns)
-    made.set_size_inches(width, height)
-    made.subplots_adjust(LEFT / width, BOTTOM / height, 1 - RIGHT / width, (HEIGHT - TOP) / height)
-    made.subplots_adjust(wspace=(LEFT + RIGHT) / (WIDTH - LEFT - RIGHT))
+def arrange(made: Figure, width: float, height: float) -> None:
+    """Give a figure its legend at the top and its margins; a panel is `width` x `height` inches."""
+    handles: dict[str, Artist] = {}
+    for axes in made.axes:
+        handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+    if len(handles) == 1:
+        handles = {}
+    columns = legend_columns(list(handles), width * len(made.axes) - LEFT)
+    across, high = width * len(made.axes), height + LEGEND_LINE * -(-len(handles) // columns)
+    made.set_size_inches(across, high)
+    made.subplots_adjust(LEFT / across, BOTTOM / high, 1 - RIGHT / across, (height - TOP) / high)
+    made.subplots_adjust(wspace=(LEFT + RIGHT) / (width - LEFT - RIGHT))
+    for legend in list(made.legends):
+        legend.remove()
     if handles:
         made.legend(
             list(handles.values()),
             list(handles),
             loc="upper left",
-            bbox_to_anchor=(LEFT / width, 1 - 0.03 / height),
+            bbox_to_anchor=(LEFT / across, 1 - 0.03 / high),
             ncols=columns,
             borderaxespad=0,
             borderpad=0,
@@ -90,23 +104,39 @@ def arrange(made: Figure, handles: Mapping[str, Artist], panels: int) -> None:
         )
 
 
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of a legend are at most `width` inches wide, filled as matplotlib does."""
+
+    def needed(columns: int) -> float:
+        parts = np.array_split([LETTER * len(label) + HANDLE for label in labels], columns)
+        return sum(max(part) for part in parts)
+
+    return next((count for count in range(len(labels), 1, -1) if needed(count) <= width), 1)
+
+
 def draw(axes: Axes, panel: Panel) -> None:
-    """One panel: the paper's band, the raw values, the averages over them."""
-    last = max(curve.series.steps[-1] for curve in panel.curves)
+    """One panel: the paper's band, the single values or runs, the averages over them."""
+    all_steps = [series.steps for curve in panel.curves for series in curve.runs]
+    first, last = min(steps[0] for steps in all_steps), max(steps[-1] for steps in all_steps)
     if panel.band:
         corners = [*panel.band.corners, (max(last, 1), *panel.band.corners[-1][1:])]
         steps, low, high = (np.array(side) for side in zip(*corners, strict=True))
         axes.fill_between(steps, low, high, color="0.87", linewidth=0, zorder=0)
         axes.set_title("grey: paper", loc="right", fontsize=8, color="0.4")
-    faint = 0.35 if len(panel.curves) == 1 else 0.2
-    for curve in panel.curves:
-        draw_points(axes, curve) if curve.points else draw_curve(axes, curve, faint)
-        mark_non_finite(axes, curve)
+    shown = []
+    for number, curve in enumerate(panel.curves):
+        if len(curve.runs) > 1:
+            shown += draw_spread(axes, panel, number)
+        else:
+            shown += draw_points(axes, curve) if curve.points else draw_curve(axes, panel, number)
+        for series in curve.runs:
+            mark_non_finite(axes, series)
         for step in curve.resumed:
-            axes.axvline(step - 0.5, color=curve.colour, linestyle=":", linewidth=0.8, zorder=1)
+            axes.axvline(step - 0.5, color=curve.look.colour, linestyle=":", linewidth=0.8, zorder=1)
+    if panel.spread:
+        axes.fill([], [], color="0.8", linewidth=0, label=f"band: {panel.spread}")
     axes.set_title(panel.title)
-    axes.set_xlabel(shorten(f"step of {panel.run}" if panel.run else "step", LONGEST_LABEL, placeholder=" …"))
-    first = min(curve.series.steps[0] for curve in panel.curves)
+    axes.set_xlabel(shorten(f"step of {panel.group}" if panel.group else "step", LONGEST_LABEL, placeholder=" …"))
     margin = max(0.01 * (last - first), 0.5)
     axes.set_xlim(first - margin, last + margin)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -115,46 +145,78 @@ def draw(axes: Axes, panel: Panel) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     else:
-        frame(axes, panel)
+        frame(axes, panel, shown)
 
 
-def draw_curve(axes: Axes, curve: Curve, faint: float) -> None:
-    steps, values = curve.series
-    average = smoothed(values, span(len(values)))
-    stride = -(-len(steps) // (2 * COLUMNS))  # an average has no peaks to lose
-    thin_average = steps[::-stride][::-1], average[::-stride][::-1]
-    axes.plot(*thinned(curve.series), color=curve.colour, alpha=faint, linewidth=0.6)
-    axes.plot(*thin_average, color=curve.colour, linestyle=curve.style, linewidth=1.6, label=curve.label, zorder=3)
+def draw_curve(axes: Axes, panel: Panel, number: int) -> list[FloatArray]:
+    """A run: raw values and their average, without the former where others are means; what a frame must show."""
+    curve = panel.curves[number]
+    [series] = curve.runs
+    average = smoothed(series.values, span(len(series.values)))
+    if not panel.spread:
+        faint = 0.35 if len(panel.curves) == 1 else 0.2
+        axes.plot(*thinned(series), color=curve.look.colour, alpha=faint, linewidth=0.6)
+    draw_bold(axes, panel, number, series.steps, average)
+    finite = series.finite
+    if len(finite) < FRAME_FROM:
+        return [finite]
+    return [np.array(np.percentile(finite, FRAME)), average[np.isfinite(average)]]
 
 
-def draw_points(axes: Axes, curve: Curve) -> None:
-    size = 3 if len(curve.series.steps) < 50 else 1.5
-    steps, values = thinned(curve.series)
-    axes.plot(steps, values, "o", ls=curve.style, lw=1.2, ms=size, color=curve.colour, label=curve.label)
+def draw_spread(axes: Axes, panel: Panel, number: int) -> list[FloatArray]:
+    """Several runs, the mean over their seeds and its band; what a frame must show."""
+    curve = panel.curves[number]
+    colour, runs = curve.look.colour, curve.runs
+    if not curve.points:
+        common_span = span(max(len(series.values) for series in runs))
+        runs = [Series(series.steps, smoothed(series.values, common_span)) for series in runs]
+    for series in runs:
+        axes.plot(*strided(*series), color=colour, alpha=0.5, lw=0.6, marker="." if curve.points else "", ms=2)
+    steps, mean, low, high = strided(*spread(runs, curve.seeds, panel.spread))
+    axes.fill_between(steps, low, high, color=colour, alpha=0.16, linewidth=0, zorder=2)
+    draw_bold(axes, panel, number, steps, mean)
+    return [values[np.isfinite(values)] for values in (low, high, *(series.values for series in runs))]
 
 
-def mark_non_finite(axes: Axes, curve: Curve) -> None:
+def draw_bold(axes: Axes, panel: Panel, number: int, steps: FloatArray, values: FloatArray) -> None:
+    """The line of a curve, with its label; where others are in the panel, with markers that do not cover theirs."""
+    curve = panel.curves[number]
+    steps, values = strided(steps, values)
+    look: dict[str, Any] = {
+        "color": curve.look.colour,
+        "linestyle": curve.look.style,
+        "label": curve.label,
+        "zorder": 3,
+    }
+    if curve.points or len(panel.curves) > 1:
+        every = 1 if curve.points else max(1, len(steps) // MARKS)
+        look |= {"marker": curve.look.marker, "markevery": (every * number // len(panel.curves), every), "ms": 4}
+    axes.plot(steps, values, linewidth=1.5, **look)
+
+
+def draw_points(axes: Axes, curve: Curve) -> list[FloatArray]:
+    size = 4 if len(curve.runs[0].steps) < 50 else 2
+    [series] = curve.runs
+    look: dict[str, Any] = {"color": curve.look.colour, "ls": curve.look.style, "marker": curve.look.marker or "o"}
+    axes.plot(*thinned(series), lw=1.5, ms=size, label=curve.label, **look)
+    return [series.finite]
+
+
+def mark_non_finite(axes: Axes, series: Series) -> None:
     """Crosses at the bottom where a value is not finite."""
-    steps = curve.series.steps[~np.isfinite(curve.series.values)]
+    steps = series.steps[~np.isfinite(series.values)]
     if len(steps):
         shown, at = steps[:: -(-len(steps) // COLUMNS)], axes.get_xaxis_transform()
         bottom = np.full(len(shown), 0.02)
         axes.plot(shown, bottom, "x", color="#D00000", ms=4, transform=at, clip_on=False, label="not finite")
 
 
-def frame(axes: Axes, panel: Panel) -> None:
+def frame(axes: Axes, panel: Panel, shown: list[FloatArray]) -> None:
     """Limits of the vertical axis: see EXPLANATION; the paper's band stays in sight."""
-    parts = [np.array(corner[1:], dtype=float) for corner in panel.band.corners] if panel.band else []
-    for curve in panel.curves:
-        finite = curve.series.finite
-        if curve.points or len(finite) < FRAME_FROM:
-            parts.append(finite)
-        else:
-            average = smoothed(finite, span(len(curve.series.values)))
-            parts += [np.array(np.percentile(finite, FRAME)), average]
-    shown = np.concatenate(parts)
-    if len(shown):
-        low, high = shown.min(), shown.max()
+    corners = [np.array(corner[1:], dtype=float) for corner in panel.band.corners] if panel.band else []
+    values = np.concatenate([*corners, *shown])
+    if len(values):
+        low, high = values.min(), values.max()
         margin = max(0.06 * (high - low), LEAST_SPAN * abs(high)) or 1.0
         axes.set_ylim(low - margin, high + margin)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if high >= 1_000 else "{x:.6g}"))
@@ -172,6 +234,12 @@ def smoothed(values: FloatArray, span: int) -> FloatArray:
     """
     finite = pd.Series(np.where(np.isfinite(values), values, np.nan))
     return finite.ewm(span=span).mean().to_numpy()
+
+
+def strided(*columns: FloatArray) -> tuple[FloatArray, ...]:
+    """At most COLUMNS of the entries of each, the last one among them; for averages, which have no peaks."""
+    stride = max(1, -(-len(columns[0]) // COLUMNS))
+    return tuple(column[::-stride][::-1] for column in columns)
 
 
 def thinned(series: Series) -> Series:
@@ -198,3 +266,10 @@ def write_png(drawn: Figure, file: Path) -> None:
     """A figure as a PNG, whole or not at all."""
     with matplotlib.rc_context(STYLE), replacing(file) as scratch:
         drawn.savefig(scratch, format="png", dpi=150)
+
+
+def write_pdf(drawn: Figure, file: Path) -> None:
+    """A figure as a PDF with its fonts, whole or not at all; the figure is left as wide as a column a panel."""
+    with matplotlib.rc_context(STYLE), replacing(file) as scratch:
+        arrange(drawn, COLUMN, COLUMN_HEIGHT)
+        drawn.savefig(scratch, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})

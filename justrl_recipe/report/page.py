@@ -1,22 +1,23 @@
-"""Runs -> a folder with the page and its PNGs."""
+"""Runs -> a folder with the page and its figures."""
 
 import json
 import re
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from justrl_recipe.files import write_text
 from justrl_recipe.metrics import THROUGHPUT
-from justrl_recipe.report import figures
-from justrl_recipe.report.health import ERROR, WARNING, findings
+from justrl_recipe.report import accuracy, figures, tables
+from justrl_recipe.report.arms import Group, shared_recipe, single
+from justrl_recipe.report.arms import arms as arms_of
 from justrl_recipe.report.logs import Series
-from justrl_recipe.report.panels import PAPER, headline, panels
+from justrl_recipe.report.panels import PAPER, headline, panels, runs_of
 from justrl_recipe.report.runs import CLIPPED, Run
 from justrl_recipe.terminal import plain
 
@@ -31,47 +32,90 @@ NOTES = {
 ABSOLUTE = re.compile(r"(?<![\w.~/:<-])(?:(?!pkg:)[a-z][a-z0-9+]*:/{1,2})?/[^\s/'\",;=]+(?:/[^\s/'\",;=]*)*")
 
 
-def write(runs: Sequence[Run], out: Path, refresh: int | None) -> Path:
-    """Write `out`/report.html and `out`/report/*.png, each whole or not at all; return the page.
+def write(runs: Sequence[Run], out: Path, refresh: int | None, by_arm: bool | None = None) -> Path:
+    """Write `out`/report.html and its figures in `out`/report, each whole or not at all.
 
     Args:
-        refresh: seconds after which a browser loads the page again, None for runs that have ended.
+        refresh: seconds after which a browser loads the page again, None for runs that have ended. Until then the
+            figures are PNGs alone: the fonts of a PDF take longer than everything else of it.
+        by_arm: whether the runs of an arm are one curve and one column of the health table; None: where an arm has
+            several seeds.
+
+    Returns:
+        The page.
 
     Raises:
         UserError: `out` cannot be written.
     """
-    found, drawn = panels(runs), {}
+    arms = arms_of(runs)
+    if by_arm is None:
+        by_arm = any(arm.several_seeds for arm in arms)
+    groups = arms if by_arm else single(arms)
+    found, drawn = panels(groups), {}
     first = headline(found, len(runs) > 1)
     for panel in found:
         figure = figures.figure([panel])
-        figures.write_png(figure, out / PICTURES / f"{panel.name}.png")
         drawn[panel.name] = Markup(figures.svg(figure, f"p{panel.name}"))
+        write_pictures(figure, out / PICTURES / panel.name, refresh is None)
     if first:
         name = "ablation" if len(runs) > 1 else "dynamics"
-        figures.write_png(figures.figure(first), out / PICTURES / f"{name}.png")
+        write_pictures(figures.figure(first), out / PICTURES / name, refresh is None)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=clean, trim_blocks=True, lstrip_blocks=True
     )
+    accuracies = accuracy.tables(arms) if len(runs) > 1 else []
+    rules, health_summary = tables.health(groups)
+    deviating, deviations = tables.deviations(arms)
     html = environment.get_template("page.html.j2").render(
-        title=f"Training report: {runs[0].label if len(runs) == 1 else f'{len(runs)} runs'}",
+        title=f"Training report: {title(arms)}",
         style=Markup((TEMPLATES / "style.css").read_text()),
         refresh=refresh,
-        runs=runs,
+        is_justrl=tables.is_justrl,
+        single=single,
+        shown=accuracy.shown,
+        arms=arms,
+        groups=groups,
+        runs=runs_of(arms),
         several=len(runs) > 1,
-        deviating=[run for run in runs if run.manifest and run.manifest["deviations"]],
+        status_line=tables.status_line(runs),
+        spread=any(panel.spread for panel in found),
         full=any(run.full for run in runs),
         paper=PAPER,
         first=first,
         rest=[panel for panel in found if panel not in first],
         drawn=drawn,
         notes=NOTES,
+        accuracies=accuracies,
+        in_words=accuracy.in_words(accuracies, arms),
+        explanation_of_accuracy=accuracy.EXPLANATION,
+        rules=rules,
+        health_summary=health_summary,
+        deviating=deviating,
+        deviations=deviations,
         detail_keys=DETAILS,
         numbers=numbers,
         explanation=figures.EXPLANATION,
-        **health(runs),
+        explanation_of_spread=figures.EXPLANATION_OF_SPREAD,
     )
     write_text(out / PAGE, html)
     return out / PAGE
+
+
+def title(arms: Sequence[Group]) -> str:
+    """The only run, or how many there are: `justrl_tiny, 8 runs in 4 arms`."""
+    runs = runs_of(arms)
+    if len(runs) == 1:
+        return runs[0].label
+    count = f"{len(runs)} runs" + (f" in {len(arms)} arms" if 1 < len(arms) < len(runs) else "")
+    recipe = shared_recipe(runs)
+    return f"{recipe}, {count}" if recipe else count
+
+
+def write_pictures(figure: Figure, file: Path, pdf: bool) -> None:
+    """A figure as `file`.png, and as `file`.pdf where it is final."""
+    figures.write_png(figure, file.with_name(f"{file.name}.png"))
+    if pdf:
+        figures.write_pdf(figure, file.with_name(f"{file.name}.pdf"))
 
 
 def clean(value: Any) -> str:
@@ -84,18 +128,6 @@ def clean(value: Any) -> str:
 def without_paths(text: str) -> str:
     """A text with the folders of absolute paths and of addresses left out: they name a machine."""
     return ABSOLUTE.sub(lambda match: f"…/{match[0].rstrip('/').rpartition('/')[2]}", text)
-
-
-def health(runs: Sequence[Run]) -> dict[str, Any]:
-    """Every rule with its findings, the runs below each other, and how many are a warning or an error."""
-    by_rule = zip(*map(findings, runs), strict=True)
-    lines = [(run, finding) for found in by_rule for run, finding in zip(runs, found, strict=True)]
-    verdicts = [finding.verdict for _, finding in lines]
-    errors, warnings = verdicts.count(ERROR), verdicts.count(WARNING)
-    return {
-        "health": [(rule, list(group)) for rule, group in groupby(lines, key=lambda line: line[1].rule)],
-        "health_summary": f"Errors: {errors}, warnings: {warnings}, of {len(verdicts)} checks.",
-    }
 
 
 def numbers(series: Series) -> list[str]:

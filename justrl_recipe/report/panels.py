@@ -1,19 +1,16 @@
 """What is drawn: every panel of a report, as data."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from justrl_recipe import metrics
 from justrl_recipe.errors import UserError
+from justrl_recipe.report.arms import COLOURS, STYLES, Group, Look, band_of
 from justrl_recipe.report.logs import Series
 from justrl_recipe.report.runs import CLIPPED, Run
-
-# Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that is lost on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":")
 
 PHASES = ("step", "gen", "old_log_prob", "adv", "update_actor", "update_weights", "testing", "save_checkpoint")
 MOST_SETS = 50  # validation sets that are drawn, each in a panel of its own
@@ -62,16 +59,17 @@ BANDS = {
 
 
 class Curve(NamedTuple):
-    """One series in a panel.
+    """The runs of one group in a panel, a line each; of several runs also their mean and its band.
 
+    seeds: of each run; see `arms.Group`.
     points: drawn as points that a line joins, not smoothed: what is measured only now and then.
     resumed: the first step of each attempt but the first.
     """
 
     label: str
-    series: Series
-    colour: str
-    style: str = "-"
+    runs: list[Series]
+    seeds: list[Hashable]
+    look: Look
     points: bool = False
     resumed: tuple[int, ...] = ()
 
@@ -81,7 +79,8 @@ class Panel(NamedTuple):
 
     name: of its files, unlike that of every other panel.
     metric: what is drawn, by the name that veRL logs it under.
-    run: the label of the only run in it, where others have a panel like it.
+    spread: what the bands around means are, empty where every curve is a single run.
+    group: the name of the only group in it, where others have a panel like it.
     """
 
     name: str
@@ -89,15 +88,16 @@ class Panel(NamedTuple):
     metric: str
     curves: list[Curve]
     band: Band | None = None
+    spread: str = ""
     log: bool = False
-    run: str = ""
+    group: str = ""
 
 
-def panels(runs: Sequence[Run]) -> list[Panel]:
-    """Every panel that the runs have metrics for: validation first, time per phase last."""
-    made = [compared(runs, name, title, points=True) for name, title in validations(runs)]
-    made += [compared(runs, name, title) for name, title in TITLES.items()]
-    made += [phases(run, len(runs) > 1) for run in runs]
+def panels(groups: Sequence[Group]) -> list[Panel]:
+    """Every panel that the groups have metrics for: validation first, time per phase last."""
+    made = [compared(groups, name, title, points=True) for name, title in validations(runs_of(groups))]
+    made += [compared(groups, name, title) for name, title in TITLES.items()]
+    made += [phases(group, groups) for group in groups]
     drawn = [panel for panel in made if panel.curves]
     count = Counter[str]()
     for number, panel in enumerate(drawn):
@@ -115,32 +115,36 @@ def headline(all_panels: Sequence[Panel], several: bool) -> list[Panel]:
     return [found[name] for name in dict.fromkeys(wanted) if name in found]
 
 
-def arm_looks(runs: Sequence[Run]) -> dict[str, tuple[str, str]]:
-    """Colour and line style of every arm: the seeds of one arm look the same."""
-    arms = dict.fromkeys(run.arm for run in runs)
-    return {arm: (COLOURS[n % len(COLOURS)], STYLES[n % len(STYLES)]) for n, arm in enumerate(arms)}
+def runs_of(groups: Sequence[Group]) -> list[Run]:
+    return [run for group in groups for run in group.runs]
 
 
-def compared(runs: Sequence[Run], metric: str, title: str, points: bool = False) -> Panel:
-    """The runs over each other in one metric, with the paper's band where one of them has its size."""
-    looks, factors = arm_looks(runs), [1] * len(runs)
-    if metric == metrics.THROUGHPUT:
-        gpus = [run.gpus for run in runs if run.gpus]
-        all_known = len(gpus) == len(runs)
+def compared(groups: Sequence[Group], metric: str, title: str, points: bool = False) -> Panel:
+    """The groups over each other in one metric, with the paper's band where one of them has its size."""
+    runs, per_gpu = runs_of(groups), metric == metrics.THROUGHPUT
+    all_known = all(run.gpus for run in runs)
+    if per_gpu:
         title += ", all GPUs" if all_known else " per GPU"
-        factors = gpus if all_known else factors
-    curves = [
-        Curve(run.arm, Series(steps, factor * values), *looks[run.arm], points, resumed(run))
-        for run, factor in zip(runs, factors, strict=True)
-        if metric in run.metrics
-        for steps, values in [run.metrics[metric]]
-    ]
+    curves, spread = [], band_of(groups)
+    for group in [group.logging(metric) for group in groups]:
+        factors = [run.gpus if per_gpu and all_known and run.gpus else 1 for run in group.runs]
+        found = zip(factors, (run.metrics[metric] for run in group.runs), strict=True)
+        scaled = [Series(steps, factor * values) for factor, (steps, values) in found]
+        label = f"{group.arm}, {how_many(group)}" if spread else group.arm
+        curves.append(Curve(label, scaled, group.seeds, group.look, points, resumed(group.runs)))
     band = BANDS.get(metric) if any(run.full for run in runs) else None
-    return Panel(file_name(title), title, metric, curves, band)
+    return Panel(file_name(title), title, metric, [curve for curve in curves if curve.runs], band, spread)
 
 
-def resumed(run: Run) -> tuple[int, ...]:
-    return tuple(first for _, first, _ in run.attempts[1:] if isinstance(first, int))
+def how_many(group: Group) -> str:
+    """How many seeds are in a mean, or runs where some have the same seed or none is known."""
+    number = len(group.runs)
+    what = "seed" if len({run.seed for run in group.runs} - {None}) == number else "run"
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def resumed(runs: Sequence[Run]) -> tuple[int, ...]:
+    return tuple(first for run in runs for _, first, _ in run.attempts[1:] if isinstance(first, int))
 
 
 def validations(runs: Sequence[Run]) -> list[tuple[str, str]]:
@@ -160,18 +164,25 @@ def validations(runs: Sequence[Run]) -> list[tuple[str, str]]:
     return [(metric, f"{source} {kinds[kind]} (avg@{n})") for (source, kind), (n, metric) in order]
 
 
-def phases(run: Run, several: bool) -> Panel:
+def phases(group: Group, groups: Sequence[Group]) -> Panel:
     """Where a step's time goes; validation and checkpoints happen only now and then."""
-    title, label = "Time per phase, seconds", run.label if several else ""
-    logged = [(phase, run.metrics.get(f"{metrics.TIMING}{phase}")) for phase in PHASES]
-    timed = [(phase, series) for phase, series in logged if series and (series.values > 0).any()]
-    most = max((len(series.steps) for _, series in timed), default=0)
-    curves = []
-    for n, (phase, (steps, values)) in enumerate(timed):
-        positive = Series(steps, np.where(values > 0, values, np.nan))  # what a logarithmic axis can show
-        sparse = len(steps) < most / 2
-        curves.append(Curve(phase, positive, COLOURS[n % len(COLOURS)], STYLES[n // len(COLOURS)], sparse))
-    return Panel(file_name(f"{title} {label}"), title, f"{metrics.TIMING}*", curves, log=True, run=label)
+    title, name = "Time per phase, seconds", group.name if len(groups) > 1 else ""
+    curves: list[Curve] = []
+    for phase in PHASES:
+        metric = f"{metrics.TIMING}{phase}"
+        timed = group._replace(runs=tuple(run for run in group.runs if run.finite(metric).max(initial=0) > 0))
+        if timed.runs:
+            logged = [run.metrics[metric] for run in timed.runs]
+            # A logarithmic axis cannot show 0.
+            positive = [Series(steps, np.where(values > 0, values, np.nan)) for steps, values in logged]
+            look = Look(COLOURS[len(curves) % len(COLOURS)], STYLES[len(curves) // len(COLOURS)])
+            curves.append(Curve(phase, positive, timed.seeds, look))
+    most = max((len(series.steps) for curve in curves for series in curve.runs), default=0)
+    curves = [curve._replace(points=max(len(one.steps) for one in curve.runs) < most / 2) for curve in curves]
+    spread = band_of(groups)
+    return Panel(
+        file_name(f"{title} {name}"), title, f"{metrics.TIMING}*", curves, spread=spread, log=True, group=name
+    )
 
 
 def file_name(title: str) -> str:

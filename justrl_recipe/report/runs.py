@@ -1,118 +1,23 @@
-"""A run as the report sees it: its metrics, its manifest, and a name that no other run of the report has.
-
-Its manifest.json and config.yaml may have been edited, or be of another version.
-"""
+"""A run as the report sees it: its metrics, its manifest, and a name that no other run of the report has."""
 
 import hashlib
 import json
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from justrl_recipe import files
-from justrl_recipe.errors import UserError
 from justrl_recipe.metrics import CLIP_RATIO, LONGEST
 from justrl_recipe.report import logs
 from justrl_recipe.report.logs import FloatArray, Metrics, Series
+from justrl_recipe.report.manifests import Manifest, Size, attempts, read_manifest, read_size, status
 from justrl_recipe.run.folder import RunFolder
-from justrl_recipe.run.manifest import RUNNING, outcome
+from justrl_recipe.run.manifest import RUNNING
 from justrl_recipe.terminal import one_line
-
-# --- its manifest and its config
-
-Manifest = dict[str, Any]
-REQUIRED = ("recipe", "ablations", "overrides", "scaled", "deviations", "is_justrl", "ended")  # of a manifest
-ALONE = "remove it to report the metrics alone"
-LARGEST = 10**9  # of a size in a config
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-def _is_changes(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(one, dict) and isinstance(one.get("key"), str) and {"recipe", "yours"} <= one.keys()
-        for one in value
-    )
-
-
-IS_USABLE: dict[str, Callable[[Any], bool]] = {  # what the report reads of a manifest
-    "recipe": lambda value: isinstance(value, str),
-    "ablations": _is_texts,
-    "overrides": _is_texts,
-    "scaled": _is_changes,
-    "deviations": _is_changes,
-    "attempts": lambda value: isinstance(value, list) and all(isinstance(one, dict) for one in value),
-    "versions": lambda value: isinstance(value, dict),
-    "reward": lambda value: value is None or isinstance(value, dict),
-    "pid": lambda value: type(value) is int and 0 < value < 1 << 31,
-    "pid_started": lambda value: isinstance(value, int | float),
-}
-
-
-def read_manifest(file: Path) -> Manifest | None:
-    """The manifest of a run, None where the file does not exist; raises UserError where it is broken."""
-    if not os.path.lexists(file):
-        return None
-    try:
-        manifest = files.read_json_object(file)
-    except files.Unreadable as error:
-        raise UserError(f"{error}: {ALONE}") from error
-    if missing := [key for key in REQUIRED if key not in manifest]:
-        raise UserError(f"{file} does not say {', '.join(missing)}: {ALONE}")
-    if wrong := [key for key, usable in IS_USABLE.items() if key in manifest and not usable(manifest[key])]:
-        raise UserError(f"{file} has no usable {', '.join(wrong)}: {ALONE}")
-    return manifest
-
-
-def status(manifest: Manifest) -> str:
-    """The status of a run; manifests of earlier versions may only say when it ended."""
-    written = RUNNING if manifest["ended"] is None else "ended"
-    return outcome({"status": written, **manifest})
-
-
-def attempts(manifest: Manifest) -> list[tuple[str, Any, Any]]:
-    """How each attempt of a resumed run ended, its first step and the last that it logged; none of another run."""
-    earlier = manifest.get("attempts")
-    all_of_them = [*earlier, {**manifest, "status": status(manifest)}] if earlier else []
-    return [(str(one.get("status")), one.get("first_step"), one.get("last_step")) for one in all_of_them]
-
-
-class Size(NamedTuple):
-    """What only the config says: the longest response in tokens, the number of GPUs, model and steps."""
-
-    limit: int
-    gpus: int
-    model: str | None
-    steps: int | None
-
-
-def read_size(file: Path) -> Size | None:
-    """From the resolved config of a run, None where the file does not exist; raises UserError where it is broken."""
-    if not os.path.lexists(file):
-        return None
-    try:
-        config = files.read_yaml(file)
-        trainer, model = config["trainer"], config.get("actor_rollout_ref", {}).get("model", {}).get("path")
-        steps = trainer.get("total_training_steps")
-        sizes = [trainer["nnodes"], trainer["n_gpus_per_node"], config["data"]["max_response_length"]]
-        if not all(type(size) is int and 0 < size < LARGEST for size in sizes) or not isinstance(steps, int | None):
-            raise ValueError("sizes that are not numbers")
-        return Size(sizes[2], sizes[0] * sizes[1], str(model) if model else None, steps)
-    except files.Unreadable as error:
-        raise UserError(f"{error}: {ALONE}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is not a resolved config: {ALONE}") from error
-
-
-# --- the run
 
 LONGEST_ARM = 200  # letters
 FULL_RECIPES = ("justrl_deepseek", "justrl_nemotron")
@@ -139,6 +44,22 @@ class Run:
     gpus: int | None
     limit: float
     identity: str
+
+    @property
+    def recipe(self) -> str:
+        """The name of its recipe, empty where there is only a log."""
+        return stem(self.manifest["recipe"]) if self.manifest else ""
+
+    @property
+    def seed(self) -> int | None:
+        """None where nothing says it."""
+        seed = (self.manifest or {}).get("seed")
+        return seed if type(seed) is int else None
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether it is its recipe as it stands: no ablation, no override that deviates."""
+        return self.manifest is not None and not self.manifest["ablations"] and not overridden(self.manifest)
 
     @property
     def status(self) -> str:
@@ -211,14 +132,19 @@ def clipped(metrics: Metrics, limit: float) -> Metrics:
 
 def arm_name(manifest: Manifest) -> str:
     """Recipe, ablations, and the overrides that make it another experiment: `justrl_tiny + overlong_penalty`."""
-    overridden = [text.split("=")[0].lstrip("+~") for text in manifest["overrides"]]
-    changes = [
-        change(one["key"], one["yours"])
-        for one in sorted(manifest["deviations"], key=lambda one: one["key"])
-        if any(f"{one['key']}.".startswith(f"{key}.") for key in overridden)
-    ]
+    changes = overridden(manifest)
     more = [f"{len(changes) - 2} more"] if len(changes) > 2 else []
     return " + ".join([*map(stem, (manifest["recipe"], *manifest["ablations"])), *changes[:2], *more])
+
+
+def overridden(manifest: Manifest) -> list[str]:
+    """The deviations that overrides make, in short and by key."""
+    keys = [text.split("=")[0].lstrip("+~") for text in manifest["overrides"]]
+    return [
+        change(one["key"], one["yours"])
+        for one in sorted(manifest["deviations"], key=lambda one: one["key"])
+        if any(f"{one['key']}.".startswith(f"{key}.") for key in keys)
+    ]
 
 
 def stem(part: str) -> str:
