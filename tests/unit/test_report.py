@@ -6,7 +6,7 @@ import platform
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,17 @@ from command import verl
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
+from report_pages import Page
 from run_folders import STEPS, healthy, write_run
 
 from justrl_recipe.errors import UserError
 from justrl_recipe.report import figures, health, logs, runs
+from justrl_recipe.report.arms import arms, single
 from justrl_recipe.report.logs import Series
 from justrl_recipe.report.page import without_paths, write
-from justrl_recipe.report.panels import BANDS, headline, panels
+from justrl_recipe.report.panels import BANDS, Panel, headline
+from justrl_recipe.report.panels import panels as panels_of
+from justrl_recipe.report.runs import Run
 
 TINY = Path(__file__).parents[2] / "benchmarks" / "results" / "tiny"
 
@@ -35,6 +39,11 @@ def report(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess:
 def verdicts(folder: Path) -> dict[str, str]:
     """The verdict of every rule by the rule's name."""
     return {re.split("[:,]", one.rule)[0]: one.verdict for one in health.findings(runs.load(folder))}
+
+
+def panels(loaded: list[Run]) -> list[Panel]:
+    """The panels of runs that are drawn each for itself."""
+    return panels_of(single(arms(loaded)))
 
 
 def same(left: logs.Metrics, right: logs.Metrics, rtol: float = 0) -> None:
@@ -276,7 +285,7 @@ def test_runs_are_told_apart_by_ablation_override_seed_and_name(tmp_path):
         "justrl_deepseek + lr=0",
     ]
     entropy = next(panel for panel in panels(loaded) if panel.metric == "actor/entropy")
-    looks = [(curve.colour, curve.style) for curve in entropy.curves]
+    looks = [curve.look for curve in entropy.curves]
     assert looks[0] == looks[1] == looks[2] and len(set(looks)) == 3
 
 
@@ -336,8 +345,8 @@ def test_two_arms_share_neither_label_nor_look(tmp_path, one, other, labels):
     assert len({run.label for run in loaded}) == 3 and max(len(run.label) for run in loaded) < 80
     for panel in panels(loaded):
         if len(panel.curves) == 3:
-            looks = [(curve.label, curve.colour, curve.style) for curve in panel.curves]
-            assert looks[0] == looks[1] and looks[0][0] != looks[2][0] and looks[0][1:] != looks[2][1:]
+            looks = Counter((curve.label, curve.look) for curve in panel.curves)
+            assert sorted(looks.values()) == [1, 2] and len({look for _, look in looks}) == 2
     if labels:  # no hash where the names say it
         wanted = [" + ".join(["justrl_deepseek", label] if label else ["justrl_deepseek"]) for label in labels]
         assert [loaded[0].arm, loaded[2].arm] == wanted
@@ -365,7 +374,7 @@ def test_bare_logs_of_one_name_are_told_apart(tmp_path):
         (tmp_path / place / "my.jsonl").write_text('{"step": 1, "data": {"actor/entropy": 0.5}}\n')
     loaded = runs.with_labels([runs.load(tmp_path / place / "my.jsonl") for place in ("a", "b")])
     entropy = next(panel for panel in panels(loaded) if panel.metric == "actor/entropy")
-    assert len({(curve.colour, curve.style) for curve in entropy.curves}) == len({run.label for run in loaded}) == 2
+    assert len({curve.look for curve in entropy.curves}) == len({run.label for run in loaded}) == 2
 
 
 def test_several_runs_have_the_ablation_figure_and_one_has_its_dynamics(tmp_path):
@@ -400,10 +409,10 @@ def test_the_paper_s_bands_are_for_the_full_recipe_alone(tmp_path):
 def test_tokens_per_second_are_of_all_gpus_where_their_number_is_known(tmp_path):
     folder = write_run(tmp_path / "a")
     panel = next(panel for panel in panels([runs.load(folder)]) if panel.metric == "perf/throughput")
-    assert panel.title == "Tokens/s, all GPUs" and panel.curves[0].series.values[0] == pytest.approx(32_000)
+    assert panel.title == "Tokens/s, all GPUs" and panel.curves[0].runs[0].values[0] == pytest.approx(32_000)
     (folder / "config.yaml").unlink()
     panel = next(panel for panel in panels([runs.load(folder)]) if panel.metric == "perf/throughput")
-    assert panel.title == "Tokens/s per GPU" and panel.curves[0].series.values[0] == pytest.approx(1_000)
+    assert panel.title == "Tokens/s per GPU" and panel.curves[0].runs[0].values[0] == pytest.approx(1_000)
 
 
 # Rewards that are numbers, and metrics that are missing or null
@@ -430,7 +439,7 @@ def test_a_score_is_never_called_an_accuracy(tmp_path):
     assert titles["val-core/AIME24/reward/mean@32"] == "AIME24 reward (avg@32)"
     assert not [title for title in titles.values() if "ccuracy" in title or "right" in title]
     assert report(folder, cwd=tmp_path).returncode == 0
-    text = (folder / "report.html").read_text().lower()
+    text = Page((folder / "report.html").read_text()).text.lower()
     assert "accuracy" not in text and not list((folder / "report").glob("*accuracy*"))
 
 
@@ -473,7 +482,7 @@ def test_metrics_that_are_missing_or_null_never_end_the_report(tmp_path, how, na
     folder = write_run(tmp_path / "run")
     (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     run = runs.load(folder)
-    write([run], tmp_path / "out", None)
+    write([run], tmp_path / "out", 3)
     assert (tmp_path / "out" / "report.html").is_file()
     found = health.findings(run)
     assert not any("nan" in finding.seen for finding in found)
@@ -484,27 +493,6 @@ def test_metrics_that_are_missing_or_null_never_end_the_report(tmp_path, how, na
 # The page
 
 
-class Page(HTMLParser):
-    """What a page loads, runs and says."""
-
-    def __init__(self, source: str):
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.text = ""
-        self.feed(source)
-
-    def handle_starttag(self, tag, attrs):
-        about = dict(attrs)
-        self.tags.append(tag)
-        self.links += [about[name] for name in ("src", "href", "xlink:href", "srcset", "data") if name in about]
-        self.ids += [about["id"]] if "id" in about else []
-
-    def handle_data(self, data):
-        self.text += data
-
-
 def test_a_report_is_a_page_and_pictures(tmp_path):
     folder = write_run(tmp_path / "run")
     result = report(folder, cwd=tmp_path)
@@ -512,9 +500,12 @@ def test_a_report_is_a_page_and_pictures(tmp_path):
     page = Page((folder / "report.html").read_text())
     assert "Yes: every key that changes what is learned" in page.text and "script" not in page.tags
     assert all(link.startswith("#") for link in page.links) and len(page.ids) == len(set(page.ids))
-    pictures = {file.name for file in (folder / "report").iterdir()}
-    assert {"dynamics.png", "policy_entropy.png", "mean_reward.png", "aime24_accuracy_avg_32.png"} <= pictures
-    assert all((folder / "report" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    starts = {".png": b"\x89PNG", ".pdf": b"%PDF"}
+    files = list((folder / "report").iterdir())
+    for suffix in starts:
+        names = {file.stem for file in files if file.suffix == suffix}
+        assert {"dynamics", "policy_entropy", "mean_reward", "aime24_accuracy_avg_32"} <= names
+    assert all(file.read_bytes().startswith(starts[file.suffix]) for file in files)
     assert "secret-host" not in page.text and str(tmp_path) not in (folder / "report.html").read_text()
 
 
@@ -655,7 +646,7 @@ def process_that_ended() -> dict:
 def test_the_status_of_a_run_is_shown_and_decides_whether_it_is_watched(tmp_path, about, shown, over):
     folder = write_run(tmp_path / "run", **about)
     assert runs.ended(folder) is over
-    write([runs.load(folder)], tmp_path / "out", None)
+    write([runs.load(folder)], tmp_path / "out", 3)
     assert shown in Page((tmp_path / "out" / "report.html").read_text()).text
 
 
