@@ -65,12 +65,14 @@ class Row(NamedTuple):
 
     step: the last that any of its runs validated.
     left_out: its runs without a finite value at that step, and the last step at which they have one.
+    difference: None for a base arm, and where there is none to compare with.
     """
 
     arm: Group
     step: int
     mean: Mean
     left_out: list[tuple[str, int | None]]
+    is_base: bool
     difference: Difference | None
 
 
@@ -104,7 +106,8 @@ def row(arm: Group, base: Group | None, metric: str, is_accuracy: bool) -> Row |
         mean = mean._replace(interval=(max(0.0, mean.interval[0]), min(1.0, mean.interval[1])))
     last = [max(by_step(one, metric), default=None) for one in single([arm])]
     left_out = [(run.label, at) for run, at in zip(arm.runs, last, strict=True) if at != step]
-    return Row(arm, step, mean, left_out, difference(values, by_step(base, metric), base.name) if base else None)
+    compared = difference(values, by_step(base, metric), base.name) if base and base != arm else None
+    return Row(arm, step, mean, left_out, base == arm, compared)
 
 
 def by_step(arm: Group, metric: str) -> dict[int, Values]:

@@ -98,9 +98,9 @@ def without(recipe: str, name: str) -> str:
 
 
 def base_of(arm: Group, among: Sequence[Group]) -> Group | None:
-    """The arm that another is compared with: its recipe without a change; None where there is none, or several."""
-    of_recipe = [one for one in among if one.runs[0].unchanged and one.runs[0].recipe == arm.runs[0].recipe]
-    return of_recipe[0] if len(of_recipe) == 1 and of_recipe[0] != arm else None
+    """The arm that the arms of a recipe are compared with: the only one that does not change it, None without one."""
+    unchanged = [one for one in among if one.runs[0].unchanged and one.runs[0].recipe == arm.runs[0].recipe]
+    return unchanged[0] if len(unchanged) == 1 else None
 
 
 def band_of(groups: Iterable[Group]) -> str:

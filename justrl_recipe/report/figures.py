@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import shorten
+from textwrap import fill, shorten
 from typing import Any
 
 import matplotlib
@@ -47,6 +47,7 @@ LETTER, HANDLE, LONGEST_LABEL = 0.06, 0.55, 60  # inches of a letter and of a ha
 FRAME = (0.5, 99.5)  # percentiles of the raw values that a frame shows of a long run, so one spike hides nothing
 FRAME_FROM = 200  # values; of fewer it shows all
 LEAST_SPAN = 1e-3  # of the value: a frame is no narrower on either side, or it would show rounding
+BAND = "band: "  # how its label begins
 MARKS = 6  # on a line
 SPAN_SHARE, SHORTEST_SPAN = 50, 5
 COLUMNS = 240  # a panel is about this many pixels wide on a phone
@@ -83,10 +84,11 @@ def arrange(made: Figure, width: float, height: float) -> None:
     handles: dict[str, Artist] = {}
     for axes in made.axes:
         handles |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-    if len(handles) == 1:
-        handles = {}
-    columns = legend_columns(list(handles), width * len(made.axes) - LEFT)
-    across, high = width * len(made.axes), height + LEGEND_LINE * -(-len(handles) // columns)
+    handles = dict(sorted(handles.items(), key=lambda item: item[0].startswith(BAND))) if len(handles) > 1 else {}
+    across = width * len(made.axes)
+    labels = [fill(label, int((across - LEFT - HANDLE) / LETTER)) for label in handles]
+    columns = legend_columns(labels, across - LEFT)
+    high = height + LEGEND_LINE * -(-sum(label.count("\n") + 1 for label in labels) // columns)
     made.set_size_inches(across, high)
     made.subplots_adjust(LEFT / across, BOTTOM / high, 1 - RIGHT / across, (height - TOP) / high)
     made.subplots_adjust(wspace=(LEFT + RIGHT) / (width - LEFT - RIGHT))
@@ -95,7 +97,7 @@ def arrange(made: Figure, width: float, height: float) -> None:
     if handles:
         made.legend(
             list(handles.values()),
-            list(handles),
+            labels,
             loc="upper left",
             bbox_to_anchor=(LEFT / across, 1 - 0.03 / high),
             ncols=columns,
@@ -135,7 +137,7 @@ def draw(axes: Axes, panel: Panel) -> None:
         for step in curve.resumed:
             axes.axvline(step - 0.5, color=curve.look.colour, linestyle=":", linewidth=0.8, zorder=1)
     if panel.spread:
-        axes.fill([], [], color="0.8", linewidth=0, label=f"band: {panel.spread}")
+        axes.fill([], [], color="0.8", linewidth=0, label=f"{BAND}{panel.spread}")
     axes.set_title(panel.title)
     axes.set_xlabel(shorten(f"step of {panel.group}" if panel.group else "step", LONGEST_LABEL, placeholder=" …"))
     margin = max(0.01 * (last - first), 0.5)

@@ -15,7 +15,7 @@ from PIL import Image
 from justrl_recipe.report import page as pages
 from justrl_recipe.report import runs
 
-TINY = Path(__file__).parents[2] / "benchmarks" / "results" / "tiny"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 MEASURE = "<script>parent.postMessage([innerWidth, document.documentElement.scrollWidth], '*')</script>"
 QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
@@ -66,10 +66,11 @@ def visit(page: Path) -> tuple[list[str], list[str], str]:
     return asked, console(result), result.stdout
 
 
-@pytest.fixture(scope="module", params=["one", "several"])
+@pytest.fixture(scope="module", params=["a log", "four arms at two seeds"])
 def page(request, tmp_path_factory) -> Path:
-    logs = [TINY / "seed0.jsonl"] if request.param == "one" else sorted(TINY.glob("*.jsonl"))
-    loaded = runs.with_labels([runs.load(log) for log in logs])
+    one = request.param == "a log"
+    found = [RESULTS / "tiny" / "seed0.jsonl"] if one else sorted((RESULTS / "smollm2" / "arms").glob("*_?"))
+    loaded = runs.with_labels([runs.load(path) for path in found])
     return pages.write(loaded, tmp_path_factory.mktemp("report"), None)
 
 
@@ -118,6 +119,16 @@ def test_a_screenshot_shows_curves(page, scheme):
         assert (pixels == (0x00, 0x72, 0xB2)).all(axis=1).sum() > 200  # the first curve's colour
         corner = pixels[0].mean()
         assert corner < 60 if scheme == "dark" else corner > 200
+
+
+def test_the_first_screen_has_the_title_the_verdict_and_the_first_curves(page):
+    copy = page.with_name("first.html")
+    shown = "['h1', '.lead', '.figures'].map(name => document.querySelector(name).getBoundingClientRect().bottom)"
+    script = f"<script>document.body.append(`ends ${{{shown}}}`)</script>"
+    copy.write_text(POLICY.sub("", page.read_text()).replace("</body>", f"{script}</body>"))
+    content = browse(copy, "--dump-dom", "--window-size=1280,800").stdout
+    title, verdict, curves = map(float, re.search(r"ends ([\d.]+),([\d.]+),([\d.]+)", content).groups())
+    assert 0 < title < verdict < 110 and 300 < curves < 800  # the verdict is one line
 
 
 def test_it_prints(page):

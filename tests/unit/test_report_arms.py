@@ -65,7 +65,7 @@ def test_eight_runs_are_four_arms_the_base_arm_first_and_the_rest_as_given(eight
     found = arms(eight)
     names = ["justrl_smollm2", "+ robust_verifier", "+ overlong_penalty", "+ overlong_penalty + robust_verifier"]
     assert [arm.name for arm in found] == names and all(sorted(arm.seeds) == [1, 2] for arm in found)
-    assert base_of(found[0], found) is None and all(base_of(arm, found) == found[0] for arm in found[1:])
+    assert all(base_of(arm, found) == found[0] for arm in found)
 
 
 def test_an_arm_looks_the_same_in_every_figure_however_the_runs_are_grouped(eight):
@@ -96,10 +96,9 @@ def test_arms_of_one_name_and_other_values_are_two_arms():
 def test_arms_of_two_recipes_keep_its_name_and_have_their_own_base():
     other = {"recipe": "justrl_nemotron"}
     found = grouped(run(0.5), run(0.5, 1, OVERLONG), run(0.5, **other), run(0.5, 1, OVERLONG, **other))
-    bases = {arm.name: base.name if (base := base_of(arm, found)) else None for arm in found}
-    assert bases == {
-        "justrl_deepseek": None,
-        "justrl_nemotron": None,
+    assert {arm.name: base_of(arm, found).name for arm in found} == {
+        "justrl_deepseek": "justrl_deepseek",
+        "justrl_nemotron": "justrl_nemotron",
         "justrl_deepseek + overlong_penalty": "justrl_deepseek",
         "justrl_nemotron + overlong_penalty": "justrl_nemotron",
     }
@@ -107,9 +106,10 @@ def test_arms_of_two_recipes_keep_its_name_and_have_their_own_base():
 
 def test_two_arms_without_a_change_are_no_base():
     scaled = [{"key": "data.train_batch_size", "recipe": 256, "yours": 16}]
-    found = grouped(run(0.5), run(0.5, scaled=scaled), run(0.6, 1, OVERLONG))
-    assert base_of(found[2], found) is None
-    assert "No arm is compared" in words(run(0.5), run(0.5, scaled=scaled), run(0.6, 1, OVERLONG))
+    of = run(0.5), run(0.5, scaled=scaled), run(0.6, 1, OVERLONG)
+    found = grouped(*of)
+    assert [base_of(arm, found) for arm in found] == [None] * 3
+    assert "No arm is compared" in words(*of) and not any(row.is_base for row in rows(*of).values())
 
 
 # Means and bands
@@ -155,6 +155,15 @@ def test_a_band_is_an_interval_where_every_arm_has_five_seeds(seeds, band):
     ours = [run(0.5, seed) for seed in seeds]
     assert band_of(grouped(*ours)) == band_of(grouped(*ours, run(0.5, 1, OVERLONG))) == band
     assert band_of(grouped(*ours, run(0.5, 1, OVERLONG), run(0.5, 2, OVERLONG))) == RANGE
+
+
+def test_a_long_label_is_wrapped_into_its_figure():
+    long = run(0.5, 1, ("a_first_ablation", "and_a_second_one", "and_even_a_third_one"))
+    panel = panels(grouped(run(0.5), long))[0]
+    legend = figures.figure([panel]).legends[0]
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels[1].count("\n") == 1 and " ".join(labels[1].split()) == grouped(run(0.5), long)[1].name
+    assert figures.legend_columns(["a" * 10, "b" * 10, "c" * 40], 4.2) == 2
 
 
 def test_a_mean_ends_where_a_run_broke_off_and_its_thin_line_goes_on():
@@ -270,7 +279,10 @@ def test_an_arm_without_a_finite_value_has_no_row():
 
 
 def test_bare_logs_are_not_compared(tmp_path):
-    found = [runs.load(SMOLLM2 / f"base_{seed}" / "metrics.jsonl") for seed in (1, 2)]
+    found = []
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(f'{{"step": 1, "data": {{"{METRIC}": 0.5}}}}\n')
+        found.append(runs.load(tmp_path / name))
     assert "No arm is compared" in words(*found)
     write(runs.with_labels(found), tmp_path, 3)
     assert "not compared" in Page((tmp_path / "report.html").read_text()).text
