@@ -80,6 +80,7 @@ TABLES: dict[str, Callable[[], str | Iterable[str]]] = {
     "planning-systems": planning.of_systems,
     "planning-measured": planning.beside_measurements,
     "small-scale-cut": small_scale.cut,
+    "small-scale-final": small_scale.final,
 }
 TABLES |= {f"performance-{table.__name__.replace('_', '-')}": table for table in performance.TABLES}
 TABLES |= {f"small-scale-{kind}": partial(small_scale.evaluations, kind) for kind in ("arms", "repeats")}

@@ -34,7 +34,7 @@ def write_run(folder: Path, seed: int, ablations: tuple[str, ...] = ()) -> Path:
     (folder / "config.yaml").write_text(
         "data: {max_response_length: 15360}\ntrainer: {nnodes: 4, n_gpus_per_node: 8}\n"
     )
-    columns = metrics(np.random.default_rng(seed), len(ablations))
+    columns = metrics(np.random.default_rng([seed, len("".join(ablations))]), len(ablations))
     with (folder / "metrics.jsonl").open("w") as file:
         for step in range(1, STEPS + 1):
             data = {

@@ -17,7 +17,8 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-from justrl_recipe.report import logs
+from justrl_recipe.report import accuracy, logs, runs
+from justrl_recipe.report.arms import arms
 
 RESULTS = Path(__file__).parent / "results" / "smollm2"
 WARMED_UP = "data/words/warmup/global_step_200/huggingface"
@@ -100,6 +101,22 @@ def cut() -> str:
     return "\n".join(rows)
 
 
+def final() -> str:
+    """The last validation in training by arm, and the difference to the base arm by seed, as in `verl report`."""
+    found = runs.with_labels([runs.load(folder) for folder in folders("arms", "metrics.jsonl")])
+    [table] = accuracy.tables(arms(found))
+    lines = ["| arm | seeds | accuracy, % (95% interval) | minus base (95% interval) | p | verdict |"]
+    lines += ["|---|---:|---:|---:|---:|---|"]
+    for row in table.rows:
+        compared = ["", "", "base arm"]
+        if row.difference:
+            difference = accuracy.shown(row.difference.mean, True, signed=True)
+            compared = [difference, f"{row.difference.corrected:.2f}", row.difference.verdict]
+        cells = [f"`{row.arm.name}`", str(row.mean.seeds), accuracy.shown(row.mean, True), *compared]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def score(results: Path) -> str:
     """Mean over four samples of each validation problem, with its interval, in percent."""
     [found] = json.loads(results.read_text())["benchmarks"].values()
@@ -134,6 +151,6 @@ if __name__ == "__main__":
         case ["report"]:
             for kind in ("arms", "repeats"):
                 print(evaluations(kind), training(kind), sep="\n\n", end="\n\n")
-            print(training("trials"))
+            print(training("trials"), final(), sep="\n\n")
         case _:
             sys.exit(__doc__)

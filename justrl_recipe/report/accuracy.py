@@ -178,13 +178,16 @@ def in_words(made: Sequence[Table], arms: Sequence[Group]) -> str:
             "No arm is compared: a base arm is the only one of its recipe without a change, validated at a same step."
         )
     if not tested:
-        return "The arms cannot be told apart: without two seeds in both, a difference may be chance."
+        return (
+            "The arms cannot be told apart: that takes two seeds in both, and differences that are not all the same."
+        )
     apart = [
         f"{row.arm.name} is {one.verdict} than {one.base} in {table.title}"
         for table, row, one in found
         if one.told_apart
     ]
-    others = len(found) - len(apart)
     if not apart:
         return "No arm can be told apart from its base arm by these values."
-    return "; ".join(apart) + (f". In the other {others} comparisons no arm can be told apart." if others else ".")
+    others = len(found) - len(apart)
+    rest = f" In {others} more {'comparison' if others == 1 else 'comparisons'} the arms cannot be told apart."
+    return f"{'; '.join(apart)}.{rest if others else ''}"

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from justrl_recipe.files import replacing
 from justrl_recipe.report.arms import spread
 from justrl_recipe.report.logs import FloatArray, Series
-from justrl_recipe.report.panels import Curve, Panel
+from justrl_recipe.report.panels import Panel
 
 STYLE: dict[Any, Any] = {
     "font.size": 8.5,
@@ -48,7 +48,7 @@ FRAME = (0.5, 99.5)  # percentiles of the raw values that a frame shows of a lon
 FRAME_FROM = 200  # values; of fewer it shows all
 LEAST_SPAN = 1e-3  # of the value: a frame is no narrower on either side, or it would show rounding
 BAND = "band: "  # how its label begins
-MARKS = 6  # on a line
+MARKS, FEW_POINTS = 6, 50  # markers on a line; points that have one each
 SPAN_SHARE, SHORTEST_SPAN = 50, 5
 COLUMNS = 240  # a panel is about this many pixels wide on a phone
 EXPLANATION = (
@@ -128,16 +128,13 @@ def draw(axes: Axes, panel: Panel) -> None:
         axes.set_title("grey: paper", loc="right", fontsize=8, color="0.4")
     shown = []
     for number, curve in enumerate(panel.curves):
-        if len(curve.runs) > 1:
-            shown += draw_spread(axes, panel, number)
-        else:
-            shown += draw_points(axes, curve) if curve.points else draw_curve(axes, panel, number)
+        shown += (draw_spread if len(curve.runs) > 1 else draw_run)(axes, panel, number)
         for series in curve.runs:
             mark_non_finite(axes, series)
         for step in curve.resumed:
             axes.axvline(step - 0.5, color=curve.look.colour, linestyle=":", linewidth=0.8, zorder=1)
     if panel.spread:
-        axes.fill([], [], color="0.8", linewidth=0, label=f"{BAND}{panel.spread}")
+        axes.fill([], [], color="#b8c4d6", linewidth=0, label=f"{BAND}{panel.spread}")
     axes.set_title(panel.title)
     axes.set_xlabel(shorten(f"step of {panel.group}" if panel.group else "step", LONGEST_LABEL, placeholder=" …"))
     margin = max(0.01 * (last - first), 0.5)
@@ -151,19 +148,21 @@ def draw(axes: Axes, panel: Panel) -> None:
         frame(axes, panel, shown)
 
 
-def draw_curve(axes: Axes, panel: Panel, number: int) -> list[FloatArray]:
-    """A run: raw values and their average, without the former where others are means; what a frame must show."""
+def draw_run(axes: Axes, panel: Panel, number: int) -> list[FloatArray]:
+    """A single run: raw values and their average, without the former beside means; what a frame must show."""
     curve = panel.curves[number]
     [series] = curve.runs
+    if curve.points:
+        draw_bold(axes, panel, number, *thinned(series))
+        return [series.finite]
     average = smoothed(series.values, span(len(series.values)))
     if not panel.spread:
         faint = 0.35 if len(panel.curves) == 1 else 0.2
         axes.plot(*thinned(series), color=curve.look.colour, alpha=faint, linewidth=0.6)
-    draw_bold(axes, panel, number, series.steps, average)
-    finite = series.finite
-    if len(finite) < FRAME_FROM:
-        return [finite]
-    return [np.array(np.percentile(finite, FRAME)), average[np.isfinite(average)]]
+    draw_bold(axes, panel, number, *strided(series.steps, average))
+    if len(series.finite) < FRAME_FROM:
+        return [series.finite]
+    return [np.array(np.percentile(series.finite, FRAME)), average[np.isfinite(average)]]
 
 
 def draw_spread(axes: Axes, panel: Panel, number: int) -> list[FloatArray]:
@@ -174,7 +173,8 @@ def draw_spread(axes: Axes, panel: Panel, number: int) -> list[FloatArray]:
         common_span = span(max(len(series.values) for series in runs))
         runs = [Series(series.steps, smoothed(series.values, common_span)) for series in runs]
     for series in runs:
-        axes.plot(*strided(*series), color=colour, alpha=0.5, lw=0.6, marker="." if curve.points else "", ms=2)
+        few = curve.points and len(series.steps) <= FEW_POINTS
+        axes.plot(*strided(*series), color=colour, alpha=0.5, lw=0.6, marker="." if few else "", ms=2)
     steps, mean, low, high = strided(*spread(runs, curve.seeds, panel.spread))
     axes.fill_between(steps, low, high, color=colour, alpha=0.16, linewidth=0, zorder=2)
     draw_bold(axes, panel, number, steps, mean)
@@ -182,27 +182,14 @@ def draw_spread(axes: Axes, panel: Panel, number: int) -> list[FloatArray]:
 
 
 def draw_bold(axes: Axes, panel: Panel, number: int, steps: FloatArray, values: FloatArray) -> None:
-    """The line of a curve, with its label; where others are in the panel, with markers that do not cover theirs."""
+    """The line of a curve, with its label; with a marker at each of a few points, else at places of its own."""
     curve = panel.curves[number]
-    steps, values = strided(steps, values)
-    look: dict[str, Any] = {
-        "color": curve.look.colour,
-        "linestyle": curve.look.style,
-        "label": curve.label,
-        "zorder": 3,
-    }
+    look: dict[str, Any] = {"color": curve.look.colour, "linestyle": curve.look.style, "label": curve.label}
     if curve.points or len(panel.curves) > 1:
-        every = 1 if curve.points else max(1, len(steps) // MARKS)
-        look |= {"marker": curve.look.marker, "markevery": (every * number // len(panel.curves), every), "ms": 4}
-    axes.plot(steps, values, linewidth=1.5, **look)
-
-
-def draw_points(axes: Axes, curve: Curve) -> list[FloatArray]:
-    size = 4 if len(curve.runs[0].steps) < 50 else 2
-    [series] = curve.runs
-    look: dict[str, Any] = {"color": curve.look.colour, "ls": curve.look.style, "marker": curve.look.marker or "o"}
-    axes.plot(*thinned(series), lw=1.5, ms=size, label=curve.label, **look)
-    return [series.finite]
+        every = 1 if curve.points and len(steps) <= FEW_POINTS else max(1, len(steps) // MARKS)
+        look |= {"marker": curve.look.marker or ("o" if curve.points else ""), "markersize": 4}
+        look["markevery"] = (every * number // len(panel.curves), every)
+    axes.plot(steps, values, linewidth=1.5, zorder=3, **look)
 
 
 def mark_non_finite(axes: Axes, series: Series) -> None:

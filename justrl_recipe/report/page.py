@@ -78,6 +78,7 @@ def write(runs: Sequence[Run], out: Path, refresh: int | None, by_arm: bool | No
         runs=runs_of(arms),
         several=len(runs) > 1,
         status_line=tables.status_line(runs),
+        short_means=tables.short_means(groups),
         spread=any(panel.spread for panel in found),
         full=any(run.full for run in runs),
         paper=PAPER,

@@ -51,6 +51,16 @@ def status_line(runs: Sequence[Run]) -> str:
     return f"{said}; last {f'step {last:,}' if first == last else f'steps {first:,} to {last:,}'}"
 
 
+def short_means(groups: Sequence[Group]) -> list[str]:
+    """Where the mean over the runs of a group ends before the last of them."""
+    ends = {group.name: [run.last_step for run in group.runs] for group in groups}
+    return [
+        f"Mean and band of {name} end at step {min(steps):,}, where a run of it ends; its longest has {max(steps):,}."
+        for name, steps in ends.items()
+        if min(steps) < max(steps)
+    ]
+
+
 class Cell(NamedTuple):
     """A verdict on a group by a rule: the worst of its runs, and in how many of them where not in all."""
 

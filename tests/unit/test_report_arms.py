@@ -173,8 +173,23 @@ def test_a_mean_ends_where_a_run_broke_off_and_its_thin_line_goes_on():
     assert list(mean.get_xdata()) == [0, 20] and list(mean.get_ydata()) == pytest.approx([0.2, 0.5])
     thin = [list(line.get_xdata()) for line in axes.lines if line is not mean]
     assert thin == [[0, 20, 40], [0, 10, 20]]
-    labels = axes.get_legend_handles_labels()[1]
-    assert "band: min to max of the runs" in labels
+    assert "band: min to max of the runs" in axes.get_legend_handles_labels()[1]
+
+
+def test_the_page_says_where_a_mean_ends():
+    found = grouped(run(0.5), run({0: 0.3, 20: 0.4}, 2), run({0: 0.3}, 1, OVERLONG))
+    [said] = tables.short_means(found)
+    assert "justrl_deepseek end at step 20" in said and tables.short_means(single(found)) == []
+
+
+def test_many_validations_have_few_markers():
+    for count, marked in ((20, 20), (200, figures.MARKS)):
+        values = {step: step / 1_000 for step in range(count)}
+        panel = panels(grouped(run(values), run(values, 1, OVERLONG)))[0]
+        [axes] = figures.figure([panel]).axes
+        for line in axes.lines:
+            start, every = line.get_markevery()
+            assert marked <= len(range(start, count, every)) <= marked + 1
 
 
 def test_runs_without_a_common_step_have_no_mean():
@@ -215,7 +230,10 @@ def test_an_arm_that_differs_at_every_seed_is_told_apart():
     base = [run(0.5 + seed / 10, seed) for seed in range(4)]
     other = [run(0.6 + seed / 10 + seed / 1_000, seed, OVERLONG) for seed in range(4)]
     assert rows(*base, *other)["+ overlong_penalty"].difference.verdict == "higher"
-    assert words(*base, *other) == f"+ overlong_penalty is higher than justrl_deepseek in {TITLE}."
+    said = f"+ overlong_penalty is higher than justrl_deepseek in {TITLE}."
+    assert words(*base, *other) == said
+    more = [run(value, seed, VERIFIER) for seed, value in enumerate((0.2, 0.9))]
+    assert words(*base, *other, *more) == f"{said} In 1 more comparison the arms cannot be told apart."
 
 
 def test_several_comparisons_are_corrected_for_their_number():
@@ -254,7 +272,7 @@ def test_without_two_pairs_that_differ_there_is_no_interval(other, verdict):
     base = [run(0.5, 1), run(0.6, 2)]
     found = rows(*base, *other)["+ overlong_penalty"].difference
     assert found.verdict == verdict and found.p_value is None and (not found.mean or found.mean.interval is None)
-    assert words(*base, *other).startswith("The arms cannot be told apart: without two seeds")
+    assert words(*base, *other).startswith("The arms cannot be told apart: that takes two seeds")
 
 
 def test_one_seed_has_no_interval_and_an_accuracy_stays_in_its_bounds():
