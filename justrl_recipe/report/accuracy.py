@@ -142,8 +142,8 @@ def mean_of(values: Sequence[float]) -> Mean:
 
 def corrected(made: Sequence[Table]) -> list[Table]:
     """The tables with the p-values of their differences corrected for the number of all of them."""
-    p_values = [found.p_value for table in made for found in differences(table) if found.p_value is not None]
-    by_holm = iter(holm(p_values))
+    found = [row.difference for table in made for row in table.rows if row.difference]
+    by_holm = iter(holm([one.p_value for one in found if one.p_value is not None]))
 
     def with_its(row: Row) -> Row:
         if row.difference is None or row.difference.p_value is None:
@@ -151,10 +151,6 @@ def corrected(made: Sequence[Table]) -> list[Table]:
         return row._replace(difference=row.difference._replace(corrected=next(by_holm)))
 
     return [table._replace(rows=[with_its(row) for row in table.rows]) for table in made]
-
-
-def differences(table: Table) -> list[Difference]:
-    return [row.difference for row in table.rows if row.difference]
 
 
 def shown(mean: Mean, is_accuracy: bool, signed: bool = False) -> str:
@@ -170,14 +166,11 @@ def shown(mean: Mean, is_accuracy: bool, signed: bool = False) -> str:
 def in_words(made: Sequence[Table], arms: Sequence[Group]) -> str:
     """What can be told apart, and what cannot; empty for a single arm."""
     found = [(table, row, row.difference) for table in made for row in table.rows if row.difference]
-    tested = [difference for _, _, difference in found if difference.corrected is not None]
     if len(arms) < 2:
         return ""
     if not found:
-        return (
-            "No arm is compared: a base arm is the only one of its recipe without a change, validated at a same step."
-        )
-    if not tested:
+        return "No arm is compared: that takes exactly one arm of its recipe without a change, and a common step."
+    if all(one.corrected is None for _, _, one in found):
         return (
             "The arms cannot be told apart: that takes two seeds in both, and differences that are not all the same."
         )

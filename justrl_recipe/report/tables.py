@@ -17,7 +17,7 @@ def is_justrl(arms: Sequence[Group]) -> tuple[str, str]:
     known = [arm.runs[0].manifest for arm in arms if arm.runs[0].manifest]
     if not known:
         return "Unknown", "a bare log has no manifest"
-    yes = sum(bool(manifest["is_justrl"]) for manifest in known)
+    yes = sum(all(run.manifest and run.manifest["is_justrl"] for run in arm.runs) for arm in arms)
     if yes == len(arms):
         return "Yes", "every key that changes what is learned has the recipe's value"
     reasons = [f"{recipe} scales {keys(count)} of JustRL" for recipe, count in scaled(arms).items()]
@@ -29,7 +29,7 @@ def is_justrl(arms: Sequence[Group]) -> tuple[str, str]:
         reasons.append(f"{len(deviating)} of {len(arms)} arms deviate from the recipe")
     if len(known) < len(arms):
         reasons.append(f"{len(arms) - len(known)} of {len(arms)} are bare logs without a manifest")
-    return f"{yes} of {len(arms)} arms" if yes else "No", ", and ".join(reasons)
+    return f"{yes} of {len(arms)} arms" if yes else "No", ", and ".join(reasons) or "by the manifest"
 
 
 def scaled(arms: Sequence[Group]) -> dict[str, int]:
