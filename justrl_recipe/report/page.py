@@ -17,6 +17,7 @@ from justrl_recipe.report import figures
 from justrl_recipe.report.health import ERROR, WARNING, findings
 from justrl_recipe.report.logs import Series
 from justrl_recipe.report.panels import PAPER, headline, panels
+from justrl_recipe.report.responses import safe, sections
 from justrl_recipe.report.runs import CLIPPED, Run
 from justrl_recipe.terminal import plain
 
@@ -54,7 +55,9 @@ def write(runs: Sequence[Run], out: Path, refresh: int | None) -> Path:
     )
     html = environment.get_template("page.html.j2").render(
         title=f"Training report: {runs[0].label if len(runs) == 1 else f'{len(runs)} runs'}",
-        style=Markup((TEMPLATES / "style.css").read_text()),
+        style=Markup((TEMPLATES / "style.css").read_text() + (TEMPLATES / "responses.css").read_text()),
+        responses=sections(runs),
+        safe=safe,
         refresh=refresh,
         runs=runs,
         several=len(runs) > 1,

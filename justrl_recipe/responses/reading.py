@@ -42,9 +42,9 @@ class Response(NamedTuple):
     non_english: float
 
     @property
-    def wrong(self) -> bool:
-        """Whether it has an accuracy below 1."""
-        return self.acc is not None and self.acc < 1
+    def verdict(self) -> str:
+        """`right`, `wrong`, or `unjudged` where the reward function gives no accuracy."""
+        return "unjudged" if self.acc is None else "right" if self.acc >= 1 else "wrong"
 
 
 class Group(NamedTuple):
@@ -63,7 +63,7 @@ class Group(NamedTuple):
     @property
     def right(self) -> int:
         """How many responses are right."""
-        return sum(response.acc is not None and not response.wrong for response in self.responses)
+        return sum(response.verdict == "right" for response in self.responses)
 
 
 def read(file: Path) -> Iterator[Group | None]:

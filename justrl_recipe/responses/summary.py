@@ -73,11 +73,13 @@ class Summary:
     """Of all groups of a file; without their texts.
 
     broken: lines that are no group.
+    size: bytes of all texts of a moment.
     """
 
     broken: int = 0
     moments: dict[Moment, list[Group]] = field(default_factory=lambda: defaultdict(list))
     prompts: dict[Prompt, list[Group]] = field(default_factory=lambda: defaultdict(list))
+    size: Counter[Moment] = field(default_factory=Counter)
     openings: dict[Moment, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     endings: dict[Moment, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
@@ -92,19 +94,21 @@ class Summary:
             moment = group.step, group.batch
             found.openings[moment].update(opening(one.text) for one in group.responses)
             found.endings[moment].update(ending(one.text) for one in group.responses)
+            texts = (group.prompt, *(one.text for one in group.responses))
+            found.size[moment] += sum(len(text.encode("utf-8", "replace")) for text in texts)
             slim = group._replace(responses=tuple(map(without_text, group.responses)))
             found.moments[moment].append(slim)
             found.prompts[group.data_source, group.prompt].append(slim)
         return found
 
     @property
-    def order(self) -> list[Moment]:
+    def ordered(self) -> list[Moment]:
         """The moments in the order of the run."""
         return sorted(self.moments, key=order)
 
     def phrases(self, kind: dict[Moment, Counter[str]]) -> list[Phrase]:
         """The most frequent openings or endings of the first and the last third of the training steps."""
-        training = [moment for moment in self.order if moment[1] != VALIDATION] or self.order
+        training = [moment for moment in self.ordered if moment[1] != VALIDATION] or self.ordered
         third = -(-len(training) // 3)
         early, late = Counter[str](), Counter[str]()
         for moment in training[:third]:

@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from itertools import islice
 
+from justrl_recipe.reward_fns.rule_based import closing_brace
+
 HEAD, TAIL = 1_000, 1_500  # characters of a response that are kept; the end has the answer
 PROMPT = 2_000  # characters of a prompt
 SHORT = 300  # characters of a ground truth, a reason, the name of a data source
@@ -30,6 +32,15 @@ def shortened(text: str, length: int) -> str:
 def boxes(text: str) -> int:
     r"""How often `\boxed` stands in a text."""
     return text.count(BOX)
+
+
+def last_box(text: str) -> tuple[int, int]:
+    r"""Where the last box of a text begins and ends: its `\boxed` where it is not closed, nowhere without one."""
+    start = text.rfind(BOX)
+    if start < 0:
+        return 0, 0
+    end = closing_brace(text, start)
+    return start, start + len(BOX) if end is None else end + 1
 
 
 def non_english(text: str) -> float:

@@ -24,7 +24,7 @@ FIELDS = [
     "entropy",
     "extra_fields",
     "reward_model",
-]  # as far as they exist
+]  # where they exist
 Lines = dict[str, dict[str, Any]]  # of responses.jsonl, by the prompt's id
 
 
