@@ -68,7 +68,7 @@ def write_responses(file: Path, chance: np.random.Generator) -> None:
                 groups += [(VALIDATION, uid) for uid in selection.of_validation(of_set)]
             for kind, uid in groups:
                 line = {"step": step, "batch": kind, "data_source": "math_dapo", "ground_truth": "34"}
-                line |= {"prompt": f"Problem {uid}. {words(chance, 60)}"}
+                line |= {"prompt": f"Problem {uid}. {words(np.random.default_rng(len(uid)), 60)}"}
                 line |= {"responses": [response(chance) for _ in range(RESPONSES)]}
                 lines.write(json.dumps(line, ensure_ascii=False) + "\n")
 

@@ -10,13 +10,13 @@ from markupsafe import Markup, escape
 
 from justrl_recipe.report.runs import Run
 from justrl_recipe.responses import reading
-from justrl_recipe.responses.reading import Group, Response
+from justrl_recipe.responses.reading import TRAINING, VALIDATION, Group, Response
 from justrl_recipe.responses.summary import Counts, Moment, Phrase, Prompt, Summary, counts, order
 from justrl_recipe.responses.text import last_box
 from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.terminal import plain
 
-PAGE_BYTES = 4 << 20  # of the responses on a page, over all runs
+PAGE_BYTES = 6 << 20  # of the responses on a page, over all runs
 CARD_BYTES = 700  # of a response without its text
 ROWS = 60  # of a table of steps
 PROMPTS = 8  # that are shown over the steps
@@ -94,7 +94,7 @@ def section(run: Run, name: str, most: int) -> Section:
     file = RunFolder(run.path).responses
     summary = Summary.of(reading.read(file))
     moments = summary.ordered
-    chosen = set(choose(summary, most))
+    chosen = {moment for kind in (TRAINING, VALIDATION) for moment in choose(summary, kind, most // 2)}
     shown: dict[Moment, list[Shown]] = {}
     left = most
     for group in reading.read(file):
@@ -131,14 +131,13 @@ def section(run: Run, name: str, most: int) -> Section:
     )
 
 
-def choose(summary: Summary, most: int) -> list[Moment]:
-    """The moments whose responses fit into `most` bytes: each, or each second, third, ... back from the last one."""
-    back, chosen = summary.ordered[::-1], list[Moment]()
-    taken = {moment: summary.size[moment] + CARD_BYTES * counted(summary, moment) for moment in back}
-    for stride in range(1, len(back) + 1):
-        chosen = back[::stride]
-        if sum(taken[moment] for moment in chosen) <= most:
-            break
+def choose(summary: Summary, batch: str, most: int) -> list[Moment]:
+    """The moments whose responses fit into `most` bytes: all, or as many as fit at equal distances."""
+    moments = [moment for moment in summary.ordered if moment[1] == batch]
+    taken = {moment: summary.size[moment] + CARD_BYTES * counted(summary, moment) for moment in moments}
+    chosen = moments
+    while len(chosen) > 2 and sum(taken[moment] for moment in chosen) > most:
+        chosen = spread(moments, max(2, len(chosen) * 9 // 10))
     return chosen
 
 
