@@ -53,7 +53,7 @@ def write_run(folder: Path, seed: int, ablations: tuple[str, ...] = ()) -> Path:
 
 def write_responses(file: Path, chance: np.random.Generator) -> None:
     """What a run on 17,398 prompts keeps, with responses of up to 4,000 words."""
-    selection = Selection(PROMPTS_KEPT, STEPS, DATASET)
+    selection = Selection(PROMPTS_KEPT, STEPS)
     hashes, of_validation = chance.random(DATASET), chance.random(100)
     with file.open("w") as lines:
         for step in range(STEPS + 1):

@@ -4,8 +4,8 @@ A prompt is chosen by a hash of its text, so the choice depends on no seed, and 
 time. The steps of a run are divided into at most `PERIODS` periods of equal length. Of each period it keeps
 
 - at the first step, the prompts of the batch with the smallest hashes;
-- at any step, the followed prompts, each once: as many of the whole data set as of a batch. They come back with each
-  epoch;
+- at any step, the followed prompts, each once: those with the smallest hashes of all that the attempt has seen. After
+  its first epoch they are those of the whole data set, and come back with each epoch;
 - one validation.
 """
 
@@ -29,14 +29,13 @@ class Selection:
     Args:
         prompts: of a batch and of a validation; 0 keeps none.
         steps: of the whole run.
-        dataset: the number of prompts in the training data.
     """
 
-    def __init__(self, prompts: int, steps: int, dataset: int):
+    def __init__(self, prompts: int, steps: int):
         self.prompts, self.steps = prompts, steps
         self.every = max(1, math.ceil(steps / PERIODS))
-        self.followed_below = prompts / max(dataset, 1)
-        self.period, self.followed = -1, set[float]()
+        self.followed: list[float] = []  # the smallest hashes seen
+        self.period, self.visited = -1, set[float]()  # the followed prompts that were kept in the period
         self.validated = -math.inf  # the step of the last validation that was kept
 
     def of_batch(self, step: int, hashes: Mapping[str, float]) -> list[str]:
@@ -46,18 +45,21 @@ class Selection:
             step: from 1 on.
             hashes: the hash of each prompt, by the prompt's id.
         """
-        smallest = smallest_first(hashes)
         if (step - 1) // self.every != self.period:
-            self.period, self.followed = (step - 1) // self.every, set()
+            self.period, self.visited = (step - 1) // self.every, set()
+        self.followed = sorted({*self.followed, *hashes.values()})[: self.prompts]
+        smallest = smallest_first(hashes)[: self.prompts]
         is_due = (step - 1) % self.every == 0 or step == self.steps
-        chosen = smallest[: self.prompts] if is_due else []
-        for uid in smallest:
-            if hashes[uid] >= self.followed_below or len(self.followed) == self.prompts:
-                break
-            if hashes[uid] not in self.followed:
-                self.followed.add(hashes[uid])
-                chosen += [uid] if uid not in chosen else []
+        chosen = smallest if is_due else [uid for uid in smallest if self._is_to_visit(hashes[uid])]
+        self.visited |= {hashes[uid] for uid in chosen} & set(self.followed)
         return chosen
+
+    def _is_to_visit(self, hash_of_prompt: float) -> bool:
+        return (
+            hash_of_prompt in self.followed
+            and hash_of_prompt not in self.visited
+            and len(self.visited) < self.prompts
+        )
 
     def of_validation(self, hashes: Mapping[str, float]) -> list[str]:
         """The prompts of a validation, or of a batch of it, that are kept."""

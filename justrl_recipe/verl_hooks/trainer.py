@@ -63,7 +63,7 @@ class Trainer(PPOTrainerSync):
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
         prompts = self.config.get("keep_responses") or 0  # a run of an earlier version has no such key
-        selection = Selection(prompts, self.total_training_steps, len(self.train_dataset))
+        selection = Selection(prompts, self.total_training_steps)
         limit = self.config.data.max_response_length
         self.keeper = Keeper(selection, self.run_folder / RESPONSES_FILE, self.tokenizer, limit)
         self.replay_buffer.on_validation = self.keeper.take_validation

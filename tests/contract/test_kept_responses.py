@@ -4,12 +4,13 @@ import inspect
 import json
 import resource
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from tensordict import TensorDict
-from tensordict.tensorclass import NonTensorStack
+from tensordict import TensorDict  # type: ignore[import-untyped]
+from tensordict.tensorclass import NonTensorStack  # type: ignore[import-untyped]
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.v1 import PPOTrainerSync
@@ -30,8 +31,8 @@ class Letters:
         return "".join(map(chr, (number for number in ids.tolist() if number)))
 
 
-def nested(rows: list[list[float]], **options: object) -> torch.Tensor:
-    return torch.nested.as_nested_tensor([torch.tensor(row, **options) for row in rows], layout=torch.jagged)
+def nested(rows: Sequence[Sequence[float]]) -> torch.Tensor:
+    return torch.nested.as_nested_tensor([torch.tensor(row) for row in rows], layout=torch.jagged)
 
 
 class Queue:
@@ -72,7 +73,7 @@ def batch(prompts: int, each: int, partition: str) -> KVBatchMeta:
 
 
 def keeper(file: Path, prompts: int = 2) -> responses.Keeper:
-    return responses.Keeper(Selection(prompts, steps=10, dataset=100), file, Letters(), LIMIT)
+    return responses.Keeper(Selection(prompts, steps=10), file, Letters(), LIMIT)
 
 
 def lines(file: Path) -> list[dict]:
