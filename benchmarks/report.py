@@ -23,9 +23,9 @@ from justrl_recipe.responses.text import boxes, kept, non_english, repeated
 
 STEPS, METRICS = 4_380, 100
 BATCH = 256 * 8
+PHASES = {"gen": 210.0, "old_log_prob": 22.0, "adv": 0.4, "update_actor": 70.0, "update_weights": 2.5}
 DATASET, PROMPTS_KEPT = 17_398, 2
 WORDS = 'so we have $a<b$ and $x^2 & y$ then \\frac{1}{2} thus let\'s wait, check that "n" > 3 因此 hence the sum'
-PHASES = {"gen": 210.0, "old_log_prob": 22.0, "adv": 0.4, "update_actor": 70.0, "update_weights": 2.5}
 
 
 def write_run(folder: Path, seed: int, ablations: tuple[str, ...] = ()) -> Path:

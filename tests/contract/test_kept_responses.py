@@ -16,6 +16,7 @@ from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.v1 import PPOTrainerSync
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
+from justrl_recipe.metrics import UNKEPT
 from justrl_recipe.responses.selection import RESPONSES, Selection
 from justrl_recipe.verl_hooks import responses
 from justrl_recipe.verl_hooks.trainer import Trainer
@@ -134,6 +135,17 @@ def test_a_full_disk_leaves_whole_lines(little_space, tmp_path):
         responses.append(file, [{"text": "b" * 300}, {"text": "c" * 300}])
     responses.append(file, [{"text": "d" * 100}])
     assert [line["text"][0] for line in lines(file)] == ["a", "d"]
+
+
+def test_a_run_whose_responses_cannot_be_written_trains_on_and_says_so():
+    def write() -> None:
+        raise OSError(28, "No space left on device")
+
+    trainer = object.__new__(Trainer)
+    trainer.step_metrics, trainer.global_steps = {}, 3
+    trainer.keeper = keeper(Path("responses.jsonl"))
+    trainer._keep(write)
+    assert trainer.step_metrics == {UNKEPT: 2}
 
 
 def test_a_text_that_utf8_cannot_hold_is_kept(tmp_path):
