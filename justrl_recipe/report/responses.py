@@ -26,9 +26,10 @@ LEFT_OUT = re.compile(r"\[\.\.\. [\d,]+ characters left out \.\.\.\]")
 
 
 class Card(NamedTuple):
-    """A response: the text before the fold, in it, and after it."""
+    """A response: the text before the fold, in it, and after it; `folded` characters are in it."""
 
     about: Response
+    folded: int
     beginning: Markup
     middle: Markup
     end: Markup
@@ -188,7 +189,7 @@ def card(response: Response) -> Card:
     first, last = (BEGINNING, len(text) - END) if len(text) > FOLDED else (len(text), len(text))
     box = last_box(text)
     parts = [marked(text, start, end, box) for start, end in pairwise((0, first, last, len(text)))]
-    return Card(response, *parts)
+    return Card(response, last - first, *parts)
 
 
 def marked(text: str, start: int, end: int, box: tuple[int, int]) -> Markup:
