@@ -271,3 +271,13 @@ def test_a_page_of_very_many_responses_shows_few_and_says_so(tmp_path):
     many = [GROUP | {"step": step, "responses": [RESPONSE | {"text": "<'&" * 800}] * 16} for step in range(1, 200)]
     page = page_of(tmp_path, *many)
     assert len(page) < 8 << 20 and "of these 199; the others are in responses.jsonl" in page
+
+
+def test_the_responses_of_several_runs_are_folded_and_linked_apart(tmp_path):
+    for seed in (1, 2):
+        write(write_run(tmp_path / str(seed), seed=seed), GROUP)
+    assert verl("report", "1", "2", "--out", "both", cwd=tmp_path).returncode == 0
+    page = (tmp_path / "both" / "report.html").read_text()
+    for number, seed in enumerate((1, 2)):
+        assert f"<details><summary>justrl_deepseek seed {seed}</summary>" in page
+        assert f'id="r{number}-training-1-0"' in page
