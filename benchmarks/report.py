@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/report.py
 
 Makes eight such runs in a temporary folder, four arms at two seeds (curves like the paper's, with noise, spikes and a
-few nulls). Reports one, one seed of three arms, and all; prints seconds, CPU seconds and the size of the page.
+few nulls, and the responses that such a run keeps). Reports one, one seed of three arms, and all; prints seconds, CPU
+seconds and the size of the page.
 """
 
 import json
@@ -16,10 +17,17 @@ from pathlib import Path
 
 import numpy as np
 
+from justrl_recipe.metrics import RESPONSES_FILE
+from justrl_recipe.responses.reading import TRAINING, VALIDATION
+from justrl_recipe.responses.selection import RESPONSES, Selection
+from justrl_recipe.responses.text import boxes, kept, non_english, repeated
+
 STEPS, METRICS = 4_380, 100
 BATCH = 256 * 8
 ARMS = [(), ("overlong_penalty",), ("overlong_penalty", "robust_verifier"), ("robust_verifier",)]
 PHASES = {"gen": 210.0, "old_log_prob": 22.0, "adv": 0.4, "update_actor": 70.0, "update_weights": 2.5}
+DATASET, PROMPTS_KEPT = 17_398, 2
+WORDS = 'so we have $a<b$ and $x^2 & y$ then \\frac{1}{2} thus let\'s wait, check that "n" > 3 因此 hence the sum'
 
 
 def write_run(folder: Path, seed: int, ablations: tuple[str, ...] = ()) -> Path:
@@ -41,7 +49,45 @@ def write_run(folder: Path, seed: int, ablations: tuple[str, ...] = ()) -> Path:
                 name: values[step - 1] for name, values in columns.items() if step % 50 == 0 or "val-" not in name
             }
             file.write(json.dumps({"step": step, "data": data}) + "\n")
+    write_responses(folder / RESPONSES_FILE, np.random.default_rng(seed))
     return folder
+
+
+def write_responses(file: Path, chance: np.random.Generator) -> None:
+    """What a run on 17,398 prompts keeps, with responses of up to 4,000 words."""
+    selection = Selection(PROMPTS_KEPT, STEPS)
+    hashes, of_validation = chance.random(DATASET), chance.random(100)
+    with file.open("w") as lines:
+        for step in range(STEPS + 1):
+            position = max(step - 1, 0) % (DATASET // 256) * 256
+            if position == 0:
+                order = chance.permutation(DATASET)
+            batch = {str(prompt): hashes[prompt] for prompt in order[position : position + 256]}
+            groups = [(TRAINING, uid) for uid in (selection.of_batch(step, batch) if step else [])]
+            if step % 50 == 0 and selection.keeps_validation(step):
+                selection.validated = step
+                of_set = {f"validation {number}": value for number, value in enumerate(of_validation)}
+                groups += [(VALIDATION, uid) for uid in selection.of_validation(of_set)]
+            for kind, uid in groups:
+                line = {"step": step, "batch": kind, "data_source": "math_dapo", "ground_truth": "34"}
+                line |= {"prompt": f"Problem {uid}. {words(np.random.default_rng(len(uid)), 60)}"}
+                line |= {"responses": [response(chance) for _ in range(RESPONSES)]}
+                lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def words(chance: np.random.Generator, count: int) -> str:
+    return " ".join(chance.choice(WORDS.split(), count))
+
+
+def response(chance: np.random.Generator) -> dict[str, object]:
+    right = bool(chance.random() < 0.5)
+    text = f"{words(chance, int(chance.integers(200, 4_000)))} \\boxed{{{34 if right else 35}}}."
+    shown, left_out = kept(text)
+    return {
+        **{"text": shown, "left_out": left_out, "tokens": len(text) // 3, "cut": False, "reward": 2.0 * right - 1},
+        **{"acc": float(right), "reason": "exact match" if right else "other answer", "entropy": 1.2},
+        **{"boxes": boxes(text), "repeated": repeated(text), "non_english": non_english(text)},
+    }
 
 
 def metrics(chance: np.random.Generator, arm: int) -> dict[str, list[float | None]]:
@@ -104,7 +150,8 @@ def main() -> None:
         ]
         runs = seeds[0]
         lines = (runs[0] / "metrics.jsonl").read_text().splitlines()
-        print(f"{len(lines):,} steps, {len(json.loads(lines[49])['data'])} metrics a run")
+        print(f"{len(lines):,} steps, {len(json.loads(lines[49])['data'])} metrics a run", end=", ")
+        print(f"responses.jsonl: {(runs[0] / RESPONSES_FILE).stat().st_size / 2**20:.1f} MiB")
         measure(verl, runs[:1], folder / "one")
         measure(verl, runs[:3], folder / "three")
         measure(verl, runs + seeds[1], folder / "eight")

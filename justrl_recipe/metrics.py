@@ -8,6 +8,7 @@ import re
 METRICS_FILE = "metrics.jsonl"  # of a run folder: veRL's `file` logger, a line {"step": ..., "data": {...}} a step
 STOP_FILE = "stop"  # run/stop.py: while it is there, the training process stops after its step
 LOST_FILE = "lost_responses.jsonl"  # verl_hooks/reward_metrics.py: a line for each batch of which responses were lost
+RESPONSES_FILE = "responses.jsonl"  # verl_hooks/responses.py: a line for each prompt whose responses are kept
 
 # veRL's
 REWARD, HIGHEST_REWARD = "critic/score/mean", "critic/score/max"
@@ -28,3 +29,4 @@ VALIDATION = re.compile(r"^val-core/(?P<source>.+)/(?P<name>acc|reward)/mean@(?P
 ACCURACY, OVERLONG = "reward/acc", "reward/overlong"
 ALL_RIGHT, ALL_WRONG = "reward/all_right", "reward/all_wrong"  # shares of groups, whose advantages are then 0
 LOST = "rollout/lost_responses"
+UNKEPT = "rollout/unkept_prompts"  # whose responses could not be written; logged only then (verl_hooks/trainer.py)

@@ -20,6 +20,7 @@ from justrl_recipe.reward_fns.mathematics.brackets import depths, last_box
 from justrl_recipe.reward_fns.mathematics.literals import MAX_DIGITS, plain_number, same_number
 from justrl_recipe.reward_fns.mathematics.spelling import spelled
 from justrl_recipe.reward_fns.mathematics.words import choice, denies, is_text, key, wording
+from justrl_recipe.reward_fns.rule_based import EXACT, without_answer
 
 MAX_CHARACTERS = 1_000  # of an answer that is spelled anew; a longer one is compared as it stands
 MAX_COMPUTED = 400  # characters of a spelled answer; longer ones are compared as text only
@@ -40,39 +41,58 @@ def compute_score(
         ground_truth: the expected answer, bare or as `$...$` or in a box of its own.
 
     Returns:
-        `{"score": 1.0 | -1.0, "acc": bool, "pred": str | None}`; anything but a string scores -1.
+        `{"score": 1.0 | -1.0, "acc": bool, "pred": str | None, "reason": str}`; anything but a string scores -1.
+        docs/rewards.md lists the reasons.
 
     Raises:
         RuntimeError: the worker processes cannot run. To score -1 then would train on noise. A single answer without
             a verdict scores -1, is logged and counted (`workers.no_verdicts`).
     """
     pred = last_box(solution_str) if isinstance(solution_str, str) else None
-    correct = pred is not None and isinstance(ground_truth, str) and _same_answer(ground_truth.strip(), pred.strip())
-    return {"score": 1.0 if correct else -1.0, "acc": correct, "pred": pred}
+    reason = without_answer(solution_str, pred, "\\boxed", "no box")
+    correct = False
+    if pred is not None and reason is None:
+        given = isinstance(ground_truth, str) and bool(ground_truth.strip())
+        correct, reason = _compare(ground_truth.strip(), pred.strip()) if given else (False, "no ground truth")
+    return {"score": 1.0 if correct else -1.0, "acc": correct, "pred": pred, "reason": reason}
 
 
-def _same_answer(gold: str, pred: str) -> bool:
+def _compare(gold: str, pred: str) -> tuple[bool, str]:
+    """Whether two answers are the same, and what decided it."""
     if len(gold) > MAX_CHARACTERS or len(pred) > MAX_CHARACTERS:
-        return gold == pred
+        return (True, EXACT) if gold == pred else (False, "too long")
     if gold == pred:
-        return any(map(str.isdigit, gold)) or bool(spelled(gold))
+        return (True, EXACT) if any(map(str.isdigit, gold)) or spelled(gold) else (False, "no ground truth")
     if denies(gold, pred):
-        return False
+        return False, "denial"
     gold, pred = spelled(gold), spelled(pred)
     if not gold or not pred:
-        return False
+        return False, "empty box" if gold else "no ground truth"
+    typed = gold, pred
     gold, pred = _without_choice(gold, pred)
     if is_text(gold) or is_text(pred):  # letters are no factors here: seat is not east
-        return wording(gold) == wording(pred)
-    if key(gold) == key(pred):
-        return True
+        same, how, differs = wording(gold) == wording(pred), "words", "other words"
+    elif key(gold) == key(pred):
+        same, how, differs = True, "spelling", ""
+    else:
+        same, how, differs = _compute(gold, pred)
+    if same:
+        return True, how if (gold, pred) == typed else "choice"
+    return False, differs
+
+
+def _compute(gold: str, pred: str) -> tuple[bool, str, str]:
+    """Whether two spelled answers are equal, and what shows it: first if they are, then if they are not."""
     (body, unit), (other_body, other_unit) = units.split(gold), units.split(pred)
     expected, actual = plain_number(body), plain_number(other_body)
     if expected and actual:
-        return units.compatible(unit, other_unit) and same_number(expected, actual)
+        compatible = units.compatible(unit, other_unit)
+        same = compatible and same_number(expected, actual)
+        return same, "number", "other number" if compatible else "other unit"
     if too_costly(gold) or too_costly(pred):
-        return False
-    return workers.equivalent(gold, pred)
+        return False, "", "too costly"
+    equal = workers.equivalent(gold, pred)
+    return bool(equal), "mathematics", "timeout" if equal is None else "not equal"
 
 
 def _without_choice(gold: str, pred: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 TAIL_CHARACTERS = 100
 BOX = "\\boxed{"
 BRACE = re.compile("[{}]")
+EXACT = "exact match"
 
 
 def closing_brace(text: str, start: int, braces: re.Pattern[str] = BRACE) -> int | None:
@@ -45,8 +46,34 @@ def compute_score(
         ground_truth: the expected text, compared as it stands, without any stripping; an empty one is never met.
 
     Returns:
-        `{"score": 1.0 | -1.0, "acc": bool, "pred": str | None}`; anything but a string scores -1.
+        `{"score": 1.0 | -1.0, "acc": bool, "pred": str | None, "reason": str}`; anything but a string scores -1.
+        docs/rewards.md lists the reasons.
     """
     pred = last_boxed(solution_str[-TAIL_CHARACTERS:]) if isinstance(solution_str, str) else None
-    correct = pred is not None and isinstance(ground_truth, str) and pred == ground_truth and bool(pred.strip())
-    return {"score": 1.0 if correct else -1.0, "acc": correct, "pred": pred}
+    reason = without_answer(solution_str, pred, BOX, "box too early") or _compared(ground_truth, pred)
+    correct = reason == EXACT
+    return {"score": 1.0 if correct else -1.0, "acc": correct, "pred": pred, "reason": reason}
+
+
+def without_answer(response: Any, pred: str | None, box: str, otherwise: str) -> str | None:
+    """Why a response has no answer to compare; None where it has one.
+
+    Args:
+        pred: the content of the box that counts, None without one.
+        box: how a box begins.
+        otherwise: why a box that is closed does not count.
+    """
+    if not isinstance(response, str):
+        return "no text"
+    if pred is not None:
+        return None if pred.strip() else "empty box"
+    start = response.rfind(box)
+    if start < 0:
+        return "no box"
+    return "box not closed" if closing_brace(response, start) is None else otherwise
+
+
+def _compared(gold: Any, pred: str | None) -> str:
+    if not isinstance(gold, str) or not gold.strip():
+        return "no ground truth"
+    return EXACT if pred == gold else "other answer"

@@ -40,6 +40,9 @@ def repaired(config: Config, base: Config) -> tuple[list[Problem], Config]:
     for key in TABLE["needed"]:
         if flat.get(key) is None:
             problems.append(Problem("missing-value", key, "no value", f"name it in the recipe, or give {key}=VALUE"))
+    for key in TABLE["from_0"]:
+        if flat[key] < 0:
+            problems.append(Problem("count", key, f"{flat[key]!r} is below 0", "give a whole number from 0 on"))
     for key in TABLE["above_0"]:
         value = flat[key]
         if value is not None and value <= 0:

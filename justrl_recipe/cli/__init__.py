@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from justrl_recipe.cli import cat, cp, data, doctor, eval, ls, plan, report, run, validate
+from justrl_recipe.cli import cat, cp, data, doctor, eval, ls, plan, report, responses, run, validate
 from justrl_recipe.errors import UserError
 from justrl_recipe.masking import MaskedStream
 from justrl_recipe.terminal import warn
@@ -24,6 +24,7 @@ app.command("validate", epilog=validate.EXAMPLE)(validate.validate)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("report", epilog=report.EXAMPLE)(report.report)
+app.command("responses", epilog=responses.EXAMPLE)(responses.responses)
 app.command("ls", epilog=ls.EXAMPLE)(ls.ls)
 app.command("cat", epilog=cat.EXAMPLE)(cat.cat)
 app.command("cp", epilog=cp.EXAMPLE)(cp.cp)

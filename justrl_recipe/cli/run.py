@@ -50,6 +50,10 @@ def run(
         int | None,
         typer.Option(metavar="K", min=1, help="Keep the last K checkpoints and the best by validation; default all."),
     ] = None,
+    keep_responses: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Keep the responses to N prompts of a sampled step; default 2."),
+    ] = None,
     address: arguments.Address = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config as YAML and stop.")] = False,
     skip_check: arguments.SkipCheck = None,
@@ -57,6 +61,7 @@ def run(
 ) -> None:
     """Train a model with a recipe, or continue a run with --resume from its last whole checkpoint."""
     given = [*(overrides or []), *([f"trainer.max_actor_ckpt_to_keep={keep}"] if keep else [])]
+    given += [] if keep_responses is None else [f"keep_responses={keep_responses}"]
     time_left = arguments.seconds(stop_after)
     stop_at = None if time_left is None else time.monotonic() + time_left
     options = start.Options(verbose, stop_at, skip_check or [])

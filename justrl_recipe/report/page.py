@@ -18,6 +18,7 @@ from justrl_recipe.report.arms import Group, shared_recipe, single
 from justrl_recipe.report.arms import arms as arms_of
 from justrl_recipe.report.logs import Series
 from justrl_recipe.report.panels import PAPER, headline, panels, runs_of
+from justrl_recipe.report.responses import safe, sections
 from justrl_recipe.report.runs import CLIPPED, Run
 from justrl_recipe.terminal import plain
 
@@ -68,7 +69,9 @@ def write(runs: Sequence[Run], out: Path, refresh: int | None, by_arm: bool | No
     deviating, deviations = tables.deviations(arms)
     html = environment.get_template("page.html.j2").render(
         title=f"Training report: {title(arms)}",
-        style=Markup((TEMPLATES / "style.css").read_text()),
+        style=Markup((TEMPLATES / "style.css").read_text() + (TEMPLATES / "responses.css").read_text()),
+        responses=sections(runs),
+        safe=safe,
         refresh=refresh,
         is_justrl=tables.is_justrl,
         single=single,

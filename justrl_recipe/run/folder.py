@@ -12,7 +12,7 @@ from typing import Any
 from justrl_recipe.config import Config, load_base
 from justrl_recipe.errors import UserError
 from justrl_recipe.files import parse_json
-from justrl_recipe.metrics import LOST_FILE, METRICS_FILE, STOP_FILE
+from justrl_recipe.metrics import LOST_FILE, METRICS_FILE, RESPONSES_FILE, STOP_FILE
 
 RUNS = Path("runs")
 
@@ -43,6 +43,11 @@ class RunFolder:
     def lost_responses(self) -> Path:
         """Written by verl_hooks/reward_metrics.py: a line for each batch of which responses were lost."""
         return self.path / LOST_FILE
+
+    @property
+    def responses(self) -> Path:
+        """Written by verl_hooks/responses.py: a line for each prompt whose responses are kept."""
+        return self.path / RESPONSES_FILE
 
     @property
     def stop(self) -> Path:

@@ -24,6 +24,7 @@ from justrl_recipe.metrics import (
     REWARD,
     STEP_SECONDS,
     THROUGHPUT,
+    UNKEPT,
     VALIDATION,
 )
 from justrl_recipe.run.folder import RunFolder, parse_metrics
@@ -159,6 +160,8 @@ class Progress:
             self.console.print(text)
         if (difference := finite(metrics.get(PROBS_DIFF))) is not None and difference > PROBS_DIFF_ERROR:
             self.console.print(f"WARNING step {step}: {PROBS_DIFF} is {difference:.3g}, above {PROBS_DIFF_ERROR:g}")
+        if UNKEPT in metrics:
+            self.console.print(f"WARNING step {step}: no responses were written, see {self.folder.log.name}")
         self.bar.update(self.task, completed=step, description="training")
 
     def _left(self, step: int, metrics: Mapping[str, Any]) -> float | None:

@@ -14,6 +14,7 @@ from justrl_recipe.config import Config, leaves
 from justrl_recipe.deviations import Deviation, deviations
 from justrl_recipe.errors import UserError
 from justrl_recipe.metrics import REWARD, VALIDATION_PREFIX
+from justrl_recipe.responses import reading
 from justrl_recipe.run import manifest, start
 from justrl_recipe.run.folder import RunFolder
 from justrl_recipe.terminal import warn
@@ -42,7 +43,9 @@ def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
     step = checkpoints.step_of(checkpoint) or 0 if checkpoint else 0
     folder.keep_attempt()
     rewind(folder, step, checkpoint)
-    return start.Begin(step, checkpoint, lost_validation(config, folder, step))
+    validate = lost_validation(config, folder, step)
+    rewind_responses(folder, step if checkpoint else -1, validate)
+    return start.Begin(step, checkpoint, validate)
 
 
 def tell_resharding(config: Mapping[str, Any], checkpoint: Path) -> None:
@@ -65,6 +68,25 @@ def rewind(folder: RunFolder, step: int, checkpoint: Path | None) -> None:
         kept.append((step, checkpoints.metrics(checkpoint)))
     _write_lines(folder.metrics, [{"step": found, "data": data} for found, data in kept])
     _write_lines(folder.lost_responses, [entry for entry in folder.lost() if checkpoint and entry["step"] <= step])
+
+
+def rewind_responses(folder: RunFolder, step: int, validate: bool) -> None:
+    """Leave the kept responses up to a step, so that none of a step is there twice.
+
+    Args:
+        validate: whether the attempt validates at `step` again.
+    """
+    if not folder.responses.is_file():
+        return
+    with files.replacing(folder.responses) as scratch, scratch.open("wb") as kept:
+        for line in files.lines(folder.responses):
+            try:
+                group = reading.parse(line)
+            except ValueError:  # of a disk that was full
+                continue
+            again = validate and group.step == step and group.batch == reading.VALIDATION
+            if group.step <= step and not again:
+                kept.write(line)
 
 
 def _write_lines(file: Path, entries: list[dict[str, Any]]) -> None:

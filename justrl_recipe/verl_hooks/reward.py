@@ -110,6 +110,8 @@ def checked(result: Any) -> dict[str, Any]:
         found.pop("acc", None)
     else:
         found["acc"] = _finite(found["acc"], "true or false, or a share, as `acc`")
+    if found.get("reason") is not None:  # veRL takes the mean of what is not a text
+        found["reason"] = str(found["reason"])
     return found
 
 

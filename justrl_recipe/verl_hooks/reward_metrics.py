@@ -9,7 +9,7 @@ before it is trained on, and its `sample` may return metrics.
 import json
 import os
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,7 @@ class RewardMetricsReplayBuffer(ReplayBuffer):
         self.n = {"train": options.pop("n"), "val": options.pop("validation_n")}
         self.max_lost_share = options.pop("max_lost_share")
         self.step = self.lost = 0  # of the latest batch
+        self.on_validation: Callable[[KVBatchMeta, int], None] | None = None  # told of a validation's batch and step
         super().__init__(sampler_kwargs=sampler_kwargs, **options, **kwargs)
 
     def _select_prompt_uids(self, partition_id: str, sampleable_keys: set[str], batch_size: int):
@@ -117,4 +118,6 @@ class RewardMetricsReplayBuffer(ReplayBuffer):
             extra_fields = [getattr(item, "data", item) for item in data["extra_fields"]]
             infos = [fields.get("reward_extra_info", {}) for fields in extra_fields]
             metrics = metrics | mean_rewards(infos) | group_shares(batch.keys, infos) | {LOST: self.lost}
+        elif self.on_validation:
+            self.on_validation(batch, global_steps)
         return batch, metrics

@@ -1,11 +1,14 @@
-"""veRL's synchronous trainer for long runs: whole checkpoints, a stop on request, and an end at a bad step.
+"""veRL's synchronous trainer for long runs: whole checkpoints, a stop on request, an end at a bad step, and a sample
+of the responses.
 
 It meets run/ in the run folder: it looks for the file `stop` there, and leaves the batch of a bad step.
 """
 
+import logging
 import math
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -24,10 +27,13 @@ from verl.utils.debug import marked_timer
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
 from justrl_recipe import checkpoints, files
-from justrl_recipe.metrics import METRICS_FILE, STOP_FILE, VALIDATION
+from justrl_recipe.metrics import METRICS_FILE, RESPONSES_FILE, STOP_FILE, UNKEPT, VALIDATION
+from justrl_recipe.responses.selection import Selection
 from justrl_recipe.verl_hooks import mini_batches
 from justrl_recipe.verl_hooks.log_probs import RETURN_LOG_PROBS, has_log_probs
+from justrl_recipe.verl_hooks.responses import Keeper
 
+logger = logging.getLogger(__name__)
 WATCHED = ("actor/loss", "actor/pg_loss", "actor/grad_norm", "actor/entropy")
 
 
@@ -51,10 +57,16 @@ class Trainer(PPOTrainerSync):
         self.saved_step = 0
         rollout = config.actor_rollout_ref.rollout
         self.log_probs_every = rollout.custom.log_probs_every if rollout.calculate_log_probs else None
+        self.step_metrics: dict = {}
         self.marker = ThreadPoolExecutor(max_workers=1)
         self.marking: Future = self.marker.submit(int)  # of the last checkpoint; of none yet
 
     def fit(self, agent_loop_manager: AgentLoopManager) -> None:
+        prompts = self.config.get("keep_responses") or 0  # a run of an earlier version has no such key
+        selection = Selection(prompts, self.total_training_steps)
+        limit = self.config.data.max_response_length
+        self.keeper = Keeper(selection, self.run_folder / RESPONSES_FILE, self.tokenizer, limit)
+        self.replay_buffer.on_validation = self.keeper.take_validation
         try:
             super().fit(agent_loop_manager)
         finally:
@@ -71,6 +83,8 @@ class Trainer(PPOTrainerSync):
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
         self.step_metrics = metrics
         self.step_batch = super().step(metrics, timing_raw)
+        with marked_timer("keep_responses", timing_raw):
+            self._keep(lambda: self.keeper.keep_batch(self.step_batch, self.global_steps))
         return self.step_batch
 
     def _has_log_probs(self) -> bool:
@@ -101,6 +115,18 @@ class Trainer(PPOTrainerSync):
         batch.reorder(list(chain.from_iterable(spread)))
         metrics.update(log_seqlen_unbalance(lengths, spread, prefix="global_seqlen"))
         return batch
+
+    def on_validate_end(self) -> None:
+        super().on_validate_end()
+        self._keep(lambda: self.keeper.end_validation(self.global_steps))
+
+    def _keep(self, write: Callable[[], None]) -> None:
+        """Write responses; where that fails, note it and train on: nothing of what is learned is lost."""
+        try:
+            write()
+        except OSError as error:
+            logger.warning("responses of step %d are not kept: %s", self.global_steps, error)
+            self.step_metrics[UNKEPT] = self.keeper.selection.prompts
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """Refuse advantages that are not finite before the update, and what the update shows after it.

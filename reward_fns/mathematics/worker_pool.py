@@ -19,7 +19,14 @@ from multiprocessing.connection import Connection, Listener
 
 from pebble import ProcessExpired, ProcessPool
 
-from justrl_recipe.reward_fns.mathematics.workers import NO_VERDICT, READY, START_LIMIT, WALL_LIMIT, peer
+from justrl_recipe.reward_fns.mathematics.workers import (
+    NO_VERDICT,
+    READY,
+    START_LIMIT,
+    TIMED_OUT,
+    WALL_LIMIT,
+    peer,
+)
 
 CPU_LIMIT = 1.3  # seconds of one comparison; a sensible one takes milliseconds
 MEMORY_LIMIT = 2 << 30  # bytes of address space of one worker
@@ -95,14 +102,15 @@ def _reply(client: Connection, lock: threading.Lock, number: int, task: Future[b
         client.send((number, _verdict(task)))
 
 
-def _verdict(task: Future[bool]) -> bool | None:
+def _verdict(task: Future[bool]) -> bool | str | None:
     error = task.exception()
     if error is None:
         return task.result()
     if isinstance(error, TimeoutError):
         return NO_VERDICT  # it does not compute
     if isinstance(error, ProcessExpired):  # killed by its own answer, or from outside
-        return False if -error.exitcode in (signal.SIGPROF, signal.SIGSEGV, signal.SIGABRT) else NO_VERDICT
+        by = -error.exitcode
+        return TIMED_OUT if by == signal.SIGPROF else False if by in (signal.SIGSEGV, signal.SIGABRT) else NO_VERDICT
     return False if isinstance(error, Exception) and not isinstance(error, OSError) else NO_VERDICT
 
 

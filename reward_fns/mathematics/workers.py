@@ -32,6 +32,7 @@ START_LIMIT = 120.0  # seconds until the helper takes connections
 READY = "ready"
 ENDED = "the math workers' process ended"
 NO_VERDICT = None
+TIMED_OUT = "timed out"  # the verdict at the limit of CPU time, which the same answer would reach again
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +52,12 @@ class MathWorkers:
         self.ended = False
         self._lock = threading.Lock()
         self._numbers = itertools.count()
-        self._waiting: dict[int, Future[bool | None]] = {}
+        self._waiting: dict[int, Future[bool | str | None]] = {}
         threading.Thread(target=self._receive, name="math-workers", daemon=True).start()
 
-    def equivalent(self, gold: str, pred: str) -> bool | None:
-        """Block until the verdict, or None without one; ConnectionError when the helper process has ended."""
-        verdict: Future[bool | None] = Future()
+    def equivalent(self, gold: str, pred: str) -> bool | str | None:
+        """Block until the verdict, TIMED_OUT, or None without one; ConnectionError when the helper has ended."""
+        verdict: Future[bool | str | None] = Future()
         with self._lock:
             number = next(self._numbers)
             self._waiting[number] = verdict
@@ -137,8 +138,8 @@ def no_verdicts() -> int:
     return _no_verdicts
 
 
-def equivalent(gold: str, pred: str) -> bool:
-    """`equality.equivalent`, or False at the limit of CPU time or memory; blocks until one of them.
+def equivalent(gold: str, pred: str) -> bool | None:
+    """`equality.equivalent`, None at a limit of time, or False at that of memory; blocks until one of them.
 
     Time in the queue does not count. The first call of a node starts the workers, which takes seconds.
 
@@ -154,14 +155,14 @@ def equivalent(gold: str, pred: str) -> bool:
             continue
         if verdict is not NO_VERDICT:
             _count(verdict=True)
-            return verdict
+            return None if verdict == TIMED_OUT else bool(verdict)
         failure = None
     if failure is not None:
         raise RuntimeError(f"the worker processes cannot run: {failure}, twice; its own message stands above")
     if _count(verdict=False) >= MAX_WITHOUT_VERDICT:
         raise RuntimeError(f"the worker processes cannot run: no verdict {MAX_WITHOUT_VERDICT} times in a row")
     logger.warning("No verdict on an answer in %.0f s, scored as wrong (%d so far)", WALL_LIMIT, _no_verdicts)
-    return False
+    return None
 
 
 def _count(verdict: bool) -> int:

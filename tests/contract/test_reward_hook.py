@@ -45,6 +45,7 @@ def test_a_function_is_given_the_recipes_argument_only_where_it_takes_it(tmp_pat
         ("numpy.array([0.25])", {"score": 0.25}),
         ("{'score': 1.0, 'acc': True, 'pred': '4'}", {"score": 1.0, "acc": 1.0, "pred": "4"}),
         ("{'score': -1, 'acc': False, 'pred': None}", {"score": -1.0, "acc": 0.0, "pred": None}),
+        ("{'score': 1, 'reason': {'a': 2}}", {"score": 1.0, "reason": "{'a': 2}"}),  # veRL averages what is no text
         ("{'score': -1.0, 'acc': None}", {"score": -1.0}),
         ("{'score': 0.3, 'reason': 'partly'}", {"score": 0.3, "reason": "partly"}),
     ],
@@ -163,4 +164,4 @@ def test_verl_loads_and_calls_it_as_a_coroutine_function():
     found = get_custom_reward_fn(OmegaConf.create({"reward": {"custom_reward_function": wrap(shipped)}}))
     assert inspect.iscoroutinefunction(found)
     result = asyncio.run(found(data_source="x", solution_str="\\boxed{4}", ground_truth="4", extra_info={}))
-    assert result == {"score": 1.0, "acc": 1.0, "pred": "4"}
+    assert result == {"score": 1.0, "acc": 1.0, "pred": "4", "reason": "exact match"}

@@ -56,7 +56,12 @@ def test_the_recipe_trains_on_the_string_and_validates_on_the_mathematics(tokeni
     rows = [row(tokenizer, "so \\boxed{1/2}", "0.5", source) for source in sources]
     results = rewards(tokenizer, Request("justrl_deepseek"), *rows)
     assert [r["reward_score"] for r in results] == [-1.0, -1.0, 1.0, 1.0, 1.0, -1.0]
-    assert results[0]["reward_extra_info"] == {"score": -1.0, "acc": False, "pred": "1/2"}
+    assert results[0]["reward_extra_info"] == {
+        "score": -1.0,
+        "acc": False,
+        "pred": "1/2",
+        "reason": "other answer",
+    }
     exact = rewards(
         tokenizer, Request("justrl_deepseek"), *(row(tokenizer, "\\boxed{0.5}", "0.5", s) for s in sources)
     )

@@ -40,7 +40,8 @@ GOLDS = st.one_of(st.text(max_size=5), st.sampled_from(["34", "\\frac{1}{2}", ""
 def test_scores_what_verl_scores_strictly(response, gold):
     assume(gold.strip())  # an empty one is the next test's
     expected = math_dapo.compute_score(response, gold, strict_box_verify=True)
-    assert compute_score("math_dapo", response, gold) == expected
+    found = compute_score("math_dapo", response, gold)
+    assert {name: found[name] for name in expected} == expected
 
 
 @given(st.text(max_size=120), st.text(alphabet="0123456789x\\{} ", max_size=20))
@@ -48,11 +49,12 @@ def test_accepts_a_boxed_gold_near_the_end(prefix, gold):
     assume(gold.strip())
     opened = gold.count("{") == gold.count("}") and not gold.startswith("}")
     expected = math_dapo.compute_score(f"{prefix}\\boxed{{{gold}}}", gold, strict_box_verify=True)
-    assert compute_score("any", f"{prefix}\\boxed{{{gold}}}", gold) == expected
+    found = compute_score("any", f"{prefix}\\boxed{{{gold}}}", gold)
+    assert {name: found[name] for name in expected} == expected
     if opened and gold.isdigit():
         assert expected["score"] == 1.0
 
 
 def test_no_box_and_no_ground_truth_is_no_success():
     assert math_dapo.compute_score("no box", None, strict_box_verify=True)["score"] == 1.0  # the accident left out
-    assert compute_score("math_dapo", "no box", None) == {"score": -1.0, "acc": False, "pred": None}
+    assert compute_score("math_dapo", "no box", None)["score"] == -1.0

@@ -86,6 +86,7 @@ OUR_SECTIONS = (  # which this package's own sampler, reward and trainer read
     "trainer.v1.sampler.sampler_kwargs.",
     "reward.custom_reward_function.reward_kwargs.",
     "actor_rollout_ref.rollout.custom.",
+    "keep_responses",
 )
 
 

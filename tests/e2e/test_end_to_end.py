@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet
 import pytest
 import yaml
 from command import VERL
+
+from justrl_recipe.responses.selection import hash_of
 
 pytestmark = pytest.mark.xdist_group("training")  # one training at a time
 
@@ -139,6 +142,33 @@ def test_it_says_what_it_did(trained):
     assert {"verl", "torch", "transformers", "justrl-recipe", "python"} <= manifest["versions"].keys()
     config = yaml.safe_load((trained.run / "config.yaml").read_text())
     assert config["reward"]["reward_kwargs"]["overlong_buffer_cfg"]["enable"] is True
+
+
+def test_it_keeps_responses_with_what_decided_them(folder, trained):
+    """Of the two prompts with the smallest hashes, and of the validation's the same at both ends."""
+    found = [json.loads(line) for line in (trained.run / "responses.jsonl").read_text().splitlines()]
+    assert sorted({(line["batch"], line["step"]) for line in found}) == [
+        *(("training", step) for step in (1, 2, 3)),
+        *(("validation", step) for step in (0, 3)),
+    ]
+    rows = pyarrow.parquet.read_table(folder / "data/tiny/validation.parquet").to_pylist()
+    texts = sorted((row["prompt"][0]["content"] for row in rows), key=lambda text: hash_of("arithmetic", text))
+    assert [line["prompt"] for line in found if line["batch"] == "validation"] == texts[:2] * 2
+    answers = {row["prompt"][0]["content"]: row["reward_model"]["ground_truth"] for row in rows}
+    for line in found:
+        is_training = line["batch"] == "training"
+        assert len(line["responses"]) == (8 if is_training else 1)
+        assert is_training or line["ground_truth"] == answers[line["prompt"]]
+        for one in line["responses"]:
+            assert 0 < one["tokens"] <= 24 and one["cut"] == (one["tokens"] == 24)
+            assert one["reward"] <= (1 if one["acc"] else -1)  # with the overlong penalty
+            assert one["reason"] and (one["reason"] != "no box" or not one["acc"])
+            assert one["boxes"] == one["text"].count("\\boxed")
+            assert (one["entropy"] is not None) == is_training
+    _, entries = read(trained.run)
+    assert all(entry["data"].get("timing_s/keep_responses", 0) < 0.5 for entry in entries)
+    done = subprocess.run([VERL, "responses", "both", "--step", "1"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and "step 1, training, arithmetic" in done.stdout
 
 
 def test_its_processes_listen_on_loopback_and_vllm_asks_for_a_key(trained):

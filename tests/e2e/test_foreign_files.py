@@ -64,6 +64,14 @@ SAMPLE = {
     "tokens": 3,
     "finish_reason": "stop",
 }
+KEPT = {
+    "step": 1,
+    "batch": "training",
+    "data_source": "math",
+    "prompt": "p",
+    "ground_truth": "34",
+    "responses": [{"text": "\\boxed{34}", "left_out": 0, "tokens": 3, "cut": False, "reward": 1.0, "acc": 1.0}],
+}
 SCORE = {"avg": 0.5, "interval": [0.1, 0.9], "pass": {"1": 0.5}, "maj": 0.5, "sampling_error": 0.1}
 RESULTS = {
     "model": "m",
@@ -116,6 +124,10 @@ def report_of_folder(file: Path) -> int:
     if not os.path.lexists(file.parent / "metrics.jsonl"):
         (file.parent / "metrics.jsonl").write_text(json.dumps(STEP) + "\n")
     return report(file.parent)
+
+
+def responses(file: Path) -> int:
+    return verl("responses", file.parent)
 
 
 def grade(file: Path) -> int:
@@ -215,6 +227,8 @@ READERS: dict[str, tuple[Callable[[Path], object], str, Callable[[Path], object]
     "metrics of a run": (report_of_folder, "metrics.jsonl", text(json.dumps(STEP) + "\n")),
     "manifest": (report_of_folder, "manifest.json", text(json.dumps(MANIFEST))),
     "config of a run": (report_of_folder, "config.yaml", text(json.dumps(CONFIG))),
+    "responses": (responses, "responses.jsonl", text(json.dumps(KEPT) + "\n")),
+    "responses of a report": (report_of_folder, "responses.jsonl", text(json.dumps(KEPT) + "\n")),
     "samples": (grade, "s.jsonl", text(json.dumps(SAMPLE) + "\n")),
     "authors' samples": (
         grade,
@@ -346,7 +360,16 @@ VALUES: list[Any] = [
 ]
 VALUES += ["\x1b]0;x\x07$\\frac$", "../..", "a/b\x00", [], [1], ["x"], [[]], {}, {"a": 1}, {"key": []}]
 VALUES += [[{"key": "a"}]]
-SLOW = {"metrics", "metrics of a run", "config of a run", "config.json", "manifest", "recipe", "extended recipe"}
+SLOW = {
+    "metrics",
+    "metrics of a run",
+    "responses of a report",
+    "config of a run",
+    "config.json",
+    "manifest",
+    "recipe",
+    "extended recipe",
+}
 TEXTS = [name for name, (_, called, _) in READERS.items() if Path(called).suffix in (".json", ".jsonl", ".yaml")]
 
 
@@ -406,6 +429,12 @@ def test_a_value_of_another_type(tmp_path_factory, name):
         ("manifest", ("deviations",), [{}]),
         ("manifest", ("recipe",), "x" * 1_000_000),
         ("config of a run", ("trainer", "nnodes"), "x" * 1_000),
+        ("responses", ("step",), 10**400),
+        ("responses", ("responses",), [{"text": "\\boxed{" * 500_000}] * 4),
+        ("responses of a report", ("responses", 0, "tokens"), 10**400),
+        ("responses of a report", ("responses",), [{}] * 1_000_000),
+        ("responses of a report", ("prompt",), "<" * 5_000_000),
+        ("responses of a report", ("step",), True),
         ("samples", ("benchmark",), "$\\frac$ [/] \x1b[2J"),
         ("samples", ("tokens",), 10**400),
         ("results", ("benchmarks", "AIME24", "rule", "avg"), "x"),

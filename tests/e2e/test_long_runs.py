@@ -118,14 +118,24 @@ def test_a_run_that_is_stopped_and_killed_ends_as_one_that_was_not(folder, monke
     kept = [path.name for path in (run / "checkpoints").glob("global_step_*")]
     assert f"global_step_{STEPS}" in kept and len(kept) <= 2  # the last, and the best by validation
 
+    resumed = kept_responses(run)
+    assert len(set(resumed)) == len(resumed), "what was trained or validated again is there twice"
+
     prompts = {step: sorted(line["input"] for line in rollouts(folder, step)) for step in range(1, STEPS + 1)}
     (folder / "rollouts").rename(folder / "first")
     process = start(folder, "justrl_tiny", "--out", "unbroken", *short, WITHOUT_LOG_PROBS)
     assert process.wait(timeout=300) == 0, said(folder)
     assert prompts == {step: sorted(line["input"] for line in rollouts(folder, step)) for step in prompts}
     assert learning_rates(run) == learning_rates(folder / "unbroken")
+    assert set(resumed) == set(kept_responses(folder / "unbroken"))
     unbroken = weights(folder / "unbroken")
     assert all(torch.equal(weight, unbroken[name]) for name, weight in weights(run).items())
+
+
+def kept_responses(run: Path) -> list[tuple]:
+    """Step, batch and prompt of each line of the responses that a run has kept."""
+    lines = [json.loads(line) for line in (run / "responses.jsonl").read_text().splitlines()]
+    return [(line["step"], line["batch"], line["prompt"]) for line in lines]
 
 
 def rollouts(folder: Path, step: int) -> list[dict]:

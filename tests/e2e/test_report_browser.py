@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from run_folders import write_run
 
 from justrl_recipe.report import page as pages
 from justrl_recipe.report import runs
@@ -32,11 +33,11 @@ def chromium() -> str:
     pytest.skip(missing)
 
 
-def browse(page: Path, *options: str) -> subprocess.CompletedProcess:
-    """Open a page; what it logs on its console is on standard error."""
+def browse(page: Path, *options: str, at: str = "") -> subprocess.CompletedProcess:
+    """Open a page, at a link into it; what it logs on its console is on standard error."""
     profile = page.parent / "profile"
     command = [chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *QUIET]
-    command += [f"--user-data-dir={profile}", "--enable-logging=stderr", *options, page.absolute().as_uri()]
+    command += [f"--user-data-dir={profile}", "--enable-logging=stderr", *options, page.absolute().as_uri() + at]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
@@ -136,3 +137,88 @@ def test_it_prints(page):
     browse(page, f"--print-to-pdf={pdf}", "--no-pdf-header-footer")
     content = pdf.read_bytes()
     assert content.startswith(b"%PDF") and len(re.findall(rb"/Type\s*/Page\b", content)) in range(2, 12)
+
+
+PLANTED = [
+    "<script>console.error('planted 1')</script>",
+    "<img src=http://127.0.0.1:9/planted onerror=\"console.error('planted 2')\">",
+    "</style></div></section></body><style>body { background: url(http://127.0.0.1:9/planted) } .moment { all: unset",
+    "<svg/onload=console.error('planted 3')>",
+    "<a href=\"javascript:console.error('planted 4')\">x</a><base href=http://127.0.0.1:9/>",
+    "<details open ontoggle=console.error('planted 5')><iframe srcdoc='<script>parent.planted</script>'>",
+    "{{ planted }} {% include 'planted' %} &lt;script&gt;",
+    "endless" * 300,
+    "\u202eright to left\u202c \u2066\u200f \x1b[31mred\x1b[0m \x00 null \ud800",
+    "\\boxed{<script>console.error('planted 6')</script>}",
+]
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> Path:
+    """The page of a run whose model, prompts and reward function wrote what a browser would act on."""
+    run = write_run(tmp_path_factory.mktemp("planted") / "run")
+    groups = [
+        {
+            **{"step": step, "batch": batch, "data_source": hostile, "prompt": hostile, "ground_truth": hostile},
+            "responses": [
+                {
+                    "text": f"{hostile} \\boxed{{{hostile}}}",
+                    "reason": hostile,
+                    "tokens": 3,
+                    "reward": 1.0,
+                    "acc": 1.0,
+                },
+                {"text": hostile * 20, "reason": hostile, "tokens": 3, "reward": -1.0, "acc": 0.0, "cut": True},
+            ],
+        }
+        for step in (1, 7)
+        for batch in ("training", "validation")
+        for hostile in PLANTED
+    ]
+    (run / "responses.jsonl").write_text("".join(json.dumps(group) + "\n" for group in groups))
+    return pages.write(runs.with_labels([runs.load(run)]), run, None)
+
+
+def test_nothing_that_a_model_wrote_runs_or_is_loaded_even_without_the_policy(planted):
+    bare = planted.with_name("bare.html")
+    source, count = POLICY.subn("", planted.read_text())
+    assert count == 1 and "planted 1" in source
+    bare.write_text(source)
+    for page in (planted, bare):
+        asked, errors, content = visit(page)
+        assert (asked, errors) == ([], [])
+        assert content.count("<script") == content.count("<iframe") == content.count("<base") == 0
+        assert content.count("</section>") == source.count("</section>") and content.count("<style>") == 1
+    assert not set("\u202e\u202c\u2066\u200f\x1b\x00") & set(source)
+
+
+SOON = ["--virtual-time-budget=3000"]
+SEEN = """<script>setTimeout(() => {
+const shown = [...document.querySelectorAll(".moment")].filter(one => one.checkVisibility())
+console.error(`shown ${shown.map(one => one.querySelector("h4").textContent.split(":")[0])}`)
+console.error(`width ${innerWidth} ${document.documentElement.scrollWidth}`)
+}, 500)</script>"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "shown"),
+    [
+        ("", "Step 7, training"),
+        ("#r0-training-1-3", "Step 1, training"),
+        ("#r0-validation-7-0", "Step 7, validation"),
+    ],
+)
+def test_a_link_shows_the_responses_of_its_step_alone(planted, chosen, shown):
+    page = planted.with_name("seen.html")
+    page.write_text(
+        POLICY.sub("", planted.read_text()).replace("<details", "<details open").replace("</body>", f"{SEEN}</body>")
+    )
+    assert not chosen or f'<a href="{chosen[:-1]}0">' in page.read_text()
+    said = "".join(console(browse(page, "--dump-dom", *SOON, "--window-size=500,800", at=chosen)))
+    assert f'shown {shown}"' in "".join(said) and 'width 500 500"' in "".join(said)
+
+
+def test_responses_print(planted):
+    pdf = planted.with_name("responses.pdf")
+    browse(planted, f"--print-to-pdf={pdf}", "--no-pdf-header-footer")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes())) in range(3, 40)

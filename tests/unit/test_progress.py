@@ -104,6 +104,11 @@ def test_follows_a_run_until_its_process_ends(folder, capsys):
     assert capsys.readouterr().out.count("step 1/4") == 1
 
 
+def test_responses_that_could_not_be_written_are_said(folder, capsys):
+    Progress(folder, CONFIG, verbose=False).show(3, {**METRICS, "rollout/unkept_prompts": 2})
+    assert "WARNING step 3: no responses were written, see train.log" in capsys.readouterr().out
+
+
 def test_lost_responses_are_shown_at_their_step(folder, capsys):
     lost = json.dumps({"step": 3, "batch": "training", "lost": 5, "responses": 128})
     entry = json.dumps({"step": 3, "data": METRICS})

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -60,6 +61,23 @@ def test_it_continues_from_the_last_whole_checkpoint_with_the_metrics_up_to_it(f
     assert steps(folder) == [0, 1, 2, 3, 4, 5, 6]
     assert [entry["step"] for entry in folder.lost()] == [3]
     assert (folder.attempts / "1" / "train.log").read_text() == "the first attempt" and not folder.log.exists()
+
+
+@pytest.mark.parametrize(
+    ("saved", "lost", "kept"), [(True, False, [0, 3, 6, 6]), (True, True, [0, 3, 6]), (False, False, [])]
+)
+def test_the_kept_responses_of_what_is_trained_again_are_cut_back(folder, saved, lost, kept):
+    lines = [{"step": step, "batch": "training", "responses": []} for step in (3, 6, 7)]
+    lines += [{"step": step, "batch": "validation", "responses": []} for step in (0, 6)]
+    folder.responses.write_text("".join(json.dumps(one) + "\n" for one in lines) + '{"step": 3, "bat')
+    if lost:  # the validation of step 6 is not among the metrics
+        folder.metrics.write_text("".join(f"{line(step)}\n" for step in range(1, 8)))
+    if not saved:
+        shutil.rmtree(folder.checkpoints)
+    given = config(folder)
+    given["trainer"]["test_freq"] = 6 if lost else 4
+    assert resume.prepare(given, folder).validate is (lost or not saved)
+    assert sorted(json.loads(one)["step"] for one in folder.responses.read_text().splitlines()) == kept
 
 
 @pytest.mark.parametrize("cut", range(0, 50, 10))

@@ -67,7 +67,8 @@ def test_nothing_is_never_an_answer(response, gold):
 
 
 def test_gives_the_box_as_the_prediction():
-    assert compute_score("any", "\\boxed{ \\frac12 }", "0.5") == {"score": 1.0, "acc": True, "pred": " \\frac12 "}
+    found = compute_score("any", "\\boxed{ \\frac12 }", "0.5")
+    assert found == {"score": 1.0, "acc": True, "pred": " \\frac12 ", "reason": "number"}
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(-(10**12), 10**12))
