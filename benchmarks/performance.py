@@ -124,6 +124,41 @@ def full_recipe() -> Iterator[str]:
         yield f"| {system} | {estimated(system):,.0f} | {hours:,.0f} | {hours / gpus / 24:,.1f} |"
 
 
+def sharding() -> Iterator[str]:
+    """One mini-batch of the recipe on one GPU and sharded over two."""
+    yield "| GPUs and setting | log-probs, s | update, s | MFU | speed of the update per GPU | GiB | gradient norm |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    found = [run for run in lines("h200/fsdp") if run["tokens"] == 512 * 576]
+    alone = found[0]["update_s"]
+    for run in found:
+        cells = [
+            run["name"],
+            f"{run['log_prob_s']:.2f}",
+            f"{run['update_s']:.2f}",
+            f"{run['mfu']:.3f}",
+            f"{alone / run['gpus'] / run['update_s']:.2f}",
+            f"{run['peak_gib']:.0f}",
+            f"{run['grad_norm']:.4f}",
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def controller() -> Iterator[str]:
+    """What responses of 4 tokens cost: veRL's timers, and what is outside generation, log-probs and update."""
+    yield "| machine | responses a step | generation | log-probs | update | weight sync | advantages and the rest |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for run in lines("controller"):
+        phases = [
+            run["gen"],
+            run["old_log_prob"],
+            run["update_actor"],
+            run["update_weights"],
+            run["adv"] + run["rest"],
+        ]
+        cells = " | ".join(f"{seconds:.2f}" for seconds in phases)
+        yield f"| {run['machine']} | {run['responses']:,} | {cells} |"
+
+
 def losses() -> Iterator[str]:
     """One batch, two ways to take the token-mean, each with one micro-batch and with many."""
     yield "| loss of | tokens a micro-batch | loss | gradient norm | gradient's distance from the first |"
@@ -133,7 +168,7 @@ def losses() -> Iterator[str]:
         yield f"| {run['loss_of']} | {run['budget']:,} | {found} |"
 
 
-TABLES = (settings, steps, speedups, agreement, rollout, full_recipe, losses)
+TABLES = (settings, steps, speedups, agreement, rollout, full_recipe, sharding, controller, losses)
 
 if __name__ == "__main__":
     for table in TABLES:

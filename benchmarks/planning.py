@@ -19,7 +19,9 @@ from justrl_recipe.planning.model_shape import of_recipe
 
 MEASURED = Path(__file__).parent / "results" / "h200" / "memory.jsonl"
 OUTSIDE = ("vLLM", "CUDA")
-PLANNED = [("justrl_deepseek", name) for name in ("a800x32", "h100x8", "h200x4", "h200x1")] + [("justrl_tiny", "cpu")]
+PLANNED = [("justrl_deepseek", name) for name in ("a800x32", "h100x8", "h200x4", "h200x2", "h200x1")] + [
+    ("justrl_tiny", "cpu")
+]
 
 
 @cache

@@ -261,6 +261,11 @@ def _fused_kernel(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
     backend = "actor_rollout_ref.model.fused_kernel_options.impl_backend"
     if not values["actor_rollout_ref.model.use_fused_kernels"] or values[backend] != "triton":
         return
+    if values[f"{ACTOR}.strategy"] == "fsdp2":
+        why = (
+            "FSDP2 gives veRL's Triton kernel weights in float32 and activations in bfloat16, which it does not take"
+        )
+        yield Problem("kernel", f"{ACTOR}.strategy", why, f"set {ACTOR}.strategy=fsdp, or {backend}=torch")
     if shape.hidden % TRITON_WIDTH:
         why = f"veRL's Triton kernel takes widths in multiples of {TRITON_WIDTH}, the model's is {shape.hidden}"
         yield Problem("kernel", backend, why, f"set {backend}=torch")
