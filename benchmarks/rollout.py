@@ -3,8 +3,9 @@
     python benchmarks/rollout.py justrl_deepseek --system h200x1 --model MODEL --at 64 256 [KEY=VALUE ...]
 
 The engine is the asynchronous one that veRL serves from (verl/workers/rollout/vllm_rollout/vllm_async_server.py),
-with the same arguments as far as they change its speed. Each number of responses is generated twice: as veRL asks,
-which has vLLM detokenize and hand over every token as it comes, and as justrl_recipe/verl_hooks/extensions.py asks.
+with the same arguments as far as they change its speed. Each number of responses is generated three times: as veRL
+asks, which has vLLM detokenize and hand over every token as it comes, and as justrl_recipe/verl_hooks/extensions.py
+asks, with log-probs and without.
 Prints one JSON line for each.
 
 `--keep FILE` writes down what the model, with its own weights, answers to prompts asked eight times each, and how
@@ -67,13 +68,15 @@ async def main(asked: argparse.Namespace) -> None:
     final = as_verl.clone()
     for name, value in FINAL_OUTPUT.items():
         setattr(final, name, value)
+    bare = final.clone()
+    bare.logprobs = None
     if asked.keep:
         Path(asked.keep).write_text(json.dumps(as_batch(await generate(engine, final, asked.at[0], "kept"))))
         engine.shutdown()
         return
     await generate(engine, as_verl, 8, "warm-up")
     for count in asked.at:
-        for name, params in {"every token": as_verl, "final output": final}.items():
+        for name, params in {"every token": as_verl, "final output": final, "no log-probs": bare}.items():
             start = time.time()
             await generate(engine, params, count, name)
             rate = count * asked.length / (time.time() - start)
