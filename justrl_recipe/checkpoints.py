@@ -42,7 +42,7 @@ def mark(checkpoint: Path, metrics: Mapping[str, Any]) -> None:
     paths = sorted(_files(checkpoint))
     with ThreadPoolExecutor() as pool:
         content = dict(
-            zip((path.relative_to(checkpoint).as_posix() for path in paths), pool.map(_seal, paths), strict=True)
+            zip((path.relative_to(checkpoint).as_posix() for path in paths), pool.map(seal, paths), strict=True)
         )
     files.write_json(checkpoint / MARKER, {"step": step_of(checkpoint), "files": content, "metrics": dict(metrics)})
 
@@ -52,7 +52,7 @@ def _files(checkpoint: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if Path(folder, name) != checkpoint / MARKER)
 
 
-def _seal(file: Path) -> dict[str, Any]:
+def seal(file: Path) -> dict[str, Any]:
     """Size and hash of a file whose content is on the disk when this returns."""
     with file.open("rb") as opened:
         os.fsync(opened.fileno())

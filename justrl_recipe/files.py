@@ -131,7 +131,11 @@ def read_json_object(file: Path) -> dict[str, Any]:
 
 def read_yaml(file: Path) -> Any:
     """What a YAML file holds; raises `Unreadable`."""
-    text = read_text(file, YAML_BYTES)
+    return parse_yaml(file, read_text(file, YAML_BYTES))
+
+
+def parse_yaml(file: Path, text: str) -> Any:
+    """What a YAML text from a file holds; raises `Unreadable`."""
     require_small_yaml(file, text)
     try:
         return yaml.load(text, Loader=YAML_LOADER)

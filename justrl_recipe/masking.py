@@ -38,6 +38,8 @@ TOKEN = re.compile(
     r"|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
     r"|(?<=\bBearer )[\w.~+/=-]{6,}|(?<=\bBasic )[\w+/=-]{6,}"
 )
+# A path from the root, or an address; not what follows a word, as in `actor/entropy`, nor the package's `pkg://`.
+ABSOLUTE = re.compile(r"(?<![\w.~/:<-])(?:(?!pkg:)[a-z][a-z0-9+]*:/{1,2})?/[^\s/'\",;=]+(?:/[^\s/'\",;=]*)*")
 ASSIGNED = re.compile(r"([\w.\-]+)\s*[:=]\s*((?:Bearer |Basic )?[^\s,}\]]+)")
 
 Path = tuple[str | int, ...]
@@ -116,6 +118,11 @@ def masked_tree(values: Any) -> Any:
     return _mapped(values, lambda path, value: masked(value) if isinstance(value, str) else value)
 
 
+def for_others(values: Any) -> Any:
+    """Nested plain data with known secrets and absolute paths hidden in its texts, for what leaves the machine."""
+    return _mapped(values, lambda _, value: without_paths(masked(value)) if isinstance(value, str) else value)
+
+
 def replaced(values: Any, by_path: Mapping[Path, Any]) -> Any:
     """Nested plain data with other values at these paths."""
     return _mapped(values, lambda path, value: by_path.get(path, value))
@@ -128,6 +135,11 @@ def from_environment(values: Any) -> Any:
         return os.environ.get(found[1], found[0] if found[2] is None else found[2].strip())
 
     return _mapped(values, lambda _, value: VARIABLE.sub(given, value) if isinstance(value, str) else value)
+
+
+def without_paths(text: str) -> str:
+    """A text with the folders of absolute paths and of addresses left out: they name a machine."""
+    return ABSOLUTE.sub(lambda match: f"…/{match[0].rstrip('/').rpartition('/')[2]}", text)
 
 
 class MaskedStream:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from justrl_recipe.errors import UserError
+from justrl_recipe.evaluation.sampling import PAPER, Sampling
 from justrl_recipe.terminal import say, warn
 
 EXAMPLE = (
@@ -31,9 +32,9 @@ def evaluate(
     ] = None,
     n: Annotated[int | None, typer.Option("--n", min=1, help="Samples per problem; default the paper's.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first problems of each benchmark.")] = None,
-    temperature: Annotated[float, typer.Option(min=0.0)] = 0.7,
-    top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.9,
-    max_tokens: Annotated[int, typer.Option(min=1, help="The longest response.")] = 31_744,
+    temperature: Annotated[float, typer.Option(min=0.0)] = PAPER.temperature,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1.0)] = PAPER.top_p,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The longest response.")] = PAPER.max_tokens,
     seed: Annotated[int, typer.Option(help="Each sample has a seed of its own, made from this one.")] = 0,
     tensor_parallel: Annotated[
         int, typer.Option(min=1, metavar="GPUS", help="GPUs of an engine; there is one engine per group of GPUs.")
@@ -67,7 +68,7 @@ def evaluate(
     from justrl_recipe.evaluation import comparison, results_output
     from justrl_recipe.evaluation.evaluation_run import EvaluationSettings
     from justrl_recipe.evaluation.evaluation_run import evaluate as evaluate_with
-    from justrl_recipe.evaluation.generation import EngineFailed, EngineOptions, Sampling
+    from justrl_recipe.evaluation.generation import EngineFailed, EngineOptions
 
     if list_published:
         results_output.print_table(*results_output.published_cells())

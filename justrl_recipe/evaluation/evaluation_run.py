@@ -17,10 +17,11 @@ from justrl_recipe.data.benchmarks import PreparedBenchmark
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import comparison, grading, models, responses, results_output
 from justrl_recipe.evaluation.comparison import Row
-from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload, generate
+from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Workload, generate
 from justrl_recipe.evaluation.grading import Grade, Verdict
 from justrl_recipe.evaluation.models import Model
 from justrl_recipe.evaluation.responses import Key, Response, has_content, keep_whole_lines
+from justrl_recipe.evaluation.sampling import Sampling
 from justrl_recipe.run.provenance import installed
 
 ABOUT, RESPONSES, VERDICTS, GRADES = "evaluation.json", "samples.jsonl", "verdicts.jsonl", "grades.jsonl"

@@ -16,18 +16,10 @@ from justrl_recipe import files, processes
 from justrl_recipe.config import SYSTEMS
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation.models import Model
+from justrl_recipe.evaluation.sampling import Sampling
 from justrl_recipe.terminal import Console
 
 ENGINE = "justrl_recipe.evaluation.vllm_engine"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """vLLM's sampling parameters; `max_tokens` of a response."""
-
-    temperature: float
-    top_p: float
-    max_tokens: int
 
 
 @dataclass(frozen=True)

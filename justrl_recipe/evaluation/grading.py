@@ -16,9 +16,10 @@ from pathlib import Path
 from justrl_recipe import files
 from justrl_recipe.data.training import problem_of
 from justrl_recipe.errors import UserError
-from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Sampling, Workload, generate
+from justrl_recipe.evaluation.generation import EngineOptions, Prompt, Workload, generate
 from justrl_recipe.evaluation.models import Model
 from justrl_recipe.evaluation.responses import Key, Response, appending, has_content
+from justrl_recipe.evaluation.sampling import Sampling
 from justrl_recipe.reward_fns import robust_verifier, rule_based
 from justrl_recipe.reward_fns.mathematics.spelling import spelled
 from justrl_recipe.reward_fns.mathematics.units import without_units

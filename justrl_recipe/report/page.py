@@ -1,7 +1,6 @@
 """Runs -> a folder with the page and its figures."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from justrl_recipe.files import write_text
+from justrl_recipe.masking import without_paths
 from justrl_recipe.metrics import THROUGHPUT
 from justrl_recipe.report import accuracy, figures, tables
 from justrl_recipe.report.arms import Group, shared_recipe, single
@@ -29,8 +29,6 @@ NOTES = {
     CLIPPED: "veRL logs the share that is as long as the batch's longest; here it is 0 where that is below the limit",
     THROUGHPUT: "veRL logs it per GPU; times nodes and GPUs where a config.yaml says how many",
 }
-# A path from the root, or an address; not what follows a word, as in `actor/entropy`, nor the package's `pkg://`.
-ABSOLUTE = re.compile(r"(?<![\w.~/:<-])(?:(?!pkg:)[a-z][a-z0-9+]*:/{1,2})?/[^\s/'\",;=]+(?:/[^\s/'\",;=]*)*")
 
 
 def write(runs: Sequence[Run], out: Path, refresh: int | None, by_arm: bool | None = None) -> Path:
@@ -127,11 +125,6 @@ def clean(value: Any) -> str:
     if isinstance(value, Markup):
         return value
     return without_paths(plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
-
-
-def without_paths(text: str) -> str:
-    """A text with the folders of absolute paths and of addresses left out: they name a machine."""
-    return ABSOLUTE.sub(lambda match: f"…/{match[0].rstrip('/').rpartition('/')[2]}", text)
 
 
 def numbers(series: Series) -> list[str]:

@@ -27,7 +27,7 @@ from verl.utils.debug import marked_timer
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 
 from justrl_recipe import checkpoints, files
-from justrl_recipe.metrics import METRICS_FILE, RESPONSES_FILE, STOP_FILE, UNKEPT, VALIDATION
+from justrl_recipe.metrics import METRICS_FILE, RESPONSES_FILE, STOP_FILE, UNKEPT, best_first, validation_accuracy
 from justrl_recipe.responses.selection import Selection
 from justrl_recipe.verl_hooks import mini_batches
 from justrl_recipe.verl_hooks.log_probs import RETURN_LOG_PROBS, has_log_probs
@@ -190,17 +190,12 @@ class Trainer(PPOTrainerSync):
 
 def best_steps(metrics_file: Path) -> set[int]:
     """The step with the highest validation accuracy so far, the mean over the validation sets; none without one."""
-    means = {}
+    accuracies = {}
     for line in files.lines(metrics_file):
         entry = files.parse_json(line)
-        found = [
-            value
-            for name, value in entry["data"].items()
-            if (match := VALIDATION.match(name)) and match["name"] == "acc" and isinstance(value, float | int)
-        ]
-        if found:
-            means[entry["step"]] = sum(found) / len(found)
-    return {max(means, key=lambda step: (means[step], step))} if means else set()
+        if (accuracy := validation_accuracy(entry["data"])) is not None:
+            accuracies[entry["step"]] = accuracy
+    return set(best_first(accuracies)[:1])
 
 
 def plain(value: Any) -> Any:
