@@ -1,4 +1,4 @@
-"""Reaching the Hugging Face hub, where data sets and models are published."""
+"""The Hugging Face hub, where data sets and models are published: reached, and written to."""
 
 import contextlib
 import re
@@ -7,6 +7,8 @@ from pathlib import Path
 
 from justrl_recipe.errors import UserError, first_line
 
+NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
 
 def require_name(model: str) -> None:
     """Refuse what is not the name of a model on the hub, and so was meant as a folder.
@@ -14,7 +16,7 @@ def require_name(model: str) -> None:
     Raises:
         UserError: it has another form than `owner/model`.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+    if not NAME.fullmatch(model):
         raise UserError(f"no folder {model}, and not the name of a model on the hub (like deepseek-ai/DeepSeek-R1)")
 
 
@@ -28,6 +30,62 @@ def cached(model: str, name: str) -> Path | None:
     except HFValidationError:
         return None
     return Path(found) if isinstance(found, str) else None
+
+
+def model_card(model: str) -> Path | None:
+    """The README.md of a model, by the hub's cache or a download; None where there is none, or no network."""
+    from huggingface_hub import hf_hub_download
+
+    if found := cached(model, "README.md"):
+        return found
+    try:
+        require_name(model)
+        with reaching(model, ""):
+            return Path(hf_hub_download(model, "README.md"))
+    except UserError:
+        return None
+
+
+def require_login(repository: str) -> None:
+    """Check that this user is logged in to the hub, before work is done whose result goes there.
+
+    Raises:
+        UserError: it is not so, the hub cannot be reached, or no repository can be called so.
+    """
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import LocalTokenNotFoundError
+
+    if not NAME.fullmatch(repository):
+        raise UserError(f"{repository} is not the name of a repository on the hub: give OWNER/NAME")
+    try:
+        HfApi().whoami()
+    except LocalTokenNotFoundError as error:
+        raise UserError(
+            f"not logged in to the hub, where {repository} is: run `hf auth login`, or set HF_TOKEN"
+        ) from error
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        raise UserError(
+            f"cannot push to {repository} ({first_line(error)[:120]}): check `hf auth whoami` and the network"
+        ) from error
+
+
+def upload(folder: Path, repository: str) -> str:
+    """Upload a model folder to a repository, which is made as a private one where there is none; its address.
+
+    Raises:
+        UserError: the hub refuses it or cannot be reached; it names the command that tries again.
+    """
+    import httpx
+    from huggingface_hub import HfApi
+
+    try:
+        address = HfApi().create_repo(repository, private=True, exist_ok=True)
+        HfApi().upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload model")
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+        why = f"{folder} is complete, and was not uploaded to {repository} ({first_line(error)[:120]})"
+        raise UserError(f"{why}: try again by `hf upload {repository} {folder}`") from error
+    return str(address)
 
 
 @contextlib.contextmanager

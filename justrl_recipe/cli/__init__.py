@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from justrl_recipe.cli import cat, cp, data, doctor, eval, ls, plan, report, responses, run, validate
+from justrl_recipe.cli import cat, cp, data, doctor, eval, export, ls, plan, report, responses, run, validate
 from justrl_recipe.errors import UserError
 from justrl_recipe.masking import MaskedStream
 from justrl_recipe.terminal import warn
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLE)(run.run)
 app.command("eval", epilog=eval.EXAMPLE)(eval.evaluate)
+app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("validate", epilog=validate.EXAMPLE)(validate.validate)
 app.command("plan", epilog=plan.EXAMPLE)(plan.plan)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)

@@ -9,7 +9,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,29 +74,54 @@ def merged(checkpoint: Path, with_adapter: bool, trust: bool) -> Path:
         UserError: shards are missing, or the merger failed; with its error.
     """
     actor, target = checkpoint / "actor", checkpoint / MERGED
-    with_adapter = with_adapter or (actor / LORA_META).is_file()
+    with_adapter = with_adapter or has_adapter(checkpoint)
     if not with_adapter and any((actor / HUGGINGFACE).glob("*.safetensors")):
         return actor / HUGGINGFACE
-    shards = sorted(actor.glob("model_world_size_*_rank_*.pt"))
+    shards = _shards(checkpoint)
     if _is_current(target, shards):
         return target
-    _require_shards(checkpoint, shards)
     warn(f"merging {checkpoint.name} into {target} (first use)")
-    with tempfile.TemporaryDirectory(prefix=".merged-", dir=checkpoint) as scratch:
-        made = Path(scratch, MERGED)
-        _merge(checkpoint, made, Path(scratch, "log"), trust)
+    with unfolded(checkpoint, with_adapter, trust) as made:
         if (made / ADAPTER).is_dir():
             fold_adapter(made, checkpoint)
-        elif with_adapter:
-            raise UserError(f"{checkpoint} was trained with LoRA, and its adapter was not found in its shards")
         if target.is_dir() and not _is_current(target, shards):
-            target.rename(Path(scratch, "stale"))
+            target.rename(made.with_name("stale"))
         try:
             made.rename(target)
         except OSError:
             if not target.is_dir():  # otherwise another evaluation has been faster
                 raise
     return target
+
+
+@contextmanager
+def unfolded(checkpoint: Path, with_adapter: bool, trust: bool) -> Iterator[Path]:
+    """What veRL's merger makes of a checkpoint, in a scratch folder of it: the model, and in `ADAPTER` its adapter.
+
+    Raises:
+        UserError: as `merged`.
+    """
+    _require_shards(checkpoint, _shards(checkpoint))
+    with tempfile.TemporaryDirectory(prefix=".merged-", dir=checkpoint) as scratch:
+        made = Path(scratch, MERGED)
+        _merge(checkpoint, made, Path(scratch, "log"), trust)
+        if with_adapter and not (made / ADAPTER).is_dir():
+            raise UserError(f"{checkpoint} was trained with LoRA, and its adapter was not found in its shards")
+        yield made
+
+
+def has_adapter(checkpoint: Path) -> bool:
+    """Whether veRL saved a LoRA adapter's scale beside the shards."""
+    return (checkpoint / "actor" / LORA_META).is_file()
+
+
+def weights_bytes(checkpoint: Path) -> int:
+    """The most that the weights of a checkpoint take in bfloat16, by those that it holds."""
+    return sum(file.stat().st_size for file in _shards(checkpoint) or (checkpoint / MERGED).glob("*.safetensors"))
+
+
+def _shards(checkpoint: Path) -> list[Path]:
+    return sorted((checkpoint / "actor").glob("model_world_size_*_rank_*.pt"))
 
 
 def _is_current(target: Path, shards: Sequence[Path]) -> bool:

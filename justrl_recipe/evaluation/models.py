@@ -102,20 +102,20 @@ def find(model: str, trust: bool = False) -> Model:
         name = path.parent.name if path.name == checkpoints.HUGGINGFACE else path.name
         return _complete(Model(path, name, trust=trust))
     if checkpoints.is_checkpoint(path):
-        return _of_run(path, path.parent.parent, trust)
+        return of_checkpoint(path, path.parent.parent, trust)
     if folder := checkpoint_folder(path):
-        return _of_run(checkpoints.last(folder), path, trust)
+        return of_checkpoint(checkpoints.last(folder), path, trust)
     raise UserError(f"{model} is not a model folder (no config.json), a run folder or a veRL checkpoint (no actor/)")
 
 
-def _of_run(checkpoint: Path, run: Path, trust: bool) -> Model:
+def of_checkpoint(checkpoint: Path, run: Path, trust: bool) -> Model:
     """A veRL checkpoint, with what its run's folder says of it."""
     name = f"{run.name}-{checkpoint.name}" if run.name else checkpoint.name
     about, template = None, template_of(run)  # before the merger, which takes long
     if (step := step_of(checkpoint)) is not None:
         steps = steps_of(run)
         if steps and step < steps:
-            warn(f"{run} was to train {steps:,} steps: step {step:,} is evaluated")
+            warn(f"{run} was to train {steps:,} steps: step {step:,} is used")
         about = about_run(run, step)
     folder = checkpoints.merged(checkpoint, require_plain_lora(run), trust)
     if adapter := checkpoints.lora_record(folder):
@@ -222,6 +222,12 @@ def about_run(run: Path, step: int) -> dict[str, Any] | None:
     except (files.Unreadable, KeyError) as error:
         raise UserError(f"{file} is broken ({error}): remove it to evaluate without it") from error
     return {**known, "step": step, "steps": steps_of(run)}
+
+
+def base_of(run: Path) -> str | None:
+    """The folder or the name on the hub of the model that a run started from, by its config.yaml."""
+    path = _section(run, "actor_rollout_ref", "model").get("path")
+    return path if isinstance(path, str) else None
 
 
 def steps_of(run: Path) -> int | None:

@@ -5,6 +5,7 @@ import http.client
 import json
 import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -15,8 +16,11 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet
 import pytest
+import torch
 import yaml
 from command import VERL
+from documents import ROOT, blocks
+from safetensors.torch import load_file
 
 from justrl_recipe.responses.selection import hash_of
 
@@ -187,6 +191,24 @@ def test_what_was_trained_is_evaluated_by_its_run_folder(folder, trained):
     assert "packed" not in (checkpoint / "merged" / "config.json").read_text()  # so any program can load it
     found = json.loads((folder / "evals" / "both-global_step_3" / "results.json").read_text())
     assert found["benchmarks"]["validation"]["responses"] == 32 and "validation" in done.stdout
+
+
+def test_what_was_trained_is_exported_and_answers_as_the_readme_shows(folder, trained):
+    done = subprocess.run(
+        [VERL, "export", "both", "my-model"], cwd=folder, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    checkpoint = trained.run / "checkpoints" / "global_step_3"
+    shard = torch.load(checkpoint / "actor" / "model_world_size_1_rank_0.pt", weights_only=False)
+    for name, weight in load_file(folder / "my-model" / "model.safetensors").items():
+        assert torch.equal(weight, shard[name].to_local().bfloat16())
+    card = (folder / "my-model" / "README.md").read_text()
+    assert "Not evaluated" not in card and "| validation | 16 x 2 |" in card, "the evaluation above"
+    assert "reward.reward_kwargs.overlong_buffer_cfg.enable | false | true" in card and str(folder) not in card
+    [block] = [block for block in blocks(ROOT / "README.md") if block.info == ("python",)]
+    command = [sys.executable, "-c", block.text]
+    asked = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=200)
+    assert asked.returncode == 0 and "'role': 'assistant', 'content': " in asked.stdout, asked.stdout + asked.stderr
 
 
 MY_REWARD = """\

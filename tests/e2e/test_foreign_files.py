@@ -28,6 +28,7 @@ from justrl_recipe.data import json_rows, schema
 from justrl_recipe.data import parquet as parquet_files
 from justrl_recipe.errors import UserError
 from justrl_recipe.evaluation import checkpoints, evaluation_run, grading, models
+from justrl_recipe.export import base_model, evaluations
 from justrl_recipe.planning import model_shape
 
 SECONDS, MEGABYTES = 10, 500
@@ -79,6 +80,13 @@ RESULTS = {
     "verifier": "robust_verifier",
     "average": {"rule": SCORE},
     "benchmarks": {"AIME24": {"rule": SCORE, "problems": 1, "samples": 1}},
+}
+SHOWN = {"truncated": 0.1, "no_box": 0.0, "length": {"mean": 12.0}, "distinct_4": 0.9}
+SHOWN_RESULTS = {
+    **RESULTS,
+    "fingerprint": "f",
+    "settings": {"temperature": 0.7, "top_p": 0.9, "max_tokens": 24},
+    "benchmarks": {"AIME24": {"rule": SCORE, "problems": 1, "samples": 1, **SHOWN}},
 }
 MODEL = {
     "model_type": "qwen2",
@@ -181,6 +189,14 @@ def about(file: Path) -> None:
     models.about_run(file.parent, 1)
 
 
+def base_card(file: Path) -> None:
+    base_model.find(str(file.parent))
+
+
+def export_with(file: Path) -> None:
+    evaluations.read(file)
+
+
 def recipe(file: Path) -> int:
     return verl("validate", file, NEVER_MADE)
 
@@ -243,6 +259,8 @@ READERS: dict[str, tuple[Callable[[Path], object], str, Callable[[Path], object]
     "fsdp_config.json": (shards, "fsdp_config.json", text('{"world_size": 1}')),
     "config of a checkpoint": (template, "config.yaml", text(json.dumps(CONFIG))),
     "manifest of a checkpoint": (about, "manifest.json", text(json.dumps(MANIFEST))),
+    "base model's card": (base_card, "README.md", text("---\nlicense: mit\nbase_model: owner/base\n---\n# Text\n")),
+    "results of an export": (export_with, "results.json", text(json.dumps(SHOWN_RESULTS))),
     "recipe": (recipe, "r.yaml", text(json.dumps(RECIPE))),
     "extended recipe": (extended, "base.yaml", text(json.dumps(RECIPE))),
     "ablation": (ablation, "a.yaml", text('{"seed": 5}')),
