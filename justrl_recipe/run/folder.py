@@ -12,7 +12,14 @@ from typing import Any
 from justrl_recipe.config import Config, load_base
 from justrl_recipe.errors import UserError
 from justrl_recipe.files import parse_json
-from justrl_recipe.metrics import LOST_FILE, METRICS_FILE, RESPONSES_FILE, STOP_FILE
+from justrl_recipe.metrics import (
+    LOST_FILE,
+    MANIFEST_FILE,
+    METRICS_FILE,
+    RESPONSES_FILE,
+    STOP_FILE,
+    TRACKER_FAILURES_FILE,
+)
 
 RUNS = Path("runs")
 
@@ -29,7 +36,7 @@ class RunFolder:
 
     @property
     def manifest(self) -> Path:
-        return self.path / "manifest.json"
+        return self.path / MANIFEST_FILE
 
     @property
     def log(self) -> Path:
@@ -48,6 +55,11 @@ class RunFolder:
     def responses(self) -> Path:
         """Written by verl_hooks/responses.py: a line for each prompt whose responses are kept."""
         return self.path / RESPONSES_FILE
+
+    @property
+    def tracker_failures(self) -> Path:
+        """Written by verl_hooks/trackers.py: a line for each tracker that failed in this attempt."""
+        return self.path / TRACKER_FAILURES_FILE
 
     @property
     def stop(self) -> Path:
@@ -82,7 +94,7 @@ class RunFolder:
         number = sum(1 for _ in self.attempts.glob("*")) + 1
         target = self.attempts / str(number)
         target.mkdir(parents=True)
-        for file in (self.config, self.log):
+        for file in (self.config, self.log, self.tracker_failures):
             if file.is_file():
                 file.rename(target / file.name)
         if self.metrics.is_file():  # which the next attempt cuts back
@@ -90,9 +102,18 @@ class RunFolder:
 
     def lost(self) -> list[dict[str, Any]]:
         """The batches of which responses were lost: `step`, `batch`, `lost`, `responses` of each."""
-        if not self.lost_responses.is_file():
-            return []
-        return [json.loads(line) for line in self.lost_responses.read_text().splitlines() if line.endswith("}")]
+        return _json_lines(self.lost_responses)
+
+    def failed_trackers(self) -> list[dict[str, str]]:
+        """The trackers that failed in this attempt: `tracker`, and the first `error` of each."""
+        return _json_lines(self.tracker_failures)
+
+
+def _json_lines(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file that a training process writes; none where it is not there."""
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
 
 
 def parse_metrics(line: str) -> tuple[int, dict[str, Any]] | None:

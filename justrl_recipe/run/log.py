@@ -65,9 +65,14 @@ def write_masked(source: IO[bytes], log: Path) -> None:
 
 
 def logged(folder: RunFolder) -> dict[str, Any]:
-    """For the manifest: the last step that was logged, and how many responses were lost, validation included."""
+    """For the manifest: the last step that was logged, how many responses were lost, validation included, and which
+    trackers failed."""
     steps = [step for step, metrics in folder.steps() if REWARD in metrics]
-    return {"last_step": max(steps, default=0), "lost_responses": sum(entry["lost"] for entry in folder.lost())}
+    return {
+        "last_step": max(steps, default=0),
+        "lost_responses": sum(entry["lost"] for entry in folder.lost()),
+        "tracker_failures": {entry["tracker"]: entry["error"] for entry in folder.failed_trackers()},
+    }
 
 
 def unfinished(config: Mapping[str, Any], folder: RunFolder) -> str | None:

@@ -25,6 +25,7 @@ DIED = "died"  # never written: a manifest that says `running`, of a process tha
 # What a manifest says of its latest attempt alone.
 OF_ATTEMPT = (
     *("attempts", "started", "ended", "status", "error", "first_step", "last_step", "lost_responses"),
+    "tracker_failures",
     *("host", "pid", "pid_started", "versions", "git_commit", "package_sha256", "command"),
 )
 

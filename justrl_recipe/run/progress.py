@@ -104,6 +104,7 @@ class Progress:
         self.gpus = trainer["nnodes"] * trainer["n_gpus_per_node"]
         self.verbose = verbose
         self.durations: list[float] = []
+        self.failed_shown = 0
         self.lost_shown = len(folder.lost())  # what earlier attempts lost and logged was shown
         self.earlier = folder.metrics.stat().st_size if folder.metrics.is_file() else 0
         self.console = Output(soft_wrap=True)
@@ -136,6 +137,7 @@ class Progress:
                 )
                 with gone:
                     self.show_lost()
+                    self.show_failed_trackers()
                     for step, logged in found:
                         self.show(step, logged)
                     for line in complete_lines(log) if self.verbose else []:
@@ -151,6 +153,12 @@ class Progress:
         for batch in self.folder.lost()[self.lost_shown :]:
             self.lost_shown += 1
             self.console.print("LOST {lost} of {responses} {batch} responses of step {step}".format(**batch))
+
+    def show_failed_trackers(self) -> None:
+        """Print the trackers that have failed since the last look."""
+        for failure in self.folder.failed_trackers()[self.failed_shown :]:
+            self.failed_shown += 1
+            self.console.print("WARNING tracker {tracker} failed, the run continues: {error}".format(**failure))
 
     def show(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Print what was logged at a step and move the bar."""

@@ -3,6 +3,7 @@
 Each docstring says what goes wrong without it, why, why the patch is safe, and when to delete it.
 """
 
+import functools
 import importlib
 import inspect
 import ipaddress
@@ -64,27 +65,63 @@ def _is_loopback(hostname: str) -> bool:
         return False
 
 
-def track_masked_config(shown: Mapping[masking.Path, Any]) -> None:
-    """Have veRL's trackers (wandb, TensorBoard, ...) get the config with other values at the paths of its secrets.
+def guard_trackers(shown: Mapping[masking.Path, Any]) -> None:
+    """Have veRL make and call its trackers (wandb, TensorBoard, ...) by verl_hooks/trackers.py, without secrets.
 
-    Symptom: an API key of the config is uploaded to the tracker and written to its folder.
-    Cause: veRL 0.9.1 gives its trackers the whole config (verl/trainer/ppo/v1/trainer_base.py, fit).
-    Safe: trackers only record it.
-    Upstream: none filed. Delete when veRL masks what it tracks.
+    Symptom: an API key of the config is uploaded, a run ends since a tracker fails, a resumed run is another one.
+    Cause: veRL 0.9.1 gives its trackers the whole config (verl/trainer/ppo/v1/trainer_base.py, fit), and calls them
+        unguarded (verl/utils/tracking.py).
+    Safe: trackers only record; veRL's own code makes each of them.
+    Upstream: none filed. Delete when veRL masks what it tracks, and goes on without a tracker.
+
+    Args:
+        shown: what is shown at the paths of the config's secrets.
 
     Raises:
         RuntimeError: veRL has changed.
     """
-    from verl.utils.tracking import Tracking
+    from verl.utils.tracking import Tracking, ValidationGenerationsLogger
 
-    original = Tracking.__init__
-    if list(inspect.signature(original).parameters)[-1] != "config":
-        raise RuntimeError("veRL gives its trackers no config by that name: see track_masked_config")
+    from justrl_recipe.verl_hooks import trackers
 
-    def init(self: Any, *arguments: Any, config: Any = None, **named: Any) -> None:
-        original(self, *arguments, config=masking.replaced(config, shown), **named)
+    original, log_responses = Tracking.__init__, ValidationGenerationsLogger.log
+    expected = ["self", "project_name", "experiment_name", "default_backend", "config"]
+    if list(inspect.signature(original).parameters) != expected or not hasattr(Tracking, "__del__"):
+        raise RuntimeError("veRL makes its trackers otherwise: see guard_trackers")
+    guarded: dict[str, trackers.Guarded] = {}
+
+    def make(told: trackers.Trackers, project: str, name: str) -> Any:
+        told.before(name, project)
+        alone = object.__new__(Tracking)
+        try:
+            original(alone, project, told.name, [name], told.config_for(name))
+            if not alone.logger:
+                raise RuntimeError("it could not be started, see train.log")
+            [made] = alone.logger.values()
+        finally:
+            alone._finished = True  # else the end of `alone` would end the tracker
+        told.after(name, made)
+        return made
+
+    def init(self: Any, project_name: str, experiment_name: str, default_backend: Any, config: Any) -> None:
+        names = [default_backend] if isinstance(default_backend, str) else list(default_backend)
+        original(self, project_name, experiment_name, [name for name in names if name in trackers.OURS], config)
+        others = ["wandb" if name == "tracking" else name for name in names if name not in trackers.OURS]
+        if others:
+            folder = Path(os.environ["VERL_FILE_LOGGER_PATH"]).parent
+            told = trackers.Trackers(folder, experiment_name, config, shown)
+            told.set_environment()
+            started = functools.partial(make, told, masking.for_others(project_name))
+            for name in others:
+                guarded[name] = trackers.Guarded(name, folder, functools.partial(started, name))
+            self.logger.update(guarded)
+
+    def log(self: Any, loggers: Any, samples: Any, step: int) -> None:
+        for name, tracker in guarded.items():
+            tracker.call(log_responses, self, [name], samples, step)
 
     Tracking.__init__ = init
+    ValidationGenerationsLogger.log = log
 
 
 def append_metrics() -> None:

@@ -76,7 +76,7 @@ def task_runner(shown: Shown) -> Any:
             from justrl_recipe.verl_hooks.trainer import Trainer
 
             TRAINER_REGISTRY["sync"] = Trainer
-            patches.track_masked_config(shown)
+            patches.guard_trackers(shown)
             patches.append_metrics()
             super().run(config)
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from justrl_recipe.run import log
 from justrl_recipe.run.folder import RunFolder, parse_metrics
 from justrl_recipe.run.progress import Progress, complete_lines, duration, step_line, validation_lines
 
@@ -115,6 +116,18 @@ def test_lost_responses_are_shown_at_their_step(folder, capsys):
     code = f"open({str(folder.lost_responses)!r}, 'w').write({lost!r} + chr(10));"
     follow(folder, f"{code} open({str(folder.metrics)!r}, 'w').write({entry!r} + chr(10))")
     assert "LOST 5 of 128 training responses of step 3\nstep 3/4" in capsys.readouterr().out
+
+
+def test_a_tracker_that_fails_is_shown_once_and_is_in_the_manifest(folder, capsys):
+    failure = json.dumps({"tracker": "wandb", "error": "ConnectionError: gone"})
+    code = f"open({str(folder.tracker_failures)!r}, 'w').write({failure!r} + chr(10));"
+    follow(folder, f"{code} import time; time.sleep(0.5)")
+    assert (
+        capsys.readouterr().out.count("WARNING tracker wandb failed, the run continues: ConnectionError: gone") == 1
+    )
+    assert log.logged(folder)["tracker_failures"] == {"wandb": "ConnectionError: gone"}
+    folder.keep_attempt()
+    assert log.logged(folder)["tracker_failures"] == {}, "of the next attempt"
 
 
 JSON = st.recursive(
