@@ -19,6 +19,7 @@ from justrl_recipe.export.base_model import BaseModel
 from justrl_recipe.masking import masked, without_paths
 from justrl_recipe.metrics import VALIDATION
 from justrl_recipe.report import figures
+from justrl_recipe.report.arms import arms
 from justrl_recipe.report.panels import headline, panels
 from justrl_recipe.report.runs import Run
 from justrl_recipe.terminal import one_line
@@ -117,11 +118,11 @@ def data_hashes(manifest: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def measured(run: Run, step: int) -> list[tuple[str, float, float]]:
     """What the curves show: a title, the first value, and the latest value at the exported step."""
-    found = panels([run])
+    found = panels(arms([run]))
     shown = [panel for panel in found if VALIDATION.match(panel.metric)]
     lines = []
     for panel in [*shown, *(panel for panel in headline(found, False) if panel not in shown)]:
-        steps, values = panel.curves[0].series
+        steps, values = panel.curves[0].runs[0]
         if (until := values[steps <= step]).size:
             lines.append((panel.title, float(until[0]), float(until[-1])))
     return lines
@@ -129,5 +130,5 @@ def measured(run: Run, step: int) -> list[tuple[str, float, float]]:
 
 def draw(run: Run, folder: Path) -> None:
     """Write the curves of the run as the report draws them."""
-    if shown := headline(panels([run]), False):
+    if shown := headline(panels(arms([run])), False):
         figures.write_png(figures.figure(shown), folder / CURVES)

@@ -118,7 +118,8 @@ def guard_trackers(shown: Mapping[masking.Path, Any]) -> None:
 
     def log(self: Any, loggers: Any, samples: Any, step: int) -> None:
         for name, tracker in guarded.items():
-            tracker.call(log_responses, self, [name], samples, step)
+            if tracker.is_used:
+                tracker.call(log_responses, self, [name], samples, step)
 
     Tracking.__init__ = init
     ValidationGenerationsLogger.log = log

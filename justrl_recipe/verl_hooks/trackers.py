@@ -139,23 +139,21 @@ class Guarded:
 
     def __init__(self, name: str, folder: Path, make: Callable[[], Any]):
         self.name, self.folder = name, folder
-        self.failures, self.hidden = 0, False
+        self.failures, self.hidden, self.hangs = 0, False, False
         self.thread = ThreadPoolExecutor(1, name)
         if name == "mlflow":
             logging.getLogger("verl.utils.tracking").addHandler(Hidden(self))
         self.tracker = self.call(make)
-        if self.tracker is None:
-            self.failures = MOST_FAILURES
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """What a function returns in the tracker's thread, None where it fails or the tracker has failed before."""
-        if self.failures >= MOST_FAILURES:
+        """What a function returns in the tracker's thread, None where it fails or an earlier call has not ended."""
+        if self.hangs:
             return None
         self.hidden = False
         future = self.thread.submit(function, *arguments, **named)
         if not wait([future], SECONDS).done:
             self.record(f"no answer in {SECONDS:.0f} seconds")
-            self.failures = MOST_FAILURES
+            self.hangs = True
             return None
         try:
             found = future.result()
@@ -168,10 +166,16 @@ class Guarded:
         return None
 
     def log(self, data: Mapping[str, Any], step: int) -> None:
-        self.call(lambda: self.tracker.log(data=data, step=step))
+        if self.is_used:
+            self.call(self.tracker.log, data=data, step=step)
 
     def finish(self, **named: Any) -> None:
-        self.call(lambda: self.tracker.finish(**named))
+        if self.tracker is not None:
+            self.call(self.tracker.finish, **named)
+
+    @property
+    def is_used(self) -> bool:
+        return self.tracker is not None and self.failures < MOST_FAILURES
 
     def record(self, why: str) -> None:
         """Print a failure and write it down, unless one is."""

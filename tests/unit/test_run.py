@@ -162,7 +162,7 @@ def test_a_metrics_line_that_a_full_disk_has_cut_is_no_step(tmp_path):
     with run.metrics.open("a") as lines:
         lines.write('{"step": 5, "data": {"critic/score/mean": 0.')
     run.lost_responses.write_text('{"step": 1, "lost": 2}\n{"step": 2, "lost": 3}\n{"step": 3, "lo')
-    assert logged(run) == {"last_step": 4, "lost_responses": 5}
+    assert logged(run) == {"last_step": 4, "lost_responses": 5, "tracker_failures": {}}
 
 
 @pytest.mark.parametrize(
