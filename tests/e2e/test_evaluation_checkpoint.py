@@ -184,7 +184,7 @@ def test_a_run_is_evaluated_by_its_folder_or_by_anything_of_its_checkpoint(tmp_p
         "step": 3,
         "steps": 9,
     }
-    assert "was to train 9 steps: step 3 is evaluated" in capsys.readouterr().err
+    assert "was to train 9 steps: step 3 is used" in capsys.readouterr().err
     assert models.find(str(run / inner)) == models.find(str(found.folder)) == found and len(merger.calls) == 1
     assert torch.equal(weights_of(found.folder)[WEIGHT], base()[WEIGHT]), "a plain checkpoint was changed"
 
