@@ -266,6 +266,7 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw
         raise KeyError("planted")
     return float("nan") if len(solution_str) % 4 == 1 else half()
 """
+LOG_PROBS_EVERY = "actor_rollout_ref.rollout.custom.log_probs_every"
 TRAIN_ALONE = ("trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1")
 
 
@@ -292,8 +293,8 @@ def test_responses_without_a_reward_end_the_run_and_are_counted(folder, bad_rewa
 def test_a_share_of_lost_responses_can_be_allowed_and_is_shown(folder, bad_reward):
     """And what was not logged is left out: a reward that returns a number has no accuracy, bypass mode no entropy."""
     allowed = "trainer.v1.sampler.sampler_kwargs.max_lost_share=0.99"
-    bypass = "algorithm.rollout_correction.bypass_mode=true"
-    process = start(folder, "--out", "allowed", bad_reward, allowed, bypass, *TRAIN_ALONE)
+    bypass = ("algorithm.rollout_correction.bypass_mode=true", f"{LOG_PROBS_EVERY}=1")
+    process = start(folder, "--out", "allowed", bad_reward, allowed, *bypass, *TRAIN_ALONE)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
     steps = [line for line in out.splitlines() if line.startswith("step")]
