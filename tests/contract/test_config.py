@@ -181,7 +181,7 @@ def test_a_shipped_part_that_is_given_as_a_recipe_says_what_it_is(kind):
 @pytest.mark.parametrize(
     ("request_", "says"),
     [
-        (Request("justrl_tiny", system="h200x2"), "h200x[124]"),
+        (Request("justrl_tiny", system="h200x3"), "h200x[124]"),
         (Request("justrl_tiny", ablations=("overlong",)), "overlong_penalty"),
         (Request("justrl_tiny", ablations=("none.yaml",)), "not there"),
         (Request("justrl_tiny", system="folder/none.yaml"), "not there"),
