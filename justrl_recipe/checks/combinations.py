@@ -150,7 +150,7 @@ def trackers(config: Config) -> Iterator[Problem]:
             )
         elif (package := TRACKERS[name]) and find_spec(package) is None:
             why = f"{name} needs the package {package}, which is not installed"
-            yield Problem("logger", "trainer.logger", why, f"install it, or remove {name}")
+            yield Problem("logger", "trainer.logger", why, f"install it (docs/trackers.md), or remove {name}")
 
 
 # --- sizes

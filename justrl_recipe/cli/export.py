@@ -35,7 +35,7 @@ def export(
     from justrl_recipe.export import folder
 
     try:
-        if push:
+        if push is not None:
             hub.require_login(push)
         with processes.stoppable():
             request = folder.Request(run, out, push or out.absolute().name, step, adapter, evaluation, trust)

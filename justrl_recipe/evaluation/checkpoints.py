@@ -102,7 +102,12 @@ def unfolded(checkpoint: Path, with_adapter: bool, trust: bool) -> Iterator[Path
         UserError: as `merged`.
     """
     _require_shards(checkpoint, _shards(checkpoint))
-    with tempfile.TemporaryDirectory(prefix=".merged-", dir=checkpoint) as scratch:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".merged-", dir=checkpoint)
+    except OSError as error:
+        why = f"{checkpoint} cannot be written, and its weights are merged in it: {error.strerror}"
+        raise UserError(f"{why}: give a copy of the run") from error
+    with folder as scratch:
         made = Path(scratch, MERGED)
         _merge(checkpoint, made, Path(scratch, "log"), trust)
         if with_adapter and not (made / ADAPTER).is_dir():

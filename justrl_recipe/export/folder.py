@@ -83,8 +83,12 @@ def export(request: Request) -> int:
 
 
 def _require_new(out: Path) -> None:
+    if out.is_symlink():
+        raise UserError(f"{out} is a link: give a new folder")
     if os.path.lexists(out) and not out.is_dir():
         raise UserError(f"{out} is a file: give a new folder")
+    if os.path.ismount(out) or out.absolute() == Path.cwd():
+        raise UserError(f"{out} is a mount or the current folder, which cannot be replaced: give a new folder in it")
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give a new folder")
 

@@ -22,6 +22,7 @@ from justrl_recipe.terminal import warn
 OURS = ("console", "file")  # what run/ reads: without them a run cannot be followed
 SECONDS = 60.0  # for a call of a tracker, which may wait for a network
 MOST_FAILURES = 3  # in a row, after which a tracker is not asked any more
+RUN_IDS = ("WANDB_RUN_ID", "SWANLAB_RUN_ID")  # a user's own, kept for a resume
 LONGEST_TAG = 64  # characters, wandb's limit
 # Of the manifest, what names no machine.
 SENT = (
@@ -51,7 +52,8 @@ class Trackers:
         self.name = folder.name if given else masking.for_others(experiment)
         self.ids = files.read_json_object(folder / TRACKERS_FILE) if (folder / TRACKERS_FILE).is_file() else {}
         self.resumed = frozenset(self.ids)
-        self._keep_id("run", self.ids.get("run") or secrets.token_hex(8))
+        given_ids = (os.environ.get(name) for name in RUN_IDS)
+        self._keep_id("run", self.ids.get("run") or next(filter(None, given_ids), secrets.token_hex(8)))
 
     @property
     def mlflow_here(self) -> str:

@@ -205,3 +205,4 @@ def test_the_users_own_variables_stay_and_the_proxy_of_wandb_is_used_and_not_sen
     done = attempt(run, "wandb", 1, before, config, WANDB_RUN_ID="mine")
     [line] = [line for line in done.stdout.splitlines() if line.startswith("at ")]
     assert line.startswith("at mine http://me:planted-word@proxy:3128 {") and line.count("planted") == 1
+    assert json.loads((run / "trackers.json").read_text())["run"] == "mine"  # for a resume without the variable

@@ -101,6 +101,7 @@ def full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (occupied, (), "out is not empty: give a new folder"),
         (lambda folder: (folder / "out").touch(), (), "out is a file"),
+        (lambda folder: (folder / "out").symlink_to(folder / "run"), (), "out is a link: give a new folder"),
         (unmarked, (), "holds no whole checkpoint"),
         (
             lambda folder: (folder / "run" / "manifest.json").unlink(),
@@ -111,6 +112,7 @@ def full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda folder: shutil.rmtree(folder / "run"), (), "no such file or folder: run"),
         (lambda folder: None, ("--adapter",), "run trained no LoRA adapter"),
         (lambda folder: None, ("--push", "no-owner"), "no-owner is not the name of a repository"),
+        (lambda folder: None, ("--push", ""), "is not the name of a repository"),
     ],
 )
 def test_what_cannot_be_exported_is_a_line(tmp_path, run, change, options, says):
@@ -119,6 +121,13 @@ def test_what_cannot_be_exported_is_a_line(tmp_path, run, change, options, says)
     done = verl("export", "run", "out", *options, cwd=tmp_path)
     assert done.returncode == 2 and says in done.stderr and done.stderr.count("error:") == 1, done.stderr
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_current_folder_is_not_replaced(tmp_path, run):
+    here = tmp_path / "here"
+    here.mkdir()
+    done = verl("export", str(run), ".", cwd=here)
+    assert done.returncode == 2 and "the current folder, which cannot be replaced" in done.stderr and here.is_dir()
 
 
 def test_a_disk_that_is_too_small_is_found_before_the_conversion(tmp_path, run, monkeypatch):
