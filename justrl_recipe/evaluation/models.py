@@ -171,7 +171,7 @@ def template_of(run: Path) -> Template:
     arguments = _section(run, "data", "apply_chat_template_kwargs")
     given = {name: value for name, value in arguments.items() if name not in OWN_ARGUMENTS}
     custom = _section(run, "actor_rollout_ref", "model").get("custom_chat_template")
-    return Template(str(custom) if custom else None, given, _system_message(_section(run, "data")))
+    return Template(str(custom) if custom else None, given, _system_message(run))
 
 
 def checkpoint_folder(run: Path) -> Path | None:
@@ -236,17 +236,30 @@ def steps_of(run: Path) -> int | None:
     return steps if type(steps) is int else None
 
 
-def _system_message(data: Mapping[str, Any]) -> str | None:
-    """The system message of the training prompts, by the first of them; None, with a warning, where they differ."""
-    named = data.get("train_files") or []
+def _training_file(run: Path) -> Path | None:
+    """The first file of the training data: as the manifest has it, with its folder, or as config.yaml names it."""
+    named = _section(run, "data").get("train_files") or []
     first = named[0] if isinstance(named, list) and named else named
-    file = Path(first if isinstance(first, str) else "")
+    about = RunFolder(run).manifest
+    try:
+        recorded = files.read_json_object(about)["data"]["data.train_files"][0]["path"] if about.is_file() else None
+    except (files.Unreadable, LookupError, TypeError):  # of an earlier version, or foreign
+        recorded = None
+    if isinstance(recorded, str) and Path(recorded).is_file():
+        return Path(recorded)
+    return Path(first) if isinstance(first, str) else None
+
+
+def _system_message(run: Path) -> str | None:
+    """The system message of the training prompts, by the first of them; None, with a warning, where they differ."""
+    data, file = _section(run, "data"), _training_file(run)
+    if file is None:
+        return None
     try:
         batch = next(parquet.batches(file, [str(data.get("prompt_key", "prompt"))], ROWS))
         prompts = parquet.coded(batch.column(0)).values
     except (UserError, StopIteration, IndexError):
-        if named:
-            warn(f"not checked: {file}, so a system message in the training data is not used")
+        warn(f"not checked: {file}, so a system message in the training data is not used")
         return None
     found = {_system_message_of(prompt) for prompt in prompts}
     if len(found) > 1:

@@ -347,6 +347,16 @@ def test_the_system_message_of_the_training_data_is_used(tmp_path, capsys, syste
     assert says in capsys.readouterr().err
 
 
+def test_a_relative_path_of_the_training_data_is_found_from_another_folder(tmp_path, capsys):
+    file = training_file(tmp_path / "train.parquet", "Be brief.")
+    write_config(tmp_path, train_files="no/such/folder/train.parquet")
+    manifest = {"data": {"data.train_files": [{"path": str(file), "sha256": ""}]}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert models.template_of(tmp_path).system == "Be brief." and capsys.readouterr().err == ""
+    (tmp_path / "manifest.json").write_text('{"data": [1]}')
+    assert models.template_of(tmp_path).system is None and "not checked" in capsys.readouterr().err
+
+
 def test_a_checkpoint_without_its_run_says_that_the_template_is_not_known(tmp_path, capsys):
     assert models.template_of(tmp_path) == Template() and "has no config.yaml" in capsys.readouterr().err
 
