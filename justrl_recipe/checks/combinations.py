@@ -107,10 +107,11 @@ def critic_warmup(config: Config) -> Iterator[Problem]:
 def log_probs(config: Config) -> Iterator[Problem]:
     """veRL's corrections for rollout and trainer take vLLM's log-probs of every step."""
     values = config.flat
+    every = values.get(LOG_PROBS_EVERY, 1)  # a run of an earlier version has no such key
     correction = [f"algorithm.rollout_correction.{name}" for name in ("rollout_is", "rollout_rs", "bypass_mode")]
     for key in correction:
-        if values.get(key) and values[LOG_PROBS_EVERY] != 1:
-            why = f"{values[LOG_PROBS_EVERY]} leaves steps without the log-probs that {key} takes"
+        if values.get(key) and every != 1:
+            why = f"{every} leaves steps without the log-probs that {key} takes"
             yield Problem("log-probs", LOG_PROBS_EVERY, why, f"set {LOG_PROBS_EVERY}=1")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import transfer_queue as tq
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.experimental.agent_loop import AgentLoopManager
@@ -34,6 +34,7 @@ from justrl_recipe.verl_hooks.log_probs import RETURN_LOG_PROBS, has_log_probs
 from justrl_recipe.verl_hooks.responses import Keeper
 
 logger = logging.getLogger(__name__)
+LOG_PROBS_EVERY = "actor_rollout_ref.rollout.custom.log_probs_every"
 WATCHED = ("actor/loss", "actor/pg_loss", "actor/grad_norm", "actor/entropy")
 
 
@@ -55,8 +56,8 @@ class Trainer(PPOTrainerSync):
         self.run_folder = Path(os.environ["VERL_FILE_LOGGER_PATH"]).parent
         self.checkpoint_folder = Path(config.trainer.default_local_dir)
         self.saved_step = 0
-        rollout = config.actor_rollout_ref.rollout
-        self.log_probs_every = rollout.custom.log_probs_every if rollout.calculate_log_probs else None
+        every = OmegaConf.select(config, LOG_PROBS_EVERY, default=1)  # a run of an earlier version has no such key
+        self.log_probs_every = every if config.actor_rollout_ref.rollout.calculate_log_probs else None
         self.step_metrics: dict = {}
         self.marker = ThreadPoolExecutor(max_workers=1)
         self.marking: Future = self.marker.submit(int)  # of the last checkpoint; of none yet
