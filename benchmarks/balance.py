@@ -2,15 +2,16 @@
 
     .venv/bin/python benchmarks/balance.py
 
-The recipe's 256 prompts x 8 responses, with lengths as in the paper's figure at step 1,000: about 4,900 tokens on
-average, the longest cut off at 15,360; a prompt's responses resemble each other. A GPU's time for a mini-batch is the
-floating-point operations of its share (1.54 B parameters, causal attention), and a mini-batch lasts as long as its
-slowest GPU. `finished` is the order in which the responses end, which is the order of veRL 0.9.1's batches.
+The recipe's 256 prompts x 8 responses, with lengths as in the paper's figure (response_lengths.py); a GPU's time for
+a mini-batch is the floating-point operations of its share (1.54 B parameters, causal attention), and a mini-batch
+lasts as long as its slowest GPU. `finished` is the order in which the responses end, which is the order of veRL
+0.9.1's batches.
 """
 
 from statistics import mean
 
 import numpy as np
+import response_lengths
 import torch
 from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions
 
@@ -19,13 +20,6 @@ from justrl_recipe.verl_hooks.mini_batches import shares
 PROMPTS, RESPONSES, MINI_BATCH, STEPS = 256, 8, 512, 10
 PARAMETERS, LAYERS, HIDDEN = 1.54e9, 28, 1_536
 GPUS = (2, 4, 8, 32)
-
-
-def lengths(generator: np.random.Generator) -> np.ndarray:
-    """Tokens of each prompt with its response, in the order of the data."""
-    typical = np.exp(generator.normal(np.log(3_900), 0.55, (PROMPTS, 1)))
-    responses = np.minimum(typical * generator.lognormal(0, 0.35, (PROMPTS, RESPONSES)), 15_360)
-    return 150 + responses.astype(int).ravel()
 
 
 def operations(tokens: np.ndarray) -> np.ndarray:
@@ -50,7 +44,7 @@ def slowdown(tokens: np.ndarray, shares_of_gpus: list[list[int]]) -> float:
 
 def main() -> None:
     generator = np.random.default_rng(0)
-    steps = [lengths(generator) for _ in range(STEPS)]
+    steps = [150 + response_lengths.draw(generator, PROMPTS, RESPONSES).ravel() for _ in range(STEPS)]
     print("mean", round(mean(step.mean() for step in steps)), "longest", max(step.max() for step in steps))
     finished = [np.sort(step) for step in steps]
     first, last = (np.mean([step[part].mean() for step in finished]) for part in (slice(512), slice(-512, None)))

@@ -9,7 +9,10 @@ transformers, both in bfloat16:
   the second token behind the most frequent first one;
 - `greedy`: the share of greedy tokens that are transformers' own, rescored on vLLM's sequence; where they differ, the
   largest gap between the two tokens' log-probs (`tie`): bfloat16 cannot tell such tokens apart;
-- `log_probs`: the largest and the mean difference between vLLM's log-probs of sampled tokens and transformers'.
+- `log_probs`: the largest and the mean difference between vLLM's log-probs of sampled tokens and transformers';
+- `synced`: the mean difference after each of SYNCS times that the engine sleeps and wakes and takes other weights, as
+  veRL has it do in a step (level 2, the weights before the cache), the least and the largest of these, and the GPU's
+  memory in use after the first and after the last.
 """
 
 import json
@@ -20,6 +23,7 @@ from pathlib import Path
 
 SAMPLES, PROMPT, VOCABULARY = 60_000, list(range(100, 132)), 512
 SEQUENCES, LENGTH = 64, 128
+SYNCS = 50
 
 
 def make_model(folder: Path) -> None:
@@ -62,6 +66,7 @@ def _tail(degrees: int, statistic: float) -> float:
 
 def main(folder: Path, runner: str) -> None:
     os.environ["VLLM_USE_V2_MODEL_RUNNER"] = runner
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # so that this process can load weights
     import torch
     from transformers import AutoModelForCausalLM
     from vllm import LLM, SamplingParams
@@ -74,6 +79,7 @@ def main(folder: Path, runner: str) -> None:
         skip_tokenizer_init=True,
         gpu_memory_utilization=0.1,
         max_num_seqs=512,
+        enable_sleep_mode=True,
         logprobs_mode="processed_logprobs",
     )
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).cuda()
@@ -103,19 +109,40 @@ def main(folder: Path, runner: str) -> None:
         same += int((gaps == 0).sum())
         tie = max(tie, float(gaps.max()))
     scored = SamplingParams(temperature=1.0, max_tokens=LENGTH, ignore_eos=True, detokenize=False, logprobs=0)
-    differences = []
-    for prompt, output in zip(prompts, engine.generate(prompts, scored, use_tqdm=False), strict=True):
-        tokens = list(output.outputs[0].token_ids)
-        ours = [entry[token].logprob for token, entry in zip(tokens, output.outputs[0].logprobs, strict=True)]
-        scores = log_probs([*prompt["prompt_token_ids"], *tokens])[-LENGTH - 1 : -1]
-        differences.append((scores[range(LENGTH), tokens].cpu() - torch.tensor(ours)).abs())
-    off = torch.cat(differences)
+
+    def difference(count: int):
+        """Of the log-probs of `count` responses' tokens by vLLM and by transformers."""
+        found = []
+        for prompt, output in zip(
+            prompts[:count], engine.generate(prompts[:count], scored, use_tqdm=False), strict=True
+        ):
+            tokens = list(output.outputs[0].token_ids)
+            ours = [entry[token].logprob for token, entry in zip(tokens, output.outputs[0].logprobs, strict=True)]
+            scores = log_probs([*prompt["prompt_token_ids"], *tokens])[-LENGTH - 1 : -1]
+            found.append((scores[range(LENGTH), tokens].cpu() - torch.tensor(ours)).abs())
+        return torch.cat(found)
+
+    off = difference(SEQUENCES)
+    synced, used = [], []
+    for _ in range(SYNCS):
+        engine.sleep(level=2)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(torch.randn_like(weight) * 0.01)
+        engine.wake_up(tags=["weights"])
+        weights = [(name, weight.clone()) for name, weight in model.state_dict().items()]
+        engine.llm_engine.model_executor.driver_worker.worker.model_runner.model.load_weights(iter(weights))
+        engine.wake_up(tags=["kv_cache"])
+        synced.append(float(difference(4).mean()))
+        free, total = torch.cuda.mem_get_info()
+        used.append(round((total - free) / 2**30, 2))
     found = {
         "runner": f"V{int(runner) + 1}",
         "first_token": chi_square(first, log_probs(PROMPT)[-1].exp()),
         "second_token": chi_square(second, log_probs([*PROMPT, common])[-1].exp()),
         "greedy": {"same": same / (SEQUENCES * LENGTH), "tie": tie},
         "log_probs": {"max": float(off.max()), "mean": float(off.mean())},
+        "synced": {"times": SYNCS, "mean": [min(synced), max(synced)], "used_gib": [used[0], used[-1]]},
     }
     print(json.dumps(found), flush=True)
 

@@ -4,9 +4,12 @@
 
 The engine is the asynchronous one that veRL serves from (verl/workers/rollout/vllm_rollout/vllm_async_server.py),
 with the same arguments as far as they change its speed. Each number of responses is generated three times: as veRL
-asks, which has vLLM detokenize and hand over every token as it comes, and as justrl_recipe/verl_hooks/extensions.py
-asks, with log-probs and without.
+asks (`every token`), which has vLLM detokenize and hand over every token as it comes, and as
+justrl_recipe/verl_hooks/extensions.py asks, with log-probs (`final output`) and without (`no log-probs`).
 Prints one JSON line for each.
+
+`--profile FOLDER` then has torch's profiler record a few decode steps of each number of responses, without log-probs,
+and prints the milliseconds of a step by kernel and those in which the GPU waits.
 
 `--keep FILE` writes down what the model, with its own weights, answers to prompts asked eight times each, and how
 likely vLLM found each token: for `engine.py --rollout FILE`.
@@ -14,9 +17,14 @@ likely vLLM found each token: for `engine.py --rollout FILE`.
 
 import argparse
 import asyncio
+import gzip
 import json
 import time
+from collections import Counter
 from pathlib import Path
+
+OUTPUTS = ("every token", "final output", "no log-probs")
+PROFILED = 24  # decode steps
 
 
 def arguments() -> argparse.Namespace:
@@ -27,6 +35,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True)
     parser.add_argument("--at", type=int, nargs="+", default=[64], help="responses at once")
     parser.add_argument("--length", type=int, default=2048, help="tokens of each response")
+    parser.add_argument("--outputs", nargs="+", choices=OUTPUTS, default=OUTPUTS)
+    parser.add_argument("--profile", metavar="FOLDER")
     parser.add_argument("--keep", metavar="FILE", help="of the first number in --at, instead of measuring")
     return parser.parse_intermixed_args()
 
@@ -55,6 +65,7 @@ async def main(asked: argparse.Namespace) -> None:
             enforce_eager=rollout["enforce_eager"],
             logprobs_mode=rollout["logprobs_mode"],
             compilation_config={"cudagraph_mode": "FULL_AND_PIECEWISE"},
+            profiler_config=profiler(asked.profile),
             seed=config["seed"],
         )
     )
@@ -76,13 +87,67 @@ async def main(asked: argparse.Namespace) -> None:
         return
     await generate(engine, as_verl, 8, "warm-up")
     for count in asked.at:
-        for name, params in {"every token": as_verl, "final output": final, "no log-probs": bare}.items():
+        for name, params in zip(OUTPUTS, (as_verl, final, bare), strict=True):
+            if name not in asked.outputs:
+                continue
             start = time.time()
             await generate(engine, params, count, name)
             rate = count * asked.length / (time.time() - start)
             found = {"outputs": name, "responses": count, "tokens": asked.length, "tokens_per_second": round(rate)}
             print(json.dumps(found), flush=True)
+    for count in asked.at if asked.profile else []:
+        await profile(engine, bare, count, Path(asked.profile))
     engine.shutdown()
+
+
+def profiler(folder: str | None):
+    """vLLM's profiler of its engine, which waits until all requests are being decoded."""
+    from vllm.config import ProfilerConfig
+
+    if folder is None:
+        return ProfilerConfig()
+    return ProfilerConfig(
+        profiler="torch",
+        torch_profiler_dir=str(Path(folder).resolve()),
+        torch_profiler_with_stack=False,
+        ignore_frontend=True,
+        delay_iterations=200,
+        max_iterations=PROFILED,
+    )
+
+
+async def profile(engine, params, count: int, folder: Path) -> None:
+    """Record decode steps of `count` responses and print where their time goes."""
+    short = params.clone()
+    short.max_tokens = 400
+    before = set(folder.glob("*.json.gz"))
+    await engine.start_profile()
+    await generate(engine, short, count, "profile")
+    await engine.stop_profile()
+    for trace in set(folder.glob("*.json.gz")) - before:
+        print(json.dumps({"responses": count, **of_a_step(trace)}), flush=True)
+
+
+def of_a_step(trace: Path, kernels: int = 12) -> dict:
+    """Milliseconds of a decode step: from its start to the next, the GPU's work, and its longest kernels."""
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    work = [event for event in events if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
+    steps = sum(event.get("cat") == "user_annotation" and event["name"].startswith("execute") for event in events)
+    span = max(event["ts"] + event["dur"] for event in work) - min(event["ts"] for event in work)
+    busy, end = 0.0, 0.0
+    for event in sorted(work, key=lambda event: event["ts"]):
+        last = event["ts"] + event["dur"]
+        busy += max(0.0, last - max(end, event["ts"]))
+        end = max(end, last)
+    by_name: Counter[str] = Counter()
+    for event in work:
+        by_name[event["name"][:100]] += event["dur"] / steps / 1000
+    return {
+        "steps": steps,
+        "step_ms": round(span / steps / 1000, 3),
+        "busy_ms": round(busy / steps / 1000, 3),
+        "kernels_ms": {name: round(value, 3) for name, value in by_name.most_common(kernels)},
+    }
 
 
 async def generate(engine, params, count: int, name: str) -> list:

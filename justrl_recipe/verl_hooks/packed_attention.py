@@ -1,18 +1,82 @@
-"""Causal attention over packed sequences, with what torch ships: `attn_implementation: packed`.
+"""Causal attention over packed sequences, with what torch and vLLM ship.
 
 The recipe packs sequences (`use_remove_padding`). transformers attends to these by the flash-attn package,
-which has no wheels for this torch, or by masks of tokens x tokens. Here each sequence attends to itself: on a
-GPU by torch's own variable-length kernel (torch.nn.attention.varlen), elsewhere sequence by sequence. Importing
-this module registers it with transformers; extensions.py has veRL import it. Not with ulysses sequence parallelism,
-whose exchange of heads veRL puts into flash-attn's own path.
+which has no wheels for this torch, or by masks of tokens x tokens. Here each sequence attends to itself:
+
+- `attn_implementation: packed`: on a GPU by torch's own variable-length kernel (torch.nn.attention.varlen), elsewhere
+  sequence by sequence;
+- `attn_implementation: packed_flash_attention_4`: by FlashAttention 4, which vLLM's wheel carries with its backward
+  pass (vllm/vllm_flash_attn/cute/interface.py); for Hopper, where it was measured (docs/performance.md).
+
+Importing this module registers both with transformers; extensions.py has veRL import it. Not with ulysses sequence
+parallelism, whose exchange of heads veRL puts into flash-attn's own path.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-NAME = "packed"
+NAME, FLASH_ATTENTION_4 = "packed", "packed_flash_attention_4"
 _latest: tuple[torch.Tensor, torch.Tensor, list[int]] | None = None  # every layer of a pass asks for the same
+
+
+def torch_kernel(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    offsets: torch.Tensor,
+    lengths: list[int],
+    scaling: float | None,
+) -> torch.Tensor:
+    """Each sequence's attention to itself: arguments and result as packed_attention's, without the batch of one.
+
+    Args:
+        query: [heads, tokens, head_size].
+        key, value: [kv_heads, tokens, head_size].
+        offsets, lengths: as `sequences` returns them.
+
+    Returns: [tokens, heads, head_size].
+    """
+    if query.is_cuda:
+        from torch.nn.attention.varlen import varlen_attn
+
+        rows = (states.transpose(0, 1) for states in (query, key, value))
+        longest = max(lengths)
+        return varlen_attn(*rows, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0))
+    parts = zip(*(states.split(lengths, dim=1) for states in (query, key, value)), strict=True)
+    outs = [
+        scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, scale=scaling, enable_gqa=True)[0]
+        for q, k, v in parts
+    ]
+    return torch.cat(outs, dim=1).transpose(0, 1)
+
+
+def flash_attention_4(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    offsets: torch.Tensor,
+    lengths: list[int],
+    scaling: float | None,
+) -> torch.Tensor:
+    """As torch_kernel, on a GPU alone."""
+    from vllm.vllm_flash_attn.cute.interface import flash_attn_varlen_func
+
+    rows = (states.transpose(0, 1) for states in (query, key, value))
+    longest = max(lengths)
+    out, _ = flash_attn_varlen_func(
+        *rows,
+        cu_seqlens_q=offsets,
+        cu_seqlens_k=offsets,
+        max_seqlen_q=longest,
+        max_seqlen_k=longest,
+        softmax_scale=scaling,
+        causal=True,
+    )
+    return out
 
 
 def packed_attention(
@@ -24,6 +88,8 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     position_ids: torch.Tensor | None = None,
+    *,
+    kernel: Callable[..., torch.Tensor],
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention interface for one row of sequences, one after another.
@@ -32,6 +98,7 @@ def packed_attention(
         query: [1, heads, tokens, head_size].
         key, value: [1, kv_heads, tokens, head_size].
         position_ids: [1, tokens]; a sequence starts where they do not count on.
+        kernel: torch_kernel or flash_attention_4.
 
     Returns: [1, tokens, heads, head_size], and no weights.
 
@@ -43,18 +110,7 @@ def packed_attention(
     if dropout or any(kwargs.get(option) is not None for option in ("sliding_window", "softcap", "s_aux")):
         raise ValueError(f"attn_implementation={NAME} has no dropout, sliding window, soft cap or attention sinks")
     offsets, lengths = sequences(position_ids)
-    if query.is_cuda:
-        from torch.nn.attention.varlen import varlen_attn
-
-        rows = (states[0].transpose(0, 1) for states in (query, key, value))
-        longest = max(lengths)
-        out = varlen_attn(*rows, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0))
-        return out[None], None
-    parts = zip(*(states.split(lengths, dim=2) for states in (query, key, value)), strict=True)
-    outs = [
-        scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True) for q, k, v in parts
-    ]
-    return torch.cat(outs, dim=2).transpose(1, 2), None
+    return kernel(query[0], key[0], value[0], offsets, lengths, scaling)[None], None
 
 
 def sequences(position_ids: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
@@ -72,5 +128,6 @@ def no_mask(*args, **kwargs) -> None:
     """The position ids say all."""
 
 
-AttentionInterface.register(NAME, packed_attention)
-AttentionMaskInterface.register(NAME, no_mask)
+for name, kernel in {NAME: torch_kernel, FLASH_ATTENTION_4: flash_attention_4}.items():
+    AttentionInterface.register(name, partial(packed_attention, kernel=kernel))
+    AttentionMaskInterface.register(name, no_mask)
