@@ -18,6 +18,7 @@ from justrl_recipe.data.schema import write_parquet
 from justrl_recipe.files import write_json
 
 DATA_FILE = "tiny_data.json"
+THREADS = 2  # more of them wait for one another: the matrices are small
 
 
 def is_made(config: Mapping[str, Any]) -> bool:
@@ -32,8 +33,11 @@ def _spec(file: Path) -> dict | None:
 
 def make(config: Mapping[str, Any]) -> None:
     """Make the data, then the model: warmed up on every problem that is not held out for validation."""
+    import torch
+
     from justrl_recipe.cpu import tiny_model
 
+    torch.set_num_threads(min(torch.get_num_threads(), THREADS))
     data = config["tiny_data"]
     rest = len(all_problems()) - data["train"] - data["validation"]
     problems = make_problems(data["seed"], warmup=rest, train=data["train"], validation=data["validation"])
