@@ -10,6 +10,7 @@ log-prob pass gives the old log-probs of the update, so the update's ratio is 1 
 Prints one JSON line: seconds are of the last pass, loss and gradient of the first, memory in GiB is the peak of all.
 `--gradient FILE` keeps a sample of that gradient; `--reference FILE` says how far it is from a kept one, as
 |g - reference| / |reference|: kept in float32, that is the rounding error of a setting (docs/performance.md).
+`--profile FILE` writes torch's trace of the last update and prints where its time went.
 `--rollout FILE` takes the responses that vLLM generated with this model (`rollout.py --keep FILE`) instead of made-up
 ones, and says how far the trainer's probabilities are from vLLM's, as veRL's `rollout_probs_diff_mean`.
 """
@@ -18,9 +19,13 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import gpu_trace
 
 PROMPT = 64  # tokens
 
@@ -39,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rollout", metavar="FILE", help="responses of vLLM; without, random tokens")
     parser.add_argument("--fork-loss", action="store_true", help="the loss as the authors' fork of veRL takes it")
     parser.add_argument("--passes", type=int, default=2, help="log-probs and update, so often")
+    parser.add_argument("--profile", metavar="FILE", help="a trace of the last update")
     parser.add_argument("--gradient", metavar="FILE", help="keep a sample of the gradient")
     parser.add_argument("--reference", metavar="FILE", help="compare the gradient with this sample")
     parser.add_argument("--name", default="", help="for the output")
@@ -68,13 +74,14 @@ def main(asked: argparse.Namespace) -> None:
     gradient = keep_gradient(worker)
     seconds: dict[str, float] = {}
     first: dict = {}
-    for _ in range(asked.passes):
+    for number in range(1, asked.passes + 1):
         start = time.time()
         old = log_probs(worker, data.clone(), config)
         seconds["log_prob_s"] = time.time() - start
         after_log_probs = device.max_memory_allocated()
         start = time.time()
-        metrics = update(worker, data.clone(), old, config)
+        with profiled(asked.profile if number == asked.passes else None):
+            metrics = update(worker, data.clone(), old, config)
         seconds["update_s"] = time.time() - start
         first = first or {
             **metrics,
@@ -100,6 +107,20 @@ def main(asked: argparse.Namespace) -> None:
             "start_gib": round(resident / 2**30, 2),
         }
         print(json.dumps(found), flush=True)
+
+
+@contextmanager
+def profiled(file: str | None) -> Iterator[None]:
+    """Trace what is done inside, into `file`; nothing where it is None."""
+    if file is None:
+        yield
+        return
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as trace:
+        yield
+    trace.export_chrome_trace(file)
+    print(json.dumps({"profile": file, **gpu_trace.summary(gpu_trace.read(Path(file)))}), flush=True)
 
 
 def fork_loss(*, data, **rest):

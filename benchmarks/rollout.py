@@ -17,11 +17,11 @@ likely vLLM found each token: for `engine.py --rollout FILE`.
 
 import argparse
 import asyncio
-import gzip
 import json
 import time
-from collections import Counter
 from pathlib import Path
+
+import gpu_trace
 
 OUTPUTS = ("every token", "final output", "no log-probs")
 PROFILED = 24  # decode steps
@@ -125,29 +125,9 @@ async def profile(engine, params, count: int, folder: Path) -> None:
     await generate(engine, short, count, "profile")
     await engine.stop_profile()
     for trace in set(folder.glob("*.json.gz")) - before:
-        print(json.dumps({"responses": count, **of_a_step(trace)}), flush=True)
-
-
-def of_a_step(trace: Path, kernels: int = 12) -> dict:
-    """Milliseconds of a decode step: from its start to the next, the GPU's work, and its longest kernels."""
-    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
-    work = [event for event in events if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
-    steps = sum(event.get("cat") == "user_annotation" and event["name"].startswith("execute") for event in events)
-    span = max(event["ts"] + event["dur"] for event in work) - min(event["ts"] for event in work)
-    busy, end = 0.0, 0.0
-    for event in sorted(work, key=lambda event: event["ts"]):
-        last = event["ts"] + event["dur"]
-        busy += max(0.0, last - max(end, event["ts"]))
-        end = max(end, last)
-    by_name: Counter[str] = Counter()
-    for event in work:
-        by_name[event["name"][:100]] += event["dur"] / steps / 1000
-    return {
-        "steps": steps,
-        "step_ms": round(span / steps / 1000, 3),
-        "busy_ms": round(busy / steps / 1000, 3),
-        "kernels_ms": {name: round(value, 3) for name, value in by_name.most_common(kernels)},
-    }
+        events = gpu_trace.read(trace)
+        steps = sum(event.get("cat") == "user_annotation" and event["name"].startswith("execute") for event in events)
+        print(json.dumps({"responses": count, "steps": steps, **gpu_trace.summary(events, steps)}), flush=True)
 
 
 async def generate(engine, params, count: int, name: str) -> list:
