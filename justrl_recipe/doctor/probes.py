@@ -132,13 +132,15 @@ def probe_kernels() -> str:
     """Runs what recipes/system/shared/gpu.yaml names, on the first GPU."""
     import torch
 
-    from justrl_recipe.verl_hooks.packed_attention import packed_attention
+    from justrl_recipe.verl_hooks.packed_attention import packed_attention, torch_kernel
 
     importlib.import_module("liger_kernel.transformers")
     states = [torch.randn(1, heads, 8, 64, dtype=torch.bfloat16, device="cuda") for heads in (4, 2, 2)]
     query, key, value = (state.requires_grad_() for state in states)
     positions = torch.arange(8, device="cuda")[None]
-    packed_attention(torch.nn.Module(), query, key, value, None, position_ids=positions)[0].sum().backward()
+    module = torch.nn.Module()
+    out, _ = packed_attention(module, query, key, value, None, position_ids=positions, kernel=torch_kernel)
+    out.sum().backward()
     torch.cuda.synchronize()
     return "attention runs, forward and backward"
 

@@ -13,6 +13,7 @@ parallelism, whose exchange of heads veRL puts into flash-attn's own path.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -23,54 +24,45 @@ NAME, FLASH_ATTENTION_4 = "packed", "packed_flash_attention_4"
 _latest: tuple[torch.Tensor, torch.Tensor, list[int]] | None = None  # every layer of a pass asks for the same
 
 
-def torch_kernel(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    offsets: torch.Tensor,
-    lengths: list[int],
-    scaling: float | None,
-) -> torch.Tensor:
-    """Each sequence's attention to itself: arguments and result as packed_attention's, without the batch of one.
+@dataclass(frozen=True)
+class Packed:
+    """Sequences, one after another.
 
-    Args:
-        query: [heads, tokens, head_size].
-        key, value: [kv_heads, tokens, head_size].
-        offsets, lengths: as `sequences` returns them.
-
-    Returns: [tokens, heads, head_size].
+    states: query, key and value, [tokens, heads or kv_heads, head_size].
+    offsets: where sequences start and, last, where they end: [sequences + 1], int32, on the device.
+    lengths: of the sequences, in tokens.
     """
-    if query.is_cuda:
+
+    states: tuple[torch.Tensor, ...]
+    offsets: torch.Tensor
+    lengths: list[int]
+
+
+def torch_kernel(packed: Packed, scaling: float | None) -> torch.Tensor:
+    """Each sequence's attention to itself, [tokens, heads, head_size]."""
+    longest = max(packed.lengths)
+    if packed.offsets.is_cuda:
         from torch.nn.attention.varlen import varlen_attn
 
-        rows = (states.transpose(0, 1) for states in (query, key, value))
-        longest = max(lengths)
-        return varlen_attn(*rows, offsets, offsets, longest, longest, scale=scaling, window_size=(-1, 0))
-    parts = zip(*(states.split(lengths, dim=1) for states in (query, key, value)), strict=True)
+        limits = (packed.offsets, packed.offsets, longest, longest)
+        return varlen_attn(*packed.states, *limits, scale=scaling, window_size=(-1, 0))
+    heads_first = (states.transpose(0, 1)[None].split(packed.lengths, dim=2) for states in packed.states)
     outs = [
-        scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, scale=scaling, enable_gqa=True)[0]
-        for q, k, v in parts
+        scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+        for q, k, v in zip(*heads_first, strict=True)
     ]
-    return torch.cat(outs, dim=1).transpose(0, 1)
+    return torch.cat(outs, dim=2)[0].transpose(0, 1)
 
 
-def flash_attention_4(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    offsets: torch.Tensor,
-    lengths: list[int],
-    scaling: float | None,
-) -> torch.Tensor:
-    """As torch_kernel, on a GPU alone."""
+def flash_attention_4(packed: Packed, scaling: float | None) -> torch.Tensor:
+    """As torch_kernel; on a GPU alone."""
     from vllm.vllm_flash_attn.cute.interface import flash_attn_varlen_func
 
-    rows = (states.transpose(0, 1) for states in (query, key, value))
-    longest = max(lengths)
+    longest = max(packed.lengths)
     out, _ = flash_attn_varlen_func(
-        *rows,
-        cu_seqlens_q=offsets,
-        cu_seqlens_k=offsets,
+        *packed.states,
+        cu_seqlens_q=packed.offsets,
+        cu_seqlens_k=packed.offsets,
         max_seqlen_q=longest,
         max_seqlen_k=longest,
         softmax_scale=scaling,
@@ -109,12 +101,12 @@ def packed_attention(
         raise ValueError(f"attn_implementation={NAME} takes packed sequences: set use_remove_padding=true")
     if dropout or any(kwargs.get(option) is not None for option in ("sliding_window", "softcap", "s_aux")):
         raise ValueError(f"attn_implementation={NAME} has no dropout, sliding window, soft cap or attention sinks")
-    offsets, lengths = sequences(position_ids)
-    return kernel(query[0], key[0], value[0], offsets, lengths, scaling)[None], None
+    states = tuple(states[0].transpose(0, 1) for states in (query, key, value))
+    return kernel(Packed(states, *sequences(position_ids)), scaling)[None], None
 
 
 def sequences(position_ids: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-    """Where sequences start and, last, where they end ([sequences + 1], int32, on the device), and their lengths."""
+    """Packed.offsets and Packed.lengths."""
     global _latest
     if _latest is None or _latest[0] is not position_ids:
         row = position_ids[0]

@@ -4,11 +4,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
-from justrl_recipe.verl_hooks.packed_attention import packed_attention, sequences
+from justrl_recipe.verl_hooks.packed_attention import FLASH_ATTENTION_4, NAME, sequences
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+KERNELS = [
+    pytest.param(NAME, "cpu"),
+    pytest.param(NAME, "cuda", marks=GPU),
+    pytest.param(FLASH_ATTENTION_4, "cuda", marks=GPU),
+]
 
 
 def model(kind: str, attention: str, device: str = "cpu"):
@@ -31,17 +36,17 @@ def gradient(made) -> torch.Tensor:
     return torch.cat([parameter.grad.flatten().float() for parameter in made.parameters()])
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("name", "device"), KERNELS)
 @pytest.mark.parametrize("kind", ["qwen2", "llama"])
-def test_logits_and_gradients_are_those_of_transformers_masked_attention(kind, device):
+def test_logits_and_gradients_are_those_of_transformers_masked_attention(kind, name, device):
     found = {}
-    for attention in ("packed", "sdpa"):
+    for attention in (name, "sdpa"):
         made = model(kind, attention, device)
         logits = made(**packed([7, 1, 12, 30], device), use_cache=False).logits
         logits.float().logsumexp(-1).sum().backward()
         found[attention] = logits.float(), gradient(made)
     tolerance = 1e-5 if device == "cpu" else 3e-2
-    for ours, theirs in zip(found["packed"], found["sdpa"], strict=True):
+    for ours, theirs in zip(found[name], found["sdpa"], strict=True):
         assert torch.linalg.norm(ours - theirs) < tolerance * torch.linalg.norm(theirs)
 
 
@@ -69,12 +74,12 @@ def test_padded_sequences_are_refused():
         model("qwen2", "packed")(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
 
 
+@pytest.mark.parametrize("name", [NAME, FLASH_ATTENTION_4])
 @pytest.mark.parametrize(
     "option", [{"dropout": 0.1}, {"sliding_window": 4}, {"softcap": 50.0}, {"s_aux": torch.ones(2)}]
 )
-def test_an_option_that_it_has_not_is_refused_and_not_left_out(option):
+def test_an_option_that_it_has_not_is_refused_and_not_left_out(option, name):
     states = torch.ones(1, 2, 3, 8)
     with pytest.raises(ValueError, match="has no dropout"):
-        packed_attention(
-            torch.nn.Module(), states, states, states, None, position_ids=torch.arange(3)[None], **option
-        )
+        attention = AttentionInterface()[name]
+        attention(torch.nn.Module(), states, states, states, None, position_ids=torch.arange(3)[None], **option)
