@@ -244,7 +244,7 @@ def gib(size: float) -> str:
 
 
 def open_files(hard: int) -> Check:
-    """`hard` is the limit that Ray and cpu/forkserver.py raise their own to."""
+    """`hard` is the limit that Ray and verl_hooks/forkserver.py raise their own to."""
     says = f"{hard:,} allowed, {OPEN_FILES:,} needed"
     if hard >= OPEN_FILES:
         return Check("open files", "ok", says)

@@ -26,6 +26,12 @@ LOOPBACK = {
     "NCCL_SOCKET_IFNAME": "lo",
     "VLLM_HOST_IP": "127.0.0.1",
 }
+START = {
+    "RAY_worker_register_timeout_seconds": "600",  # imports from a cold disk take longer than Ray's 60
+    # veRL 0.9.1 turns this cache off: vLLM's engines that started together corrupted it (vllm#31199). Since 2.10,
+    # torch writes its files atomically (pytorch#162432).
+    "VLLM_DISABLE_COMPILE_CACHE": "0",
+}
 
 
 class TrainingFailed(Exception):
@@ -166,7 +172,7 @@ def environment(
     config: Mapping[str, Any], folder: RunFolder, scratch: str, cluster: Mapping[str, str]
 ) -> dict[str, str]:
     """The environment of the training process. Where the run starts a Ray cluster of its own, nothing of it listens
-    on any address but loopback, and vLLM's server wants a key.
+    on any address but loopback, vLLM's server wants a key, and the next run finds what torch and vLLM have compiled.
 
     Args:
         scratch: a short path for sockets and Ray's session, removed with the run: a Unix socket's path has at
@@ -185,4 +191,6 @@ def environment(
     if cluster:
         return {**env, **cluster}
     env.pop("RAY_ADDRESS", None)
-    return env | LOOPBACK | {"VLLM_API_KEY": secrets.token_urlsafe(32)}
+    cache = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    compiled = {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/torchinductor"}  # torch's own place is in TMPDIR
+    return START | compiled | env | LOOPBACK | {"VLLM_API_KEY": secrets.token_urlsafe(32)}

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from justrl_recipe import masking, paths
 from justrl_recipe.processes import end_with_parent
-from justrl_recipe.verl_hooks import patches, reward
+from justrl_recipe.verl_hooks import patches, reward, shared_imports
 
 Shown = Mapping[masking.Path, Any]
 OF_A_NEW_CLUSTER = ("address", "num_cpus", "num_gpus", "resources", "labels", "object_store_memory")
@@ -38,8 +38,9 @@ def main(parent: int, config_file: str, checkpoint: str | None = None, validate:
     job = patches.number_job()
     if os.environ.get("RAY_ADDRESS"):
         join_cluster(config)
-    elif config.trainer.device == "cpu":
-        share_imports(config, job)
+    else:
+        config.ray_kwargs.ray_init.setdefault("include_dashboard", False)
+        shared_imports.share(config, job)
 
     from verl.trainer.main_ppo import run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -117,29 +118,6 @@ def check_rewards(config: DictConfig) -> None:
     given: Any = OmegaConf.to_container(config.reward.custom_reward_function)
     if given["path"]:
         OmegaConf.update(config, "reward.custom_reward_function", reward.wrap(given), merge=False, force_add=True)
-
-
-def share_imports(config: DictConfig, job: str) -> None:
-    """Let every process of a run on one CPU machine start as a fork of one that has imported everything.
-
-    `job` is the run's Ray job.
-    """
-    from justrl_recipe.cpu import forkserver
-
-    runtime_env = config.ray_kwargs.ray_init.runtime_env
-    runtime_env.py_executable = forkserver.start(
-        [
-            "verl.trainer.ppo.v1",
-            "verl.workers.engine_workers",
-            "verl.workers.engine",
-            "verl.workers.rollout.vllm_rollout.vllm_async_server",
-            "verl.experimental.reward_loop",
-            "vllm.v1.engine.core",
-            "vllm.v1.worker.cpu_worker",
-            "transformers.models.qwen2.modeling_qwen2",
-        ],
-        env={"RAY_JOB_ID": job, **runtime_env.env_vars},
-    )
 
 
 if __name__ == "__main__":

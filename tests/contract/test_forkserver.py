@@ -1,5 +1,7 @@
 """A fork that stands for an interpreter behaves like one."""
 
+import ctypes
+import importlib.util
 import multiprocessing
 import multiprocessing.spawn
 import os
@@ -9,27 +11,44 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
 
 import psutil
 import pytest
 
-from justrl_recipe.cpu import forkserver
+from justrl_recipe.verl_hooks import forkserver, shared_imports
+
+
+@contextmanager
+def serving(*modules: str, **env: str) -> Iterator[tuple[str, IO[str]]]:
+    """The stand-in of a server that has imported the modules, and what the server writes to its log."""
+    code = (
+        "import sys, time; from justrl_recipe.verl_hooks import forkserver\n"
+        f"print(forkserver.start({list(modules)}, {{'FROM_SERVER': '1'}}), flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **env},
+        text=True,
+    )
+    assert process.stdin and process.stdout and process.stderr
+    yield process.stdout.readline().strip(), process.stderr
+    process.stdin.close()
+    process.wait(timeout=20)
 
 
 @pytest.fixture(scope="module")
 def executable(tmp_path_factory):
     """The stand-in of a server that has imported one module, `wave`."""
-    env = {**os.environ, "TMPDIR": str(tmp_path_factory.mktemp("tmp"))}
-    code = (
-        "import sys, time; from justrl_recipe.cpu import forkserver\n"
-        "print(forkserver.start(['wave'], {'FROM_SERVER': '1'}), flush=True); sys.stdin.read()"
-    )
-    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    process = subprocess.Popen([sys.executable, "-c", code], env=env, text=True, **piped)
-    assert process.stdout is not None and process.stdin is not None
-    yield process.stdout.readline().strip()
-    process.stdin.close()
-    process.wait(timeout=20)
+    with serving("wave", TMPDIR=str(tmp_path_factory.mktemp("tmp"))) as (path, _):
+        yield path
 
 
 def run(executable: str, *arguments: str, **kwargs) -> subprocess.CompletedProcess:
@@ -58,7 +77,7 @@ def test_an_exception_is_printed_as_by_an_interpreter(executable):
 
 def test_few_files_may_be_open_by_default_as_on_a_desktop():
     code = (
-        "import resource, subprocess, sys; from justrl_recipe.cpu import forkserver\n"
+        "import resource, subprocess, sys; from justrl_recipe.verl_hooks import forkserver\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
         "python = forkserver.start(['wave'], {})\n"
         "code = 'import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))'\n"
@@ -67,6 +86,71 @@ def test_few_files_may_be_open_by_default_as_on_a_desktop():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert f"{min(hard, forkserver.OPEN_FILES)} {hard}" in result.stdout, result.stdout + result.stderr
+
+
+def test_a_fork_has_the_variables_that_an_import_sets_in_an_interpreter(tmp_path):
+    (tmp_path / "planted.py").write_text("import os; os.environ['SET'] = os.environ['BEFORE'] = 'by import'")
+    code = "import os; print(os.environ['SET'], os.environ['BEFORE'])"
+    with serving("planted", PYTHONPATH=_also(tmp_path), TMPDIR=str(tmp_path), BEFORE="shell") as (python, _):
+        as_before = run(python, "-c", code, env={**os.environ, "BEFORE": "shell"})
+        of_its_own = run(python, "-c", code, env={**os.environ, "BEFORE": "runtime_env"})
+    assert as_before.stdout == "by import by import\n"
+    assert of_its_own.stdout == "by import runtime_env\n"
+
+
+STARTS_CUDA = "from justrl_recipe.verl_hooks import forkserver; forkserver.has_started_cuda = lambda: True"
+
+
+@pytest.mark.parametrize(("planted", "says"), [("1 / 0", "ZeroDivisionError"), (STARTS_CUDA, "has started CUDA")])
+def test_where_it_cannot_be_forked_the_stand_in_is_an_interpreter_and_the_log_says_why(tmp_path, planted, says):
+    (tmp_path / "planted.py").write_text(planted)
+    code = "import os, sys; print('planted' in sys.modules, sys.argv, os.environ['MINE'])"
+    with serving("planted", PYTHONPATH=_also(tmp_path), TMPDIR=str(tmp_path)) as (python, log):
+        result = run(python, "-c", code, "a", env={**os.environ, "MINE": "yes"})
+        assert says in log.readline()
+    assert result.stdout.strip() == "False ['-c', 'a'] yes", result.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "started"), [(0, True), (3, False), (34, False)]
+)  # 3: not initialised, 34: a stub
+def test_the_driver_tells_whether_cuda_has_started(monkeypatch, answer, started):
+    driver = SimpleNamespace(cuDeviceGetCount=lambda count: answer)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    assert forkserver.has_started_cuda() is started
+
+
+START_CUDA = {
+    "verl.trainer.constants_ppo",
+    "verl.utils.kernel.kernels",
+    "vllm.compilation.backends",
+    "vllm.model_executor.layers.fla.ops.utils",
+}
+
+
+def test_the_modules_that_processes_with_gpus_share_do_not_start_cuda():
+    """Also where there is no GPU: it is enough to import one of these for a device to be asked for."""
+    code = f"""
+import importlib, sys
+from justrl_recipe.verl_hooks import forkserver, shared_imports
+class Asked(set):
+    def find_spec(self, name, path=None, target=None):
+        self.add(name)
+sys.meta_path.insert(0, asked := Asked())
+for module in [*shared_imports.ALL, *shared_imports.BY_DEVICE["cuda"]]:
+    importlib.import_module(module)
+print("CUDA", sorted(asked & {START_CUDA!r}), forkserver.has_started_cuda())
+"""
+    env = {**os.environ, **({} if os.path.exists("/dev/nvidiactl") else {"VERL_PLATFORM": "cpu"})}
+    counted = {**env, forkserver.COUNT_BY_NVML: "1"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, env=counted)
+    assert "CUDA [] False" in result.stdout, result.stdout + result.stderr[-2000:]
+
+
+def test_vllm_s_log_level_is_what_verl_gives_its_workers():
+    source = importlib.util.find_spec("verl.trainer").submodule_search_locations[0] + "/constants_ppo.py"
+    ((name, level),) = shared_imports.LOGGING_LEVEL.items()
+    assert f'"{name}": "{level}"' in Path(source).read_text()
 
 
 def test_it_inherits_open_files(executable):
@@ -129,7 +213,7 @@ def test_multiprocessing_spawns_through_it(executable):
 
 def test_the_server_and_its_forks_end_with_the_process_that_started_it(tmp_path):
     code = (
-        "import subprocess, sys, time; from justrl_recipe.cpu import forkserver\n"
+        "import subprocess, sys, time; from justrl_recipe.verl_hooks import forkserver\n"
         "exe = forkserver.start(['wave'], {})\n"
         "child = subprocess.Popen([exe, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(60)'])\n"
         "time.sleep(60)"
@@ -160,7 +244,7 @@ def test_the_server_and_its_forks_end_with_the_process_that_started_it(tmp_path)
 )
 def test_a_client_that_ends_before_its_request_is_whole_leaves_no_fork(executable, sent):
     assert run(executable, "-c", "print('up')").stdout == "up\n"
-    both = {executable, "justrl_recipe.cpu.forkserver"}
+    both = {executable, "justrl_recipe.verl_hooks.forkserver"}
     serving = [process for process in psutil.process_iter() if both <= set(_command(process))]
     server = min(serving, key=psutil.Process.create_time)  # the others are forks of it
     before = set(server.children())
@@ -172,6 +256,10 @@ def test_a_client_that_ends_before_its_request_is_whole_leaves_no_fork(executabl
     while set(server.children()) - before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert set(server.children()) <= before
+
+
+def _also(folder: Path) -> str:
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _command(process: psutil.Process) -> list[str]:

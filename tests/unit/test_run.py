@@ -257,6 +257,20 @@ def test_a_run_that_starts_its_own_cluster_listens_on_loopback(tmp_path, monkeyp
     assert joins or "RAY_ADDRESS" not in env
 
 
+def test_the_next_run_finds_what_torch_and_vllm_have_compiled_unless_the_user_says_where(tmp_path, monkeypatch):
+    def caches() -> list[str | None]:
+        env = environment({"trainer": {"device": "cuda"}}, RunFolder(tmp_path), "/tmp/short", {})
+        return [env.get(name) for name in ("VLLM_DISABLE_COMPILE_CACHE", "TORCHINDUCTOR_CACHE_DIR")]
+
+    for name in ("VLLM_DISABLE_COMPILE_CACHE", "TORCHINDUCTOR_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert caches() == ["0", f"{tmp_path}/torchinductor"]
+    monkeypatch.setenv("VLLM_DISABLE_COMPILE_CACHE", "1")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
+    assert caches() == ["1", "/mine"]
+
+
 def test_a_reward_that_is_not_what_the_run_started_with_is_found(tmp_path):
     mine, helper = tmp_path / "mine.py", tmp_path / "lib" / "helper.py"
     helper.parent.mkdir()

@@ -1,6 +1,7 @@
 """Stands in for a Python interpreter: asks forkserver.py for a fork and lives as long as that does.
 
-Run as `python -I -S forkclient.py SOCKET ARGS...`, so with the standard library alone.
+Run as `python -I -S forkclient.py SOCKET ARGS...`, so with the standard library alone. Where the server has found
+that it cannot be forked, this becomes the interpreter that it stands for.
 """
 
 import json
@@ -10,13 +11,17 @@ import socket
 import sys
 import time
 
-SERVER_TIMEOUT = 120  # seconds for the server to import everything
+SERVER_TIMEOUT = 600  # seconds for the server to import everything
 
 
-def connect(path: str) -> socket.socket:
-    """A connection to the server, which makes the socket once it has imported everything and listens."""
+def connect(path: str) -> socket.socket | None:
+    """A connection to the server, which makes the socket once it has imported everything and listens; None where it
+    cannot be forked."""
+    folder = os.path.dirname(path)
     deadline = time.monotonic() + SERVER_TIMEOUT
-    while time.monotonic() < deadline and os.path.isdir(os.path.dirname(path)):
+    while time.monotonic() < deadline and os.path.isdir(folder):
+        if os.path.exists(f"{folder}/unusable"):
+            return None
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.connect(path)
@@ -44,6 +49,8 @@ def inheritable_fds() -> list[int]:
 def main() -> int:
     fds = inheritable_fds()
     connection = connect(sys.argv[1])
+    if connection is None:
+        os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
     request = json.dumps({"argv": sys.argv[2:], "env": dict(os.environ), "cwd": os.getcwd(), "fds": fds}).encode()
     socket.send_fds(connection, [len(request).to_bytes(8, "big")], fds)
     connection.sendall(request)

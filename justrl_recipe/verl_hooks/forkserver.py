@@ -1,14 +1,17 @@
 """One process imports veRL and vLLM; every other process of a run is forked from it.
 
-A veRL run is ten processes, each of which imports 5 to 15 CPU-seconds worth of modules before it does
-anything: two minutes on two cores. Here a server imports them once, and Ray is given a `py_executable` (its
-runtime environment has that key, and veRL passes it on) that asks the server for a fork instead of starting
-an interpreter. vLLM's engine process, which Python's multiprocessing spawns, comes the same way. Without it
-(`python -m verl.trainer.main_ppo`) everything runs as well, and starts later.
+A veRL run is ten processes or more, each of which imports 5 to 25 CPU-seconds worth of modules before it does
+anything. Here a server imports them once, and Ray is given a `py_executable` (its runtime environment has that key,
+and veRL passes it on) that asks the server for a fork instead of starting an interpreter. vLLM's engine process,
+which Python's multiprocessing spawns, comes the same way. Without it (`python -m verl.trainer.main_ppo`) everything
+runs as well, and starts later. So it does where the server cannot import a module, or where an import has started
+CUDA, which no fork could use: the server says so in the log and ends, and each process imports by itself.
 
-Linux only. The client is forkclient.py; the two speak over a Unix socket (see `read_request`).
+Linux only. The client is forkclient.py; the two speak over a Unix socket (see `read_request`). Which modules there
+are to import is in shared_imports.py.
 """
 
+import ctypes
 import fcntl
 import gc
 import importlib
@@ -22,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,14 +35,17 @@ from justrl_recipe.processes import end_with_parent
 CLIENT = Path(__file__).with_name("forkclient.py")
 MAX_FDS = 250
 OPEN_FILES = 65_536  # what Ray raises its own processes to, where the machine allows it
+COUNT_BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"  # torch counts GPUs without starting CUDA; vLLM sets it as well
+UNUSABLE = "unusable"  # the file that tells the clients to start interpreters
 
 
 def start(modules: list[str], env: Mapping[str, str]) -> str:
     """Start the server, which imports `modules` under `env`, and return a stand-in for the Python executable.
 
     For Ray's workers `env` has to have the run's job, `RAY_JOB_ID`: a worker of another job is never given work.
-    Returns at once: a client waits until the server has imported everything. The server ends with the calling
-    thread's process, and every fork with the server.
+    A fork has the environment of its client, and the variables that the imports set. Returns at once: a client waits
+    until the server has imported everything. The server ends with the calling thread's process, and every fork with
+    the server.
     """
     folder = tempfile.mkdtemp(prefix="justrl-fork-")
     executable = f"{folder}/python"  # a script, since multiprocessing takes a path and no arguments
@@ -51,7 +58,7 @@ def start(modules: list[str], env: Mapping[str, str]) -> str:
         "RAY_RAYLET_PID": str(os.getpid()),
     }
     subprocess.Popen(
-        [sys.executable, "-m", "justrl_recipe.cpu.forkserver", str(os.getpid()), executable, *modules],
+        [sys.executable, "-m", "justrl_recipe.verl_hooks.forkserver", str(os.getpid()), executable, *modules],
         env={**os.environ, **env, **ray_env},
     )
     return executable
@@ -62,8 +69,12 @@ def main(parent: int, executable: str, modules: list[str]) -> None:
     end_with_parent(parent)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
-    for module in modules:
-        importlib.import_module(module)
+    before = dict(os.environ)
+    if problem := _import(modules):
+        sys.stderr.write(f"fork server: {problem}, so each process imports by itself\n")
+        Path(executable).with_name(UNUSABLE).touch()
+        return
+    imports_set = {name: value for name, value in os.environ.items() if before.get(name) != value}
     multiprocessing.spawn.set_executable(executable)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
@@ -79,8 +90,32 @@ def main(parent: int, executable: str, modules: list[str]) -> None:
         if os.fork() == 0:
             listener.close()
             end_with_parent(server)
-            _become(connection)
+            _become(connection, before, imports_set)
         connection.close()
+
+
+def _import(modules: list[str]) -> str | None:
+    """Import the modules; what keeps this process from being forked then, if anything does."""
+    began = time.monotonic()
+    os.environ.setdefault(COUNT_BY_NVML, "1")
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    except Exception as error:  # what an import may raise: the process that needs the module raises it again
+        return f"cannot import {module} ({type(error).__name__}: {error})"
+    if has_started_cuda():
+        return "an import has started CUDA, which forks cannot use"
+    sys.stderr.write(f"fork server: {len(sys.modules)} modules imported in {time.monotonic() - began:.0f} s\n")
+    return None
+
+
+def has_started_cuda() -> bool:
+    """Whether this process has initialised CUDA: its driver counts devices only after that."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:  # a machine without it
+        return False
+    return driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) == 0
 
 
 def read_request(connection: socket.socket) -> tuple[dict, list[int]]:
@@ -102,8 +137,13 @@ def read_request(connection: socket.socket) -> tuple[dict, list[int]]:
     return json.loads(b"".join(chunks)), list(received)
 
 
-def _become(connection: socket.socket) -> None:
-    """Turn this fork into the process that the client was asked to be; never returns."""
+def _become(connection: socket.socket, before: Mapping[str, str], imports_set: Mapping[str, str]) -> None:
+    """Turn this fork into the process that the client was asked to be; never returns.
+
+    Args:
+        before: the server's environment before its imports.
+        imports_set: the variables that these have set. An interpreter would set them where it begins with the same.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -121,7 +161,9 @@ def _become(connection: socket.socket) -> None:
         os.dup2(fd, number)
         os.close(fd)
     os.environ.clear()
-    os.environ.update(request["env"])
+    env = request["env"]
+    os.environ.update(env)
+    os.environ.update({name: value for name, value in imports_set.items() if env.get(name) == before.get(name)})
     os.chdir(request["cwd"])
     threading.Thread(target=_end_with_client, args=(client,), daemon=True).start()
     import numpy
@@ -165,4 +207,8 @@ def _run(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    from justrl_recipe.verl_hooks import (
+        forkserver,
+    )  # by its name: in __main__, Python 3.12 warns of forks with threads
+
+    forkserver.main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
