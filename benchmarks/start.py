@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/start.py OUT justrl_tiny              # on the CPU
     python benchmarks/start.py OUT justrl_deepseek --system h200x1 [KEY=VALUE ...]
 
-Runs `verl run` for one step into OUT. Prints the seconds after the command at which each process writes its first line
-to the log, the fork server's line, and each line that follows PAUSE seconds of silence. The last line is JSON: the
-second at which the first step began, by the time at which it was logged and veRL's `timing_s/step`. OUT.stamped is the
-log with the seconds before each line.
+Runs `verl run` for one step into OUT. Prints the second after the command at which each process writes its first line
+to the log, and each line that follows PAUSE seconds of silence. The last line is JSON: the second at which the first
+step began, which is when it was logged less veRL's `timing_s/step`. OUT.stamped is the log with the second of each
+line, OUT.out what the command prints.
 """
 
 import json
@@ -14,54 +14,56 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 PAUSE = 3.0
-PROCESS = re.compile(r"^\(([\w:]+) pid=\d+")
+PROCESS = re.compile(r"^(?:\(([\w:]+) pid=\d+|(fork server):)")
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 ONE_STEP = ("trainer.total_training_steps=1", "trainer.test_freq=-1", "trainer.val_before_train=false")
 
 
-def follow(process: subprocess.Popen, began: float, folder: Path) -> float:
+class Log:
+    """The lines of a log as they are written."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.read = 0
+
+    def new(self) -> list[str]:
+        """The whole lines since the last call."""
+        text = self.file.read_bytes()[self.read :] if self.file.exists() else b""
+        text = text[: text.rfind(b"\n") + 1]
+        self.read += len(text)
+        return COLORS.sub("", text.decode(errors="replace")).splitlines()
+
+
+def follow(process: subprocess.Popen, folder: Path) -> float | None:
     """Print the log's events until the run ends; the second at which the first step began."""
-    log, metrics = folder / "train.log", folder / "metrics.jsonl"
-    stamped = Path(f"{folder}.stamped").open("w", buffering=1)
-    seen: set[str] = set()
-    read, last, first_step = 0, 0.0, 0.0
-    while True:
-        ended = process.poll() is not None
-        second = time.monotonic() - began
-        if not first_step and metrics.exists() and (lines := [*step_seconds(metrics)]):
-            first_step = second - lines[0]
-        new = log.read_bytes()[read:] if log.exists() else b""
-        new = new[: new.rfind(b"\n") + 1]
-        read += len(new)
-        for line in COLORS.sub("", new.decode(errors="replace")).splitlines():
-            stamped.write(f"{second:7.1f} {line}\n")
-            match = PROCESS.match(line)
-            name = match[1] if match else line.split(":")[0] if line.startswith("fork server:") else "driver"
-            if name not in seen or second - last > PAUSE:
-                print(f"{second:7.1f} {line[:140]}", flush=True)
-            seen.add(name)
-            last = second
-        if ended:
-            return first_step
-        time.sleep(0.1)
-
-
-def step_seconds(metrics: Path) -> Iterator[float]:
-    """The seconds of each step that has been logged."""
-    for line in metrics.read_text().splitlines():
-        if line.endswith("}") and "timing_s/step" in (data := json.loads(line)["data"]):
-            yield data["timing_s/step"]
+    began, last, first_step = time.monotonic(), 0.0, None
+    log, metrics, seen = Log(folder / "train.log"), Log(folder / "metrics.jsonl"), set()
+    with Path(f"{folder}.stamped").open("w") as stamped:
+        ended = False
+        while not ended:
+            ended = process.poll() is not None
+            second = time.monotonic() - began
+            for line in log.new():
+                stamped.write(f"{second:7.1f} {line}\n")
+                name = match.group() if (match := PROCESS.match(line)) else "driver"
+                if name not in seen or second - last > PAUSE:
+                    print(f"{second:7.1f} {line[:150]}", flush=True)
+                seen.add(name)
+                last = second
+            for line in metrics.new():
+                if seconds := json.loads(line)["data"].get("timing_s/step"):
+                    first_step = round(second - seconds, 1)
+            time.sleep(0.1)
+    return first_step
 
 
 if __name__ == "__main__":
     out, *command = sys.argv[1:]
     program = [sys.executable, "-c", "from justrl_recipe.cli import main; main()"]
-    began = time.monotonic()
     with Path(f"{out}.out").open("w") as output:
         process = subprocess.Popen([*program, "run", *command, *ONE_STEP, "--out", out], stdout=output, stderr=output)
-        first_step = follow(process, began, Path(out))
-    print(json.dumps({"first_step_began": round(first_step, 1), "exit_code": process.returncode}))
+        first_step = follow(process, Path(out))
+    print(json.dumps({"first_step_began": first_step, "exit_code": process.returncode}))
