@@ -28,6 +28,7 @@ import threading
 import time
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from justrl_recipe.processes import end_with_parent
@@ -179,8 +180,9 @@ def _become(connection: socket.socket, before: Mapping[str, str], imports_set: M
         sys.excepthook(*sys.exc_info())
     finally:
         threading._shutdown()  # type: ignore[attr-defined]
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(ValueError):  # closed, as multiprocessing's resource tracker does
+                stream.flush()
         os._exit(status)
 
 
