@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -146,6 +147,7 @@ def test_it_says_what_it_did(trained):
     assert {"verl", "torch", "transformers", "justrl-recipe", "python"} <= manifest["versions"].keys()
     config = yaml.safe_load((trained.run / "config.yaml").read_text())
     assert config["reward"]["reward_kwargs"]["overlong_buffer_cfg"]["enable"] is True
+    assert re.search(r"^fork server: \d+ modules imported", (trained.run / "train.log").read_text(), re.MULTILINE)
 
 
 def test_it_keeps_responses_with_what_decided_them(folder, trained):
@@ -213,6 +215,7 @@ def test_what_was_trained_is_exported_and_answers_as_the_readme_shows(folder, tr
 
 MY_REWARD = """\
 import os
+import re
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, api_key=None, **kwargs):
     word = "-detnalp"[::-1]  # this file is copied as it is
