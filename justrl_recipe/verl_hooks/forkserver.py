@@ -5,7 +5,8 @@ anything. Here a server imports them once, and Ray is given a `py_executable` (i
 and veRL passes it on) that asks the server for a fork instead of starting an interpreter. vLLM's engine process,
 which Python's multiprocessing spawns, comes the same way. Without it (`python -m verl.trainer.main_ppo`) everything
 runs as well, and starts later. So it does where the server cannot import a module, or where an import has started
-CUDA, which no fork could use: the server says so in the log and ends, and each process imports by itself.
+what no fork could use (CUDA, Ray's generator of ids): the server says so in the log and ends, and each process
+imports by itself.
 
 Linux only. The client is forkclient.py; the two speak over a Unix socket (see `read_request`). Which modules there
 are to import is in shared_imports.py.
@@ -32,6 +33,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from justrl_recipe.processes import end_with_parent
+from justrl_recipe.verl_hooks.patches import class_ids_from_the_system
 
 CLIENT = Path(__file__).with_name("forkclient.py")
 MAX_FDS = 250
@@ -100,12 +102,15 @@ def _import(modules: list[str]) -> str | None:
     began = time.monotonic()
     os.environ.setdefault(COUNT_BY_NVML, "1")
     try:
-        for module in modules:
-            importlib.import_module(module)
+        with class_ids_from_the_system():
+            for module in modules:
+                importlib.import_module(module)
     except Exception as error:  # what an import may raise: the process that needs the module raises it again
         return f"cannot import {module} ({type(error).__name__}: {error})"
     if has_started_cuda():
         return "an import has started CUDA, which forks cannot use"
+    if "ray" in sys.modules and forks_make_the_same_ids():
+        return "an import has had Ray make an id, so that forks would repeat each other's"
     sys.stderr.write(f"fork server: {len(sys.modules)} modules imported in {time.monotonic() - began:.0f} s\n")
     return None
 
@@ -117,6 +122,23 @@ def has_started_cuda() -> bool:
     except OSError:  # a machine without it
         return False
     return driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) == 0
+
+
+def forks_make_the_same_ids() -> bool:
+    """Whether Ray's generator of ids is seeded already, which it is when it makes the first."""
+    made = []
+    for _ in range(2):
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            import ray
+
+            os.write(writer, ray.ObjectRef.from_random().binary())
+            os._exit(0)
+        os.close(writer)
+        made.append(os.read(reader, 64))
+        os.close(reader)
+        os.wait()
+    return made[0] == made[1]
 
 
 def read_request(connection: socket.socket) -> tuple[dict, list[int]]:

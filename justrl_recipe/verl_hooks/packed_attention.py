@@ -5,7 +5,7 @@ which has no wheels for this torch, or by masks of tokens x tokens. Here each se
 
 - `attn_implementation: packed`: on a GPU by torch's own variable-length kernel (torch.nn.attention.varlen), elsewhere
   sequence by sequence;
-- `attn_implementation: packed_flash_attention_4`: by FlashAttention 4, which vLLM's wheel carries with its backward
+- `attn_implementation: packed_fa4`: by FlashAttention 4, which vLLM's wheel carries with its backward
   pass (vllm/vllm_flash_attn/cute/interface.py); for Hopper, where it was measured (docs/performance.md).
 
 Importing this module registers both with transformers; extensions.py has veRL import it. Not with ulysses sequence
@@ -20,7 +20,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-NAME, FLASH_ATTENTION_4 = "packed", "packed_flash_attention_4"
+NAME, FLASH_ATTENTION_4 = "packed", "packed_fa4"
 _latest: tuple[torch.Tensor, torch.Tensor, list[int]] | None = None  # every layer of a pass asks for the same
 
 

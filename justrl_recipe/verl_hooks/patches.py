@@ -10,11 +10,34 @@ import ipaddress
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from justrl_recipe import checkpoints, masking
+
+
+@contextmanager
+def class_ids_from_the_system() -> Iterator[None]:
+    """Have the actor classes that are defined inside take their ids from the system's random numbers.
+
+    Symptom: processes that are forks of one call the same actor, which ends: `Check failed: erased == 1`.
+    Cause: Ray 2.60 seeds its generator when it makes its first id, and defining an actor class makes one
+        (ray/actor.py, _make_actor). Where that is before the fork, all forks give their tasks the same ids.
+    Safe: a class's id is random bytes either way, and forks share their classes.
+    Guard: forkserver.py compares the ids that two forks make.
+    Upstream: none filed. Delete when Ray seeds its generator in each fork.
+    """
+    from ray import actor
+
+    ids: Any = actor.ActorClassID
+    vars(actor)["ActorClassID"] = SimpleNamespace(from_random=lambda: ids(os.urandom(ids.size())))
+    try:
+        yield
+    finally:
+        vars(actor)["ActorClassID"] = ids
 
 
 def listen_on_loopback() -> None:

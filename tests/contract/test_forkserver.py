@@ -96,10 +96,28 @@ def test_a_fork_has_the_variables_that_an_import_sets_in_an_interpreter(tmp_path
     assert of_its_own.stdout == "by import runtime_env\n"
 
 
+def test_forks_of_a_server_that_has_defined_an_actor_make_different_ids(tmp_path):
+    """As those of the requests of two agent loops to one vLLM server, which ends at the second of the same id."""
+    (tmp_path / "planted.py").write_text("import ray\n@ray.remote\nclass Actor: pass\n")
+    code = "import planted, ray; print(ray.ObjectRef.from_random().hex())"
+    with serving("planted", PYTHONPATH=_also(tmp_path), TMPDIR=str(tmp_path)) as (python, log):
+        made = {run(python, "-c", code).stdout for _ in range(3)}
+        assert "modules imported" in log.readline()
+    assert len(made) == 3 and "" not in made
+
+
 STARTS_CUDA = "from justrl_recipe.verl_hooks import forkserver; forkserver.has_started_cuda = lambda: True"
+MAKES_AN_ID = "import ray; ray.ObjectRef.from_random()"
 
 
-@pytest.mark.parametrize(("planted", "says"), [("1 / 0", "ZeroDivisionError"), (STARTS_CUDA, "has started CUDA")])
+@pytest.mark.parametrize(
+    ("planted", "says"),
+    [
+        ("1 / 0", "ZeroDivisionError"),
+        (STARTS_CUDA, "has started CUDA"),
+        (MAKES_AN_ID, "has had Ray make an id"),
+    ],
+)
 def test_where_it_cannot_be_forked_the_stand_in_is_an_interpreter_and_the_log_says_why(tmp_path, planted, says):
     (tmp_path / "planted.py").write_text(planted)
     code = "import os, sys; print('planted' in sys.modules, sys.argv, os.environ['MINE'])"
