@@ -13,6 +13,7 @@ from typing import Any
 
 from justrl_recipe import paths, processes
 from justrl_recipe.checks.problem import Problem
+from justrl_recipe.cpu import ON_THIS_MACHINE
 from justrl_recipe.errors import UserError
 from justrl_recipe.run.nodes import LIMIT, described, groups
 
@@ -47,9 +48,15 @@ class Cluster:
     here: dict[str, Any]
 
     @property
+    def on_this_machine(self) -> bool:
+        """Whether all of its nodes are."""
+        return all((node["found"] or {}).get("machine") == self.here["machine"] for node in self.nodes)
+
+    @property
     def environment(self) -> dict[str, str]:
         """With which a process joins it."""
-        return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "token" if self.token else "disabled"}
+        joins = {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "token" if self.token else "disabled"}
+        return joins | ({ON_THIS_MACHINE: "1"} if self.on_this_machine else {})
 
 
 def address(given: str | None, config: Mapping[str, Any] | None = None) -> str | None:

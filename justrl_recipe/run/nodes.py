@@ -28,7 +28,7 @@ def groups(resources: Iterable[Mapping[str, float]], wanted: Mapping[str, float]
 
 
 def described(paths: Iterable[str]) -> dict[str, Any]:
-    """What a run needs to be the same on every node: versions, and the bytes of files.
+    """What a run needs to be the same on every node: versions, and the bytes of files; and which machine it is.
 
     Of a folder, 0; of what is not there, None.
     """
@@ -39,7 +39,13 @@ def described(paths: Iterable[str]) -> dict[str, Any]:
         path: (os.path.getsize(path) if os.path.isfile(path) else 0) if os.path.exists(path) else None
         for path in paths
     }
-    return {"versions": found, "sizes": sizes}
+    return {"versions": found, "sizes": sizes, "machine": machine()}
+
+
+def machine() -> str:
+    """The same for two processes that can share files, Unix sockets and process ids: one host, container and user."""
+    host = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return " ".join([host, *(os.readlink(f"/proc/self/ns/{space}") for space in ("mnt", "pid")), str(os.getuid())])
 
 
 def look_around(paths: list[str]) -> dict[str, Any]:

@@ -167,6 +167,7 @@ def _become(connection: socket.socket, before: Mapping[str, str], imports_set: M
         before: the server's environment before its imports.
         imports_set: the variables that these have set. An interpreter would set them where it begins with the same.
     """
+    os.setpgid(0, 0)  # a raylet kills the process group of a worker that has ended
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

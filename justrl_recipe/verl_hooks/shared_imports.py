@@ -44,8 +44,8 @@ LOGGING_LEVEL = {"VLLM_LOGGING_LEVEL": "WARN"}  # veRL's own for its workers; vL
 
 
 def share(config: DictConfig, job: str) -> None:
-    """Let every process of a run on a cluster of its own start as a fork of one that has imported the modules, where
-    the config names no `py_executable`.
+    """Let every process of a run on one machine start as a fork of one that has imported the modules, where the
+    config names no `py_executable`.
 
     `job` is the run's Ray job.
     """

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from justrl_recipe import masking, paths
+from justrl_recipe.cpu import ON_THIS_MACHINE
 from justrl_recipe.processes import end_with_parent
 from justrl_recipe.verl_hooks import patches, reward, shared_imports
 
@@ -36,10 +37,12 @@ def main(parent: int, config_file: str, checkpoint: str | None = None, validate:
     pass_on_environment(config)
     check_rewards(config)
     job = patches.number_job()
-    if os.environ.get("RAY_ADDRESS"):
+    joins = bool(os.environ.get("RAY_ADDRESS"))
+    if joins:
         join_cluster(config)
     else:
         config.ray_kwargs.ray_init.setdefault("include_dashboard", False)
+    if not joins or (config.trainer.device == "cpu" and ON_THIS_MACHINE in os.environ):
         shared_imports.share(config, job)
 
     from verl.trainer.main_ppo import run_ppo

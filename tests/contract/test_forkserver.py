@@ -68,6 +68,12 @@ def test_it_runs_a_script_with_the_callers_environment_and_no_other(executable, 
     assert result.stdout.split() == ["yes", "None", str(script), "x"]
 
 
+def test_it_is_a_process_group_of_its_own(executable):
+    """A raylet kills the process group of a worker that has ended: the run's others must not be in it."""
+    result = run(executable, "-c", "import os; print(os.getpgid(0) == os.getpid())")
+    assert result.stdout.strip() == "True"
+
+
 def test_an_exception_is_printed_as_by_an_interpreter(executable):
     result = run(executable, "-c", "raise ValueError('planted')")
     assert "ValueError: planted" in result.stderr and "Traceback" in result.stderr

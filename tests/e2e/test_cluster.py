@@ -2,12 +2,13 @@
 
 import json
 import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from command import VERL
 from raylets import cluster
 
 pytestmark = pytest.mark.xdist_group("training")  # one training at a time
@@ -21,7 +22,7 @@ SETTINGS = (
         "trainer.save_freq=2",
     ),
     *("tiny_model.warmup_steps=40", "tiny_data.validation=16", f"trainer.test_freq={STEPS}"),
-    "reward.custom_reward_function.path=reward.py",
+    "reward.custom_reward_function.path=parity.py",
 )
 REWARD = """
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
@@ -30,9 +31,15 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None):
 """
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    with (folder / "said").open("a") as said:
-        return subprocess.Popen([str(VERL), "run", *arguments], cwd=folder, stdout=said, stderr=subprocess.STDOUT)
+COMMAND = "from justrl_recipe.cli import main; main()"
+# Each process of a run over several machines imports veRL by itself; on one they are forks of one that has.
+SEVERAL_MACHINES = f"from justrl_recipe.run.cluster import Cluster; Cluster.on_this_machine = False; {COMMAND}"
+
+
+def start(folder: Path, code: str, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-c", code, "run", *arguments]
+    with (folder / "cluster_said").open("a") as said:
+        return subprocess.Popen(command, cwd=folder, stdout=said, stderr=subprocess.STDOUT)
 
 
 def gradients(run: Path) -> dict[int, float]:
@@ -44,36 +51,48 @@ def gradients(run: Path) -> dict[int, float]:
     return {entry["step"]: entry["data"][norm] for entry in entries if norm in entry["data"]}
 
 
-def workers() -> dict[int, tuple[str, str]]:
-    """veRL's and vLLM's processes on all nodes, by id: title and the node's folder."""
+def wait_for_step(step: int, process: subprocess.Popen, run: Path) -> None:
+    deadline = time.monotonic() + 300
+    while step not in gradients(run):
+        assert process.poll() is None and time.monotonic() < deadline, (run.parent / "cluster_said").read_text()
+        time.sleep(0.1)
+
+
+def workers() -> dict[int, tuple[str, str, bool]]:
+    """veRL's and vLLM's processes on all nodes, by id: title, the node's folder, and whether it is a fork."""
     found = {}
     for process in psutil.process_iter(["cmdline", "cwd"]):
         title = " ".join(process.info["cmdline"] or [])
         if title.startswith(("ray::WorkerDict", "ray::TaskRunner", "ray::vLLM", "VLLM::")):
-            found[process.pid] = title, Path(process.info["cwd"] or "").name
+            with suppress(psutil.NoSuchProcess):
+                parent = " ".join(process.parent().cmdline())
+                found[process.pid] = title, Path(process.info["cwd"] or "").name, ".forkserver" in parent
     return found
 
 
-def test_a_run_over_two_nodes_is_killed_and_resumes(tmp_path):
-    run = tmp_path / "run"
-    said = tmp_path / "said"
-    (tmp_path / "reward.py").write_text(REWARD)
+def test_a_run_over_two_nodes_is_killed_and_resumes(folder):
+    """Killed as a run over several machines, and resumed as what it is, one over two nodes of this machine."""
+    run, said = folder / "cluster", folder / "cluster_said"
+    (folder / "parity.py").write_text(REWARD)
     with cluster(cpus=12, RAY_AUTH_MODE="disabled") as address:
         others = workers().keys()
-        process = start(tmp_path, "justrl_tiny", "--address", address, "--out", "run", *SETTINGS)
-        deadline = time.monotonic() + 300
-        while 2 not in gradients(run):
-            assert process.poll() is None and time.monotonic() < deadline, said.read_text()
-            time.sleep(0.1)
+        began = ("justrl_tiny", "--address", address, "--out", run.name, *SETTINGS)
+        process = start(folder, SEVERAL_MACHINES, *began)
+        wait_for_step(2, process, run)
         ours = [of for pid, of in workers().items() if pid not in others]
-        assert {node for title, node in ours if title.startswith("ray::WorkerDict")} == {"a", "b"}
-        assert {node for title, node in ours if title.startswith("ray::TaskRunner")} == {"a"}  # the command's node
+        assert {node for title, node, _ in ours if title.startswith("ray::WorkerDict")} == {"a", "b"}
+        assert {node for title, node, _ in ours if title.startswith("ray::TaskRunner")} == {"a"}  # the command's node
+        assert not any(forked for *_, forked in ours)
         process.kill()
         process.wait()
         saved = run / "checkpoints" / "global_step_2" / "actor"
         assert len(list(saved.glob("model_world_size_2_rank_*.pt"))) == 2
 
-        process = start(tmp_path, "--resume", "run", "--address", address)
+        process = start(folder, COMMAND, "--resume", run.name, "--address", address)
+        wait_for_step(3, process, run)
+        ours = [of for pid, of in workers().items() if pid not in others]
+        assert {node for title, node, _ in ours if title.startswith("ray::WorkerDict")} == {"a", "b"}
+        assert all(forked for title, _, forked in ours if title.startswith("ray::"))
         assert process.wait(timeout=300) == 0, said.read_text()
         deadline = time.monotonic() + 30
         while workers().keys() - others and time.monotonic() < deadline:
@@ -83,5 +102,5 @@ def test_a_run_over_two_nodes_is_killed_and_resumes(tmp_path):
     assert [*gradients(run)] == [*range(1, STEPS + 1)] and min(gradients(run).values()) > 0
     manifest = json.loads((run / "manifest.json").read_text())
     assert [attempt["status"] for attempt in manifest["attempts"]] == ["died"] and manifest["status"] == "finished"
-    assert manifest["data"]["data.train_files"][0]["path"] == f"{tmp_path}/data/tiny/train.parquet"
+    assert manifest["data"]["data.train_files"][0]["path"] == f"{folder}/data/tiny/train.parquet"
     assert (run / "train.log").stat().st_size > 0

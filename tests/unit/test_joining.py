@@ -9,6 +9,7 @@ from command import verl
 from omegaconf import OmegaConf
 
 from justrl_recipe import paths
+from justrl_recipe.cpu import ON_THIS_MACHINE
 from justrl_recipe.errors import UserError
 from justrl_recipe.run import cluster
 from justrl_recipe.run.nodes import described, groups
@@ -108,6 +109,18 @@ def test_too_few_accelerators_are_named_with_who_has_how_many(nodes, fix):
     found = list(cluster.problems(cluster.Cluster("10.0.0.1:6379", False, answers, here), config))
     assert [fix in str(problem) for problem in found] == ([True] if fix else [])
     assert all("2 of 8 GPU" in str(problem) and "room for 2" in str(problem) for problem in found)
+
+
+OTHER = {"versions": {}, "sizes": {}, "machine": "another"}
+
+
+@pytest.mark.parametrize("found", [OTHER, {"versions": {}, "sizes": {}}, {"error": "no such package"}, None])
+def test_a_cluster_is_on_this_machine_where_each_of_its_nodes_is(found):
+    here = described([])
+    ours, theirs = asked(here), asked(here, found=found)
+    for nodes, expected in (([ours, ours], True), ([ours, theirs], False)):
+        joined = cluster.Cluster("10.0.0.1:6379", False, nodes, here)
+        assert joined.on_this_machine is (ON_THIS_MACHINE in joined.environment) is expected
 
 
 def test_a_file_is_recorded_with_its_hash_wherever_it_lies(tmp_path):
