@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test uses the network
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tests run side by side, and waiting threads spin
 settings.register_profile("shared machine", deadline=None)  # a slow example is no failure
 settings.load_profile("shared machine")
 
