@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import pyarrow.parquet
 import pytest
 import torch
 import yaml
-from command import VERL
+from command import VERL, verl
 from documents import ROOT, blocks
 from safetensors.torch import load_file
 
@@ -30,9 +31,10 @@ pytestmark = pytest.mark.xdist_group("training")  # one training at a time
 SHORT = ("tiny_model.warmup_steps=40", "tiny_data.validation=16", "trainer.total_training_steps=3")
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
+def start(folder: Path, *arguments: str, **env: str) -> subprocess.Popen:
     command = [str(VERL), "run", "justrl_tiny", *arguments, *SHORT]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env={**os.environ, **env}, stdout=pipe, stderr=pipe, text=True)
 
 
 def read(run: Path) -> tuple[dict, list[dict]]:
@@ -96,16 +98,22 @@ def status(url: str) -> int:
 
 @dataclass(frozen=True)
 class Trained:
-    """A training that has ended: its run folder, what it printed, and where its processes listened meanwhile."""
+    """A training that has ended: its run folder, and what it printed."""
 
     run: Path
     out: str
     err: str
+
+
+@dataclass(frozen=True)
+class Watched(Trained):
+    """And where its processes listened meanwhile."""
+
     listeners: Listeners
 
 
 @pytest.fixture(scope="module")
-def trained(folder) -> Trained:
+def trained(folder) -> Watched:
     """The paper's second arm: the overlong penalty, and the verifier as the reward."""
     flags = ("--ablation", "overlong_penalty", "--ablation", "robust_verifier", "trainer.save_freq=3")
     process = start(folder, "--out", "both", *flags)
@@ -113,7 +121,7 @@ def trained(folder) -> Trained:
     listeners.start()
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
-    return Trained(folder / "both", out, err, listeners)
+    return Watched(folder / "both", out, err, listeners)
 
 
 def test_it_learns_by_the_reward_with_its_penalty(trained):
@@ -242,12 +250,29 @@ SECRETS = (
 )
 
 
-def test_trains_with_a_reward_file_of_the_users_own_and_keeps_secrets(folder, monkeypatch):
-    monkeypatch.setenv("PLANTED_KEY", "planted-reward")
+LORA = (
+    *("actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora_alpha=32"),
+    *("actor_rollout_ref.actor.optim.lr=1e-2", "trainer.save_freq=3"),
+    "+data.apply_chat_template_kwargs.enable_thinking=false",
+)
+
+
+@pytest.fixture(scope="module")
+def mine(folder) -> Trained:
+    """With a reward file of the user's own, secrets, and LoRA.
+
+    At so high a rate that three steps change the weights by more than bfloat16 rounds.
+    """
     (folder / "mine.py").write_text(MY_REWARD)
-    process = start(folder, "--out", "mine", "--verbose", "reward.custom_reward_function.path=mine.py", *SECRETS)
+    given = ("--verbose", "reward.custom_reward_function.path=mine.py", *SECRETS, *LORA)
+    process = start(folder, "--out", "mine", *given, PLANTED_KEY="planted-reward")
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
+    return Trained(folder / "mine", out, err)
+
+
+def test_trains_with_a_reward_file_of_the_users_own_and_keeps_secrets(folder, mine):
+    out, err = mine.out, mine.err
     assert (folder / "mine" / "code" / "mine.py").read_text() == MY_REWARD
     assert "used ${oc.env:PLANTED_KEY}" in out and (folder / "mine").stat().st_mode & 0o777 == 0o700
     subprocess.run([VERL, "report", "mine", "--out", "mine/report"], cwd=folder, check=True, timeout=100)
@@ -259,6 +284,29 @@ def test_trains_with_a_reward_file_of_the_users_own_and_keeps_secrets(folder, mo
     for step in steps:  # the recipe's own reward would be below 0 here
         assert step["critic/score/mean"] == pytest.approx(step["reward/acc"]) and step["critic/score/min"] == 0.0
     assert wait_until_gone(folder / "mine", 5) == []
+
+
+def test_a_lora_run_is_evaluated_with_what_it_learned(folder, mine, monkeypatch):
+    monkeypatch.setenv("PLANTED_KEY", "planted-reward")
+    wanted = ("--benchmark", "data/tiny/validation.parquet", "--max-tokens", "24", "--n", "2", "--out")
+    done = verl("eval", "mine", *wanted, "lora-eval", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "lora-eval" / "results.json").read_text())
+    assert found["run"]["recipe"] == "justrl_tiny" and found["run"]["step"] == 3
+    assert found["chat_template"]["arguments"] == {"enable_thinking": False}
+
+    step = mine.run / "checkpoints" / "global_step_3"
+    shard = torch.load(step / "actor" / "model_world_size_1_rank_0.pt", map_location="cpu", weights_only=False)
+    full = {name.removeprefix("base_model.model."): weight.to_local() for name, weight in shard.items()}
+    merged = load_file(step / "merged" / "model.safetensors")
+    modules = [name.removesuffix(".lora_B.default.weight") for name in full if name.endswith("lora_B.default.weight")]
+    assert len(modules) == 14
+    for module in modules:
+        before, after = full[f"{module}.base_layer.weight"], merged[f"{module}.weight"]
+        update = 32 / 8 * full[f"{module}.lora_B.default.weight"] @ full[f"{module}.lora_A.default.weight"]
+        assert update.abs().max() > 1e-3
+        torch.testing.assert_close(after, before + update, rtol=1e-2, atol=1e-3)  # from shards in bfloat16
+        assert (after - before - update).norm() < 0.1 * update.norm() + 4e-3 * before.norm()
 
 
 BAD_REWARD = """\
