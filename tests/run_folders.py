@@ -49,6 +49,11 @@ def healthy(steps: int = STEPS) -> dict[str, np.ndarray]:
     }
 
 
+def two() -> dict[str, np.ndarray]:
+    """Two of them, of whose panels a page is drawn in a tenth of the time."""
+    return {name: values for name, values in healthy().items() if name in ("actor/entropy", "critic/score/mean")}
+
+
 def write_run(folder: Path, metrics: dict[str, np.ndarray] | None = None, **about) -> Path:
     """A run folder; NaN and infinities as veRL's file logger writes them."""
     folder.mkdir(parents=True)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from report_pages import Page
-from run_folders import STEPS, healthy, write_run
+from run_folders import STEPS, healthy, two, write_run
 
 from justrl_recipe.errors import UserError
 from justrl_recipe.report import figures, health, logs, runs
@@ -468,8 +468,13 @@ METRICS = [
 ]
 
 
-@pytest.mark.parametrize("how", ["missing", "null", "null at first", "null at last", "text"])
-@pytest.mark.parametrize("names", [*METRICS, "all"])
+HOW = ("missing", "null", "null at first", "null at last", "text")
+ALONE = [(name, how) for name in METRICS for how in HOW]
+SOME = [("all", how) for how in HOW] + ALONE[::7]  # each of HOW with other metrics
+REST = [pytest.param(*case, marks=pytest.mark.exhaustive) for case in ALONE if case not in SOME]
+
+
+@pytest.mark.parametrize(("names", "how"), [*SOME, *REST])
 def test_metrics_that_are_missing_or_null_never_end_the_report(tmp_path, how, names):
     """One of them alone in the log, which has a single panel then, or all of them."""
     wanted = METRICS if names == "all" else [names]
@@ -510,7 +515,8 @@ def test_a_report_is_a_page_and_pictures(tmp_path):
 
 
 def test_several_runs_go_to_a_folder_of_their_own(tmp_path):
-    folders = [write_run(tmp_path / "a"), write_run(tmp_path / "b", ablations=["overlong_penalty"], is_justrl=False)]
+    other = {"ablations": ["overlong_penalty"], "is_justrl": False}
+    folders = [write_run(tmp_path / "a", two()), write_run(tmp_path / "b", two(), **other)]
     assert report(*folders, cwd=tmp_path).returncode == 0
     assert (tmp_path / "report" / "report" / "ablation.png").is_file()
     text = Page((tmp_path / "report" / "report.html").read_text()).text
@@ -519,7 +525,7 @@ def test_several_runs_go_to_a_folder_of_their_own(tmp_path):
 
 
 def test_what_comes_from_a_run_stays_text_and_names_no_machine(tmp_path):
-    metrics = healthy() | {"<img src=x onerror=alert(1)>": np.ones(STEPS)}
+    metrics = two() | {"<img src=x onerror=alert(1)>": np.ones(STEPS)}
     folder = write_run(
         tmp_path / "run",
         metrics,
@@ -553,7 +559,7 @@ def test_absolute_paths_lose_their_folders(text, cleaned):
 
 
 def test_a_metric_that_is_never_finite_is_drawn_as_such(tmp_path):
-    folder = write_run(tmp_path / "run", healthy() | {name: np.full(STEPS, np.nan) for name in healthy()})
+    folder = write_run(tmp_path / "run", {name: np.full(STEPS, np.nan) for name in two()})
     result = report(folder, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -644,7 +650,7 @@ def process_that_ended() -> dict:
     ],
 )
 def test_the_status_of_a_run_is_shown_and_decides_whether_it_is_watched(tmp_path, about, shown, over):
-    folder = write_run(tmp_path / "run", **about)
+    folder = write_run(tmp_path / "run", two(), **about)
     assert runs.ended(folder) is over
     write([runs.load(folder)], tmp_path / "out", 3)
     assert shown in Page((tmp_path / "out" / "report.html").read_text()).text
@@ -652,7 +658,7 @@ def test_the_status_of_a_run_is_shown_and_decides_whether_it_is_watched(tmp_path
 
 def test_a_resumed_run_is_one_curve_with_its_attempts_marked_and_listed(tmp_path):
     earlier = [{"status": "died", "first_step": 1, "last_step": None}]
-    folder = write_run(tmp_path / "run", attempts=earlier, first_step=21, last_step=40)
+    folder = write_run(tmp_path / "run", two(), attempts=earlier, first_step=21, last_step=40)
     run = runs.load(folder)
     write([run], tmp_path / "out", None)
     text = Page((tmp_path / "out" / "report.html").read_text()).text

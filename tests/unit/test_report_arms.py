@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_arms import OVERLONG, SMOLLM2, grouped, rows, run, series
 from report_pages import Page
-from run_folders import healthy, write_run
+from run_folders import healthy, two, write_run
 
 from justrl_recipe import intervals
 from justrl_recipe.report import figures, runs, tables
@@ -233,9 +233,7 @@ def test_the_page_of_eight_runs(eight, tmp_path):
 def test_a_name_stays_text_wherever_it_is_shown(tmp_path):
     name = '"><script>alert(1)</script> onmouseover="x'
     folders = [
-        write_run(
-            tmp_path / f"{number}", healthy(12), ablations=ablations, seed=seed, is_justrl=False, deviations=keys
-        )
+        write_run(tmp_path / f"{number}", two(), ablations=ablations, seed=seed, is_justrl=False, deviations=keys)
         for number, (ablations, seed, keys) in enumerate(
             [([], 1, []), ([], 2, []), ([name], 1, [{"key": name, "recipe": name, "yours": name}]), ([name], 2, [])]
         )

@@ -9,7 +9,7 @@ import pytest
 from command import verl
 from hypothesis import given
 from hypothesis import strategies as st
-from run_folders import write_run
+from run_folders import two, write_run
 
 from justrl_recipe.responses import reading, summary, text
 from justrl_recipe.responses.selection import PERIODS, Selection, hash_of
@@ -232,7 +232,7 @@ def test_a_step_that_was_not_kept_names_those_that_were(tmp_path):
 
 
 def page_of(tmp_path: Path, *lines: object) -> str:
-    run = write_run(tmp_path / "run")
+    run = write_run(tmp_path / "run", two())
     if lines:
         write(run, *lines)
     done = verl("report", run, cwd=tmp_path)
@@ -275,7 +275,7 @@ def test_a_page_of_very_many_responses_shows_few_and_says_so(tmp_path):
 
 def test_the_responses_of_several_runs_are_folded_and_linked_apart(tmp_path):
     for seed in (1, 2):
-        write(write_run(tmp_path / str(seed), seed=seed), GROUP)
+        write(write_run(tmp_path / str(seed), two(), seed=seed), GROUP)
     assert verl("report", "1", "2", "--out", "both", cwd=tmp_path).returncode == 0
     page = (tmp_path / "both" / "report.html").read_text()
     for number, seed in enumerate((1, 2)):
