@@ -21,25 +21,15 @@ from justrl_recipe.reward_fns.robust_verifier import compute_score, too_costly
 ANSWERS = yaml.safe_load((Path(__file__).parents[1] / "answers.yaml").read_text(encoding="utf-8"))
 
 
-def cases(column: str) -> list:
-    return [
-        pytest.param(row["gold"], answer, id=f"{kind}: {answer!r} for {row['gold']!r}"[:100])
-        for kind, rows in ANSWERS.items()
-        for row in rows
-        for answer in row.get(column, [])
-    ]
-
-
-@pytest.mark.parametrize(("gold", "answer"), cases("equal"))
-def test_accepts(gold, answer):
-    result = compute_score("any", f"so the answer is \\boxed{{{answer}}}.", gold)
-    assert result["acc"] is True and result["score"] == 1.0
-
-
-@pytest.mark.parametrize(("gold", "answer"), cases("other"))
-def test_rejects(gold, answer):
-    result = compute_score("any", f"so the answer is \\boxed{{{answer}}}.", gold)
-    assert result["acc"] is False and result["score"] == -1.0
+@pytest.mark.parametrize(("column", "accepted"), [("equal", True), ("other", False)])
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_kind_of_answer_is_judged_right(kind, column, accepted):
+    """Each of its answers: one test for all of them, since each test takes longer than a verdict."""
+    pairs = [(row["gold"], answer) for row in ANSWERS[kind] for answer in row.get(column, [])]
+    scores = [compute_score("any", f"so the answer is \\boxed{{{answer}}}.", gold) for gold, answer in pairs]
+    found = [(score["acc"], score["score"]) for score in scores]
+    expected = (accepted, 1.0 if accepted else -1.0)
+    assert [pair for pair, verdict in zip(pairs, found, strict=True) if verdict != expected] == []
 
 
 @pytest.mark.parametrize(
