@@ -1,7 +1,7 @@
 """The shape of a language model, from its config.json: what its memory and its context depend on."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,14 @@ class Shape:
     @property
     def parameters(self) -> int:
         return self.layers * self.layer_parameters + self.outer_parameters
+
+    def adapter_parameters(self, rank: int, targets: str | Sequence[str]) -> int:
+        """Of LoRA: two thin matrices beside each linear layer, or beside those whose names are listed."""
+        queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
+        sizes = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": queries}
+        sizes |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.intermediate)
+        chosen = sizes if isinstance(targets, str) else [name for name in sizes if name in targets]
+        return rank * self.layers * sum(self.hidden + sizes[name] for name in chosen)
 
     @property
     def kv_elements(self) -> int:
