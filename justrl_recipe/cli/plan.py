@@ -13,6 +13,7 @@ from justrl_recipe.errors import UserError
 from justrl_recipe.planning import cost, memory
 from justrl_recipe.planning.model_shape import Shape, of_recipe
 from justrl_recipe.terminal import say
+from justrl_recipe.this_machine import with_system
 
 EXAMPLE = "Example: verl plan justrl_deepseek --system h100x8"
 A_NODE = 8  # GPUs
@@ -34,7 +35,8 @@ def plan(
 ) -> None:
     """Estimate memory, tokens, GPU hours and disk of a run; suggest overrides if it does not fit."""
     given = [*(overrides or []), *_gpus(gpus, system)]
-    composed = config.load(options.request(recipe, given, ablation, system))
+    request, _ = with_system(options.request(recipe, given, ablation, system), instead=False)
+    composed = config.load(request)
     found = checks.of_config(composed, config.load_base())
     if wrong := [problem for problem in found if problem.level == "error"]:
         raise UserError(f"{wrong[0]} (`verl validate` lists what is wrong)")

@@ -20,6 +20,7 @@ GIB = 2**30
 CONTEXT = 1.2 * GIB  # CUDA context, NCCL and cuBLAS workspaces of the trainer; measured on an H200
 ASLEEP = 2.7 * GIB  # what vLLM 0.24.0 keeps while it sleeps, mostly CUDA graphs; measured on an H200
 PROCESSES = 3.0 * GIB  # Python, Ray, veRL and vLLM themselves on a CPU; measured with the tiny recipe
+UPDATE, ROLLOUTS = 0, 1  # the two phases, in the order of `peaks`
 CHUNK = 512  # tokens whose logits veRL's fused kernel holds at a time (utils/experimental/torch_functional.py)
 BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
 BYTES |= {"half": 2, "float": 4, "auto": 2}  # vLLM has more names; auto is mostly bfloat16
@@ -224,11 +225,11 @@ class Fit:
         return " ".join(f"{key}={str(value).lower()}" for key, value in self.changes.items())
 
 
-def fit(shape: Shape, config: dict[str, Any], memory: float) -> Fit:
+def fit(shape: Shape, config: dict[str, Any], memory: float, phases: Sequence[int] = (UPDATE, ROLLOUTS)) -> Fit:
     """What makes a run fit: of the changes below, in their order, those that save memory where it is short."""
     chosen: dict[str, Any] = {}
-    for phase, steps in enumerate((_for_the_update(config), _for_the_rollout())):
-        for changes in steps:
+    for phase in phases:
+        for changes in (_for_the_update(config), _for_the_rollout())[phase]:
             if peaks(shape, config, memory)[phase] <= memory:
                 break
             changed = copy.deepcopy(config)
@@ -238,7 +239,8 @@ def fit(shape: Shape, config: dict[str, Any], memory: float) -> Fit:
                 before, after = dict(leaves(config)), dict(leaves(changed))
                 chosen |= {key: value for key, value in after.items() if before[key] != value}
                 config = changed
-    return Fit(chosen, max(0.0, max(peaks(shape, config, memory)) - memory))
+    both = peaks(shape, config, memory)
+    return Fit(chosen, max(0.0, max(both[phase] for phase in phases) - memory))
 
 
 def _for_the_update(config: Mapping[str, Any]) -> list[dict[str, Any]]:
