@@ -57,6 +57,8 @@ def find_problems(composed: Config, out: Path | None, import_reward: bool) -> li
     found = checks.of_config(composed, base)
     if "tiny_model" not in usable.values or tiny.is_made(usable.values):
         found += checks.of_files(composed, base, out or RUNS)
+    elif usable.flat["actor_rollout_ref.model.path"] != usable.flat["tiny_model.path"]:
+        found += checks.of_model(composed, base, out or RUNS)
     if import_reward:
         from justrl_recipe.run import own_reward
 

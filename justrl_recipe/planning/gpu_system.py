@@ -118,6 +118,8 @@ def _update(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
         put(values, key, value)
     host = f"with it {memory.on_host(shape, values) / GIB:.1f} GiB of the host's memory"
     reasons = {f"{ACTOR}.fsdp_config.offload_policy": host, f"{ACTOR}.strategy": "which has offload_policy"}
+    if fit.changes.get(f"{MODEL}.use_fused_kernels") is False:
+        reasons[f"{MODEL}.use_fused_kernels"] = "veRL's do not run with FSDP2 and an untied output matrix"
     for key, value in fit.changes.items():
         found.append(Setting(key, value, reasons.get(key, f"else an update takes {needed:.1f} GiB")))
     return found

@@ -112,7 +112,7 @@ def _away(config: Mapping[str, Any]) -> tuple[set[str], set[str]]:
     if config["trainer"]["device"] == "cpu":
         return set(), set()
     always = {"reference"}
-    if actor["strategy"] == "fsdp2" and fsdp["offload_policy"]:
+    if _is_fsdp2(config) and fsdp["offload_policy"]:
         always |= {"weights", "gradients", "moments"}
     offloads = {"weights": fsdp["param_offload"], "moments": fsdp["optimizer_offload"]}
     return always, {name for name, offloaded in offloads.items() if offloaded}
@@ -175,11 +175,15 @@ def _width(config: Mapping[str, Any]) -> int:
 def _gathered(shape: Shape, config: Mapping[str, Any]) -> float:
     """FSDP holds the embedding and the output matrix whole, and a layer beside the one it fetches; and gradients.
 
-    LoRA has hardly any gradients. On their way to the host, gradients are in float32.
+    FSDP2 gathers two untied matrices one at a time. LoRA has hardly any gradients.
     """
     copies = 1 if config["actor_rollout_ref"]["model"]["lora_rank"] else 2
-    gathered = copies * _width(config) * (shape.outer_parameters + 2 * shape.layer_parameters)
-    return gathered + 4 * shape.outer_parameters * ("gradients" in _away(config)[0])
+    outer = shape.outer_parameters / (1 if shape.tied or not _is_fsdp2(config) else 2)
+    return copies * _width(config) * (outer + 2 * shape.layer_parameters)
+
+
+def _is_fsdp2(config: Mapping[str, Any]) -> bool:
+    return config["actor_rollout_ref"]["actor"]["strategy"] == "fsdp2"
 
 
 def _per_token_of_layer(shape: Shape, config: Mapping[str, Any]) -> float:
@@ -203,8 +207,10 @@ def _kept(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
 
 
 def _layer(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
-    """The layer in its backward pass: what it needs and half as much again for its gradients."""
-    return 1.5 * tokens * _per_token_of_layer(shape, config)
+    """The layer in its backward pass: what it needs, half as much again for its gradients, and the weights' gradients
+    in float32 where they are on their way to the host."""
+    moved = 4 * shape.outer_parameters * ("gradients" in _away(config)[0])
+    return 1.5 * tokens * _per_token_of_layer(shape, config) + moved
 
 
 def _logits(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
@@ -229,7 +235,7 @@ def fit(shape: Shape, config: dict[str, Any], memory: float, phases: Sequence[in
     """What makes a run fit: of the changes below, in their order, those that save memory where it is short."""
     chosen: dict[str, Any] = {}
     for phase in phases:
-        for changes in (_for_the_update(config), _for_the_rollout())[phase]:
+        for changes in (_for_the_update(shape, config), _for_the_rollout())[phase]:
             if peaks(shape, config, memory)[phase] <= memory:
                 break
             changed = copy.deepcopy(config)
@@ -243,16 +249,18 @@ def fit(shape: Shape, config: dict[str, Any], memory: float, phases: Sequence[in
     return Fit(chosen, max(0.0, max(both[phase] for phase in phases) - memory))
 
 
-def _for_the_update(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _for_the_update(shape: Shape, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The last step takes FSDP2, whose output matrix veRL's fused log-probs take only where it is the embedding."""
+    backend, fused = f"{MODEL}.fused_kernel_options.impl_backend", f"{MODEL}.use_fused_kernels"
     longest = config["data"]["max_prompt_length"] + config["data"]["max_response_length"]
     return [
         {f"{MODEL}.enable_gradient_checkpointing": True},
-        {f"{MODEL}.use_fused_kernels": True},
+        {fused: True},
         {f"{ACTOR}.ppo_max_token_len_per_gpu": longest},
         {
             f"{ACTOR}.strategy": "fsdp2",
             f"{ACTOR}.fsdp_config.offload_policy": True,
-            f"{MODEL}.fused_kernel_options.impl_backend": "torch",  # Triton's takes no FSDP2
+            **({backend: "torch"} if shape.tied else {fused: False}),
         },
     ]
 

@@ -38,6 +38,7 @@ class Shape:
             KeyError, ValueError, TypeError, ArithmeticError: it is not the config of such a model.
         """
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+        kind = str(config.get("model_type"))
         shape = cls(
             layers=int(config["num_hidden_layers"]),
             hidden=hidden,
@@ -46,8 +47,8 @@ class Shape:
             kv_heads=int(config.get("num_key_value_heads") or heads),
             head_size=int(config.get("head_dim") or hidden // heads),
             vocabulary=int(config["vocab_size"]),
-            tied=bool(config.get("tie_word_embeddings", False)),
-            attention_bias=bool(config.get("attention_bias", config.get("model_type") == "qwen2")),
+            tied=bool(config.get("tie_word_embeddings", kind.startswith("gemma"))),  # transformers' defaults
+            attention_bias=bool(config.get("attention_bias", kind == "qwen2")),
             context=int(config["max_position_embeddings"]),
         )
         if not all(0 < value <= LARGEST for value in asdict(shape).values() if type(value) is int):

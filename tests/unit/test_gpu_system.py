@@ -38,7 +38,7 @@ def card(memory_gib: float, capability: tuple[int, int] = (9, 0), count: int = 1
 
 
 @given(
-    st.floats(13, 300),
+    st.floats(24, 300),
     st.sampled_from([(8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)]),
     st.integers(1, 16),
     st.floats(0.9, 1),
@@ -54,7 +54,7 @@ def test_whatever_is_set_fits_and_changes_nothing_that_is_learned(size, capabili
     assert 512 % chosen["trainer.n_gpus_per_node"] == 0
 
 
-@given(st.floats(13, 300), st.integers(1, 16))
+@given(st.floats(24, 300), st.integers(1, 16))
 def test_the_file_holds_the_settings(size, count):
     chosen = gpu_system.settings(card(size, count=count), VALUES, SHAPE, False)
     text = gpu_system.text(chosen, ["A head."])
