@@ -17,6 +17,7 @@ from justrl_recipe.this_machine import with_system
 
 EXAMPLE = "Example: verl plan justrl_deepseek --system h100x8"
 A_NODE = 8  # GPUs
+NO_ROOM = ": vLLM will not start, give more actor_rollout_ref.rollout.gpu_memory_utilization"
 
 
 def plan(
@@ -44,7 +45,9 @@ def plan(
     name = config.find_recipe(recipe).stem
     values = composed.values
     say(f"{name} on {_where(values, machine)}", "", *_memory(shape, values, machine.memory_gib * memory.GIB), "")
-    say(*_work(name, machine, values, throughput), f"checkpoints  {cost.disk(values, shape)}")
+    speed = cost.measured(name, machine.system, machine.name, shape.parameters)
+    speed = cost.Throughput(throughput, "as given") if throughput else speed
+    say(*_work(name, values, speed), f"checkpoints  {cost.disk(values, shape)}")
 
 
 @dataclass(frozen=True)
@@ -117,10 +120,11 @@ def _memory(shape: Shape, values: dict[str, Any], size: float) -> Iterator[str]:
     if not values["actor_rollout_ref"]["model"]["use_remove_padding"]:
         yield "(the tokens of a micro-batch are counted without padding, which use_remove_padding=false adds)"
     if values["trainer"]["device"] != "cpu":
-        yield f"KV cache for {memory.responses_at_once(shape, values, size):,} full responses at once on each replica"
+        at_once = memory.responses_at_once(shape, values, size)
+        yield f"KV cache for {at_once:,} full responses at once on each replica" + (NO_ROOM if not at_once else "")
 
 
-def _work(name: str, machine: Machine, values: dict[str, Any], given: float | None) -> Iterator[str]:
+def _work(name: str, values: dict[str, Any], found: cost.Throughput | None) -> Iterator[str]:
     """Steps, tokens and hours."""
     trainer = values["trainer"]
     gpus = trainer["nnodes"] * trainer["n_gpus_per_node"]
@@ -129,7 +133,6 @@ def _work(name: str, machine: Machine, values: dict[str, Any], given: float | No
     yield f"tokens       {most:.1e} if every response is full, as the paper counts"
     if name in cost.PAPER:
         yield f"             {', '.join(f'{who} {tokens:.1e}' for who, tokens in cost.PAPER[name].items())}"
-    found = cost.Throughput(given, "as given") if given else cost.measured(name, machine.system, machine.name)
     if found is None:
         yield "GPU hours    unknown: give --throughput TOKENS, the perf/throughput of a few steps"
         return

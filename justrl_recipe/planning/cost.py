@@ -29,10 +29,15 @@ class Throughput:
     source: str
 
 
-def measured(recipe: str, system: str, gpu: str) -> Throughput | None:
-    """The throughput that was measured for a recipe on a system with this kind of GPU; None where it was not."""
+def measured(recipe: str, system: str, gpu: str, parameters: int) -> Throughput | None:
+    """The throughput that was measured for a recipe on a system with this kind of GPU; None where it was not.
+
+    It holds for models of within a quarter of the parameters.
+    """
     found = yaml.safe_load(MEASURED.read_text()).get(recipe, {}).get(system)
-    return Throughput(found["tokens_per_second"], found["source"]) if found and found["gpu"] == gpu else None
+    if not found or found["gpu"] != gpu or not 0.75 < parameters / found["parameters"] < 1.25:
+        return None
+    return Throughput(found["tokens_per_second"], found["source"])
 
 
 def responses(config: Mapping[str, Any]) -> int:

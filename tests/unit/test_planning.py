@@ -139,7 +139,7 @@ def test_tokens_are_the_papers():
 
 def test_hours_are_the_papers_at_the_papers_throughput():
     """32 GPUs for 15 days."""
-    paper = cost.measured("justrl_deepseek", "a800x32", "A800-80GB")
+    paper = cost.measured("justrl_deepseek", "a800x32", "A800-80GB", shape().parameters)
     assert paper is not None
     hours = cost.gpu_hours(config(), cost.expected_length(config()), paper.tokens_per_second)
     assert hours / 32 / 24 == pytest.approx(15, abs=0.5)
@@ -148,7 +148,7 @@ def test_hours_are_the_papers_at_the_papers_throughput():
 @pytest.mark.parametrize("system", ["h200x1", "h100x8"])
 def test_hours_are_planned_at_what_was_measured(system):
     bench = runpy.run_path(str(ROOT / "benchmarks" / "performance.py"))
-    found = cost.measured("justrl_deepseek", system, config(system=system)["machine"]["name"])
+    found = cost.measured("justrl_deepseek", system, config(system=system)["machine"]["name"], shape().parameters)
     assert found is not None
     assert found.tokens_per_second == pytest.approx(bench["estimated"](system), abs=5)
 
@@ -191,9 +191,16 @@ def test_memory_is_in_gib_on_the_command_line_and_in_a_system(tmp_path):
     assert given[1:16] == written[1:16]
 
 
-def test_a_throughput_is_of_the_kind_of_gpu_that_it_was_measured_on(tmp_path):
+def test_a_throughput_is_of_the_kind_of_gpu_and_the_size_of_model_that_it_was_measured_on(tmp_path):
     renamed = plan("justrl_deepseek", "--system", "h200x1", "machine.name=RTX4090", cwd=tmp_path)
     assert "GPU hours    unknown" in renamed.stdout
+    smaller = plan(
+        *("justrl_deepseek", "--system", "h200x1"),
+        "actor_rollout_ref.model.path=HuggingFaceTB/SmolLM2-135M-Instruct",
+        "data.max_response_length=4096",
+        cwd=tmp_path,
+    )
+    assert "GPU hours    unknown" in smaller.stdout
 
 
 def test_the_command_plans_the_tiny_recipe_before_its_model_is_made(tmp_path):
