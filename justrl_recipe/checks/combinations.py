@@ -214,10 +214,11 @@ def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
         why = f"{values[ulysses]} does not divide {gpus} GPUs"
         yield Problem("parallelism", ulysses, why, f"give a divisor of {gpus}")
     attention = "actor_rollout_ref.model.override_config.attn_implementation"
-    if values.get(attention) == "packed" and values[ulysses] > 1:
+    packed = str(values.get(attention)).startswith("packed")
+    if packed and values[ulysses] > 1:
         fix = f"set {ulysses}=1, or with the flash-attn package {attention}=flash_attention_2"
         yield Problem("parallelism", attention, "packed attention does not split sequences over GPUs", fix)
-    if values.get(attention) == "packed" and not values["actor_rollout_ref.model.use_remove_padding"]:
+    if packed and not values["actor_rollout_ref.model.use_remove_padding"]:
         fix = "set actor_rollout_ref.model.use_remove_padding=true"
         yield Problem("parallelism", attention, "packed attention takes packed sequences", fix)
     if values[ulysses] > 1 and not values["actor_rollout_ref.model.use_remove_padding"]:

@@ -19,9 +19,11 @@ TRUST = "actor_rollout_ref.model.trust_remote_code"
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
 FUSED, LIGER = "actor_rollout_ref.model.use_fused_kernels", "actor_rollout_ref.model.use_liger"
 # What an attention leaves out of a model; sdpa without an error in transformers 5.9 (integrations/sdpa_attention.py).
+FEATURES = {"sliding window", "soft cap", "attention sinks"}
 MISSING: dict[Any, set[str]] = {
     "sdpa": {"soft cap", "attention sinks"},
-    "packed": {"sliding window", "soft cap", "attention sinks"},
+    "packed": FEATURES,
+    "packed_flash_attention_4": FEATURES,
     "eager": set(),
 }
 TRANSFORMERS_TABLES = ("transformers", "models/auto/auto_mappings.py", "models/auto/configuration_auto.py")
