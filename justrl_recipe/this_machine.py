@@ -19,6 +19,7 @@ defaults: [shared/gpu, _self_]
 machine: {{system: gpu, name: {name}, memory_gib: {memory_gib}}}
 trainer: {{nnodes: 1, n_gpus_per_node: {count}}}
 """
+KEPT = "the recipe's own system is kept, whether or not it fits this machine"
 
 
 def with_system(request: Request, address: str | None = None, instead: bool = True) -> tuple[Request, list[str]]:
@@ -33,14 +34,19 @@ def with_system(request: Request, address: str | None = None, instead: bool = Tr
     """
     if request.system == THIS_MACHINE:
         return _made(request, here(), f"--system {THIS_MACHINE}")
-    if request.system is not None or not instead or not gpus.visible():
+    if request.system is not None or not instead:
         return request, []
     try:
-        found = here()
-        why = _does_not_fit(config.load(request), found, address)
-        return _made(request, found, why) if why else (request, [])
+        found = gpus.find()
     except UserError as error:
-        return request, [f"the recipe's own system is kept, whether or not it fits this machine: {error}"]
+        return request, [f"{KEPT}: {error}"]
+    why = found and _does_not_fit(config.load(request), found, address)
+    if not found or not why:
+        return request, []
+    try:
+        return _made(request, found, why)
+    except UserError as error:
+        return request, [f"{KEPT}: {error}"]
 
 
 def _made(request: Request, found: Gpus, why: str) -> tuple[Request, list[str]]:

@@ -174,10 +174,20 @@ def test_a_recipe_keeps_its_own_system(tmp_path, monkeypatch, recipe, system, ad
     assert this_machine.with_system(request, address) == (request, [])
 
 
-def test_gpus_on_which_nothing_fits_are_no_error_where_they_were_not_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", driver(tmp_path, 1, "Tesla T4, 15360, 15000, 7.5"))
+@pytest.mark.parametrize(
+    ("of", "says"),
+    [("Tesla T4, 15360, 15000, 7.5", "compute capability 7.5"), ("NVIDIA GB10, [N/A], [N/A], 12.1", "does not say")],
+)
+def test_gpus_that_cannot_be_used_are_no_error_where_they_were_not_asked_for(tmp_path, monkeypatch, of, says):
+    monkeypatch.setenv("PATH", driver(tmp_path, 1, of))
     request, said = this_machine.with_system(Request("justrl_deepseek"))
-    assert request == Request("justrl_deepseek") and "is kept" in said[0] and "compute capability 7.5" in said[0]
+    assert request == Request("justrl_deepseek") and len(said) == 1 and "is kept" in said[0] and says in said[0]
+
+
+def test_a_mistake_is_said_once_on_a_machine_with_gpus(tmp_path):
+    path = driver(tmp_path / "bin", 1, RTX4090)
+    result = verl("run", "justrl_deepseek", "data.train_batch_sizes=4", "--dry-run", cwd=tmp_path, PATH=path)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
 
 
 def test_what_the_user_sets_is_counted(tmp_path):
