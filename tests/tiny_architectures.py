@@ -23,13 +23,15 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 2048,
 }
 WINDOW = 16  # tokens; the sequences are longer
+GEMMA = {"head_dim": 32, "sliding_window": WINDOW}
 # model_type, and what its config has beyond `SIZES`.
 KINDS: dict[str, tuple[str, dict]] = {
     "qwen3": ("qwen3", {"head_dim": 32, "tie_word_embeddings": True}),
     "llama3": ("llama", {"tie_word_embeddings": False, "rope_parameters": LLAMA3_ROPE}),
     "smollm2": ("llama", {"tie_word_embeddings": True}),
-    "gemma3": ("gemma3_text", {"head_dim": 32, "sliding_window": WINDOW, "query_pre_attn_scalar": 32}),
-    "gemma2": ("gemma2", {"head_dim": 32, "sliding_window": WINDOW, "attn_logit_softcapping": 0.5}),
+    # With larger weights it repeats its last token: its embedding, which is the output matrix as well, is scaled.
+    "gemma3": ("gemma3_text", {**GEMMA, "query_pre_attn_scalar": 32, "initializer_range": 0.05}),
+    "gemma2": ("gemma2", {**GEMMA, "attn_logit_softcapping": 0.5}),
 }
 SIZES = {
     "hidden_size": 128,
@@ -67,7 +69,7 @@ def make(folder: Path, name: str) -> Path:
     kind, more = KINDS[name]
     special = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     torch.manual_seed(0)
-    config = AutoConfig.for_model(kind, **SIZES, **special, **more, vocab_size=len(tokenizer))
+    config = AutoConfig.for_model(kind, **{**SIZES, **special, **more}, vocab_size=len(tokenizer))
     AutoModelForCausalLM.from_config(config).save_pretrained(folder / name)
     tokenizer.save_pretrained(folder / name)
     return folder / name

@@ -54,19 +54,19 @@ def settings(
     if gpus.capability < OLDEST:
         wanted, found = (".".join(map(str, pair)) for pair in (OLDEST, gpus.capability))
         raise UserError(f"{gpus.name} has compute capability {found}, and bfloat16 and the kernels take {wanted}")
-    values = copy.deepcopy(dict(config))
+    values, count = copy.deepcopy(dict(config)), _count(gpus, config)
     chosen = [
         Setting("machine.system", system),
         Setting("machine.name", gpus.name),
         Setting("machine.memory_gib", gpus.memory_gib),
         Setting("trainer.nnodes", config["trainer"]["nnodes"]),
-        _count(gpus, config),
+        count,
         *_kernels(gpus, shape, flash_attention),
     ]
     for setting in chosen:
         put(values, setting.key, setting.value)
     chosen += _update(gpus, values, shape)
-    if chosen[4].value > 1 and values["actor_rollout_ref"]["actor"]["strategy"] == "fsdp":
+    if count.value > 1 and values["actor_rollout_ref"]["actor"]["strategy"] == "fsdp":
         why = "gathers the next layer's weights while a layer computes"
         chosen.append(Setting(f"{ACTOR}.fsdp_config.forward_prefetch", True, why))
     chosen += _rollout(gpus, values, shape)

@@ -22,6 +22,7 @@ def test_an_architecture_trains_a_step_whose_rollouts_agree_with_the_trainer(fol
     assert done.returncode == 0, done.stdout + done.stderr
     [step] = [json.loads(line) for line in (folder / f"run_{name}" / "metrics.jsonl").read_text().splitlines()]
     metrics = step["data"]
+    assert metrics["actor/entropy"] > 0.5  # else the probabilities say little
     assert metrics["training/rollout_actor_probs_pearson_corr"] > 0.999
-    assert metrics["training/rollout_probs_diff_mean"] < 1e-3
+    assert metrics["training/rollout_probs_diff_max"] < 1e-3
     assert metrics["training/global_step"] == 1
