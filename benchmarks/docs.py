@@ -78,6 +78,7 @@ TABLES: dict[str, Callable[[], str | Iterable[str]]] = {
     "tiny": tiny.table,
     "tiny-phases": tiny.phases,
     "planning-systems": planning.of_systems,
+    "planning-cards": planning.of_cards,
     "planning-measured": planning.beside_measurements,
     "small-scale-cut": small_scale.cut,
     "small-scale-final": small_scale.final,

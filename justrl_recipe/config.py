@@ -19,11 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from justrl_recipe import files, masking, search_path
 from justrl_recipe.errors import UserError
-from justrl_recipe.own_files import OWN, Composable, composable
+from justrl_recipe.own_files import OWN, Composable, Made, composable
 from justrl_recipe.search_path import PACKAGE, RECIPES, shipped, verl_config_folder
 
 ABLATIONS = PACKAGE / "ablations"
 SYSTEMS = RECIPES / "system"
+THIS_MACHINE = "gpu"  # the system that is made of the GPUs of the machine where it is asked for
 BASE = "justrl"  # the recipe that the others build on; not run by itself
 
 # What Hydra 1.3 and OmegaConf raise for what a user may write; the built-in ones come from their code for lists.
@@ -37,12 +38,16 @@ search_path.register()
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asked for: a recipe and everything that changes it, each by name or by path."""
+    """What a user asked for: a recipe and everything that changes it, each by name or by path.
+
+    made: the file of the system `gpu` for this machine (this_machine.py).
+    """
 
     recipe: str
     system: str | None = None
     ablations: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    made: Made | None = None
 
 
 @dataclass(frozen=True)
@@ -124,14 +129,15 @@ def find_part(kind: str, name: str, folder: Path) -> str | Path:
         UserError: there is neither.
     """
     path = Path(name)
+    known = [*names(folder), *([THIS_MACHINE] if folder == SYSTEMS else [])]
     if path.suffix != ".yaml" and name in names(folder):
         return name
     if os.path.lexists(path) and path.suffix == ".yaml":
         return path.stem if path.parent.resolve() == folder.resolve() else path.absolute()
     if path.suffix == ".yaml" or path.parent.name:
         wrong = "is not a .yaml file" if os.path.lexists(path) else "is not there"
-        raise UserError(f"{kind} {name!r} {wrong}: give a .yaml file, or one of {', '.join(names(folder))}")
-    raise UserError(f"no {kind} {name!r}: {nearest(name, names(folder))}, or give the path of a .yaml file")
+        raise UserError(f"{kind} {name!r} {wrong}: give a .yaml file, or one of {', '.join(known)}")
+    raise UserError(f"no {kind} {name!r}: {nearest(name, known)}, or give the path of a .yaml file")
 
 
 def load(request: Request) -> Config:
@@ -142,7 +148,7 @@ def load(request: Request) -> Config:
     """
     masking.learn_overrides(request.overrides)
     recipe = find_recipe(request.recipe)
-    system = None if request.system is None else find_part("system", request.system, SYSTEMS)
+    system = request.made or (request.system and find_part("system", request.system, SYSTEMS))
     ablations = [find_part("ablation", name, ABLATIONS) for name in dict.fromkeys(request.ablations)]
     with composable(recipe, system, ablations) as parts:
         composed, chosen = _compose(parts, request.overrides)

@@ -39,8 +39,18 @@ class Composable:
     originals: dict[str, Path]
 
 
+@dataclass(frozen=True)
+class Made:
+    """A system file that is not on disk, since it is made for this machine."""
+
+    name: str
+    text: str
+
+
 @contextmanager
-def composable(recipe: Path, system: str | Path | None, ablations: Sequence[str | Path]) -> Iterator[Composable]:
+def composable(
+    recipe: Path, system: str | Path | Made | None, ablations: Sequence[str | Path]
+) -> Iterator[Composable]:
     """A recipe with a system and ablations, shipped ones by name, where Hydra composes them.
 
     A system or an ablation is made to speak of the whole config, whether or not it begins with `# @package _global_`.
@@ -54,21 +64,21 @@ def composable(recipe: Path, system: str | Path | None, ablations: Sequence[str 
     with scratch_folder() as scratch:
         originals = {"": recipe}
 
-        def called(part: str | Path, group: str, name: str) -> str:
+        def called(part: str | Path | Made, group: str, name: str) -> str:
             if isinstance(part, str):
                 return part
-            text = _read(part)
+            text = part.text if isinstance(part, Made) else _read(part)
             if not OTHER_PACKAGE.search(text):
                 text = "# @package _global_\n" + GLOBAL.sub("#", text)
             Path(scratch, group).mkdir(exist_ok=True)
             Path(scratch, group, f"{name}.yaml").write_text(text, encoding="utf-8")
-            originals[f"{group}/{name}"] = part
+            originals[f"{group}/{name}"] = Path(part.name) if isinstance(part, Made) else part
             return name
 
         overrides = [] if system is None else [f"system={called(system, 'system', OWN)}"]
         names = [called(part, "ablations", f"{OWN}_{number}") for number, part in enumerate(ablations)]
         overrides += [f"+ablations=[{','.join(names)}]"] if names else []
-        if shipped(recipe) and not own:
+        if shipped(recipe) and not own and not isinstance(system, Made):
             yield Composable(RECIPES, recipe.stem, overrides, originals)
         else:
             Path(scratch, f"{OWN}.yaml").write_text(_read(recipe), encoding="utf-8")

@@ -8,7 +8,7 @@ from justrl_recipe.checks.problem import CHECKS, Problem
 from justrl_recipe.config import Config, nearest
 from justrl_recipe.errors import UserError
 
-__all__ = ["CHECKS", "Problem", "kept", "of_config", "of_files", "reward", "usable"]
+__all__ = ["CHECKS", "Problem", "kept", "of_config", "of_files", "of_model", "reward", "usable"]
 
 
 def of_config(config: Config, base: Config) -> list[Problem]:
@@ -47,6 +47,13 @@ def of_files(config: Config, base: Config, folder: Path) -> list[Problem]:
         *named_code.problems(repaired, base),
         *model.problems(repaired, base, folder),
     ]
+
+
+def of_model(config: Config, base: Config, folder: Path) -> list[Problem]:
+    """The problems of the model alone, as `of_files`."""
+    from justrl_recipe.checks import model
+
+    return list(model.problems(usable(config, base), base, folder))
 
 
 def reward(error: str | None, changed: Collection[Path]) -> list[Problem]:

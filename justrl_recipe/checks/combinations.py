@@ -157,6 +157,7 @@ def trackers(config: Config) -> Iterator[Problem]:
 # --- sizes
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+FUSED = ("use_fused_kernels", "fused_kernel_options.impl_backend")
 TRITON_WIDTH = 128  # verl/utils/kernel/kernels.py
 
 
@@ -213,10 +214,11 @@ def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
         why = f"{values[ulysses]} does not divide {gpus} GPUs"
         yield Problem("parallelism", ulysses, why, f"give a divisor of {gpus}")
     attention = "actor_rollout_ref.model.override_config.attn_implementation"
-    if values.get(attention) == "packed" and values[ulysses] > 1:
+    packed = str(values.get(attention)).startswith("packed")
+    if packed and values[ulysses] > 1:
         fix = f"set {ulysses}=1, or with the flash-attn package {attention}=flash_attention_2"
         yield Problem("parallelism", attention, "packed attention does not split sequences over GPUs", fix)
-    if values.get(attention) == "packed" and not values["actor_rollout_ref.model.use_remove_padding"]:
+    if packed and not values["actor_rollout_ref.model.use_remove_padding"]:
         fix = "set actor_rollout_ref.model.use_remove_padding=true"
         yield Problem("parallelism", attention, "packed attention takes packed sequences", fix)
     if values[ulysses] > 1 and not values["actor_rollout_ref.model.use_remove_padding"]:
@@ -259,15 +261,18 @@ def _heads(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
 
 
 def _fused_kernel(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
-    backend = "actor_rollout_ref.model.fused_kernel_options.impl_backend"
-    if not values["actor_rollout_ref.model.use_fused_kernels"] or values[backend] != "triton":
+    fused, backend = (f"actor_rollout_ref.model.{key}" for key in FUSED)
+    if not values[fused]:
         return
-    if values[f"{ACTOR}.strategy"] == "fsdp2":
+    if values[f"{ACTOR}.strategy"] == "fsdp2" and not shape.tied:
+        why = "FSDP2 shards an output matrix of its own, and veRL's fused log-probs do not gather it"
+        yield Problem("kernel", f"{ACTOR}.strategy", why, f"set {ACTOR}.strategy=fsdp, or {fused}=false")
+    elif values[f"{ACTOR}.strategy"] == "fsdp2" and values[backend] == "triton":
         why = (
             "FSDP2 gives veRL's Triton kernel weights in float32 and activations in bfloat16, which it does not take"
         )
         yield Problem("kernel", f"{ACTOR}.strategy", why, f"set {ACTOR}.strategy=fsdp, or {backend}=torch")
-    if shape.hidden % TRITON_WIDTH:
+    if values[backend] == "triton" and shape.hidden % TRITON_WIDTH:
         why = f"veRL's Triton kernel takes widths in multiples of {TRITON_WIDTH}, the model's is {shape.hidden}"
         yield Problem("kernel", backend, why, f"set {backend}=torch")
 

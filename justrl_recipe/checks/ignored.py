@@ -134,7 +134,7 @@ def model_overrides(config: Config) -> Iterator[Problem]:
                 fix = f"set {OVERRIDES}.model_config.{name}"
                 why = "it has no effect beside model_config"
                 yield Problem("model-override", f"{OVERRIDES}.{name}", why, fix, "warning")
-    elif given.get("attn_implementation") == "packed":
-        why = "veRL would write `packed` into checkpoints, which other programs could then not load"
+    elif str(name := given.get("attn_implementation")).startswith("packed"):
+        why = f"veRL would write `{name}` into checkpoints, which other programs could then not load"
         fix = f"add +{OVERRIDES}.model_config={{}}"
         yield Problem("model-override", f"{OVERRIDES}.attn_implementation", why, fix)

@@ -1,7 +1,8 @@
 """The model: whether it is there, is one that the recipe's path runs, and fits the config. Runs no code of it."""
 
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, KeysView, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,17 @@ from justrl_recipe.planning import model_shape
 MODEL = "actor_rollout_ref.model.path"
 TRUST = "actor_rollout_ref.model.trust_remote_code"
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
-FUSED = "actor_rollout_ref.model.use_fused_kernels"
+FUSED, LIGER = "actor_rollout_ref.model.use_fused_kernels", "actor_rollout_ref.model.use_liger"
+# What an attention leaves out of a model; sdpa without an error in transformers 5.9 (integrations/sdpa_attention.py).
+FEATURES = {"sliding window", "soft cap", "attention sinks"}
+MISSING: dict[Any, set[str]] = {
+    "sdpa": {"soft cap", "attention sinks"},
+    "packed": FEATURES,
+    "packed_flash_attention_4": FEATURES,
+    "eager": set(),
+}
+TRANSFORMERS_TABLES = ("transformers", "models/auto/auto_mappings.py", "models/auto/configuration_auto.py")
+LIGER_TABLES = ("liger_kernel", "transformers/monkey_patch.py")
 # What vLLM 0.24.0 has on a CPU (vllm/v1/attention/backends/cpu_attn.py).
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 # Keys of config.json by which a model changes its logits after the last matrix, and the value that changes nothing.
@@ -56,10 +67,15 @@ def architecture(config: Config, model: str) -> Iterator[Problem]:
         return
     for why, fix in _beyond_verl(config, model, found):
         yield Problem("architecture", MODEL, why, fix)
-    if config.flat.get(ATTENTION) == "packed" and (feature := _beyond_packed(found)):
-        why = f"packed attention does not implement {feature}, which {model} uses"
-        fix = f"set {ATTENTION}=sdpa and actor_rollout_ref.model.use_remove_padding=false"
+    used, attention = _attention_features(found), config.flat.get(ATTENTION)
+    if missing := [feature for feature in used if feature in MISSING.get(attention, ())]:
+        why = f"{attention} attention does not implement {missing[0]}, which {model} uses"
+        other = next(name for name in ("sdpa", "eager") if not used & MISSING[name])
+        fix = f"set {ATTENTION}={other} and actor_rollout_ref.model.use_remove_padding=false"
         yield Problem("architecture", ATTENTION, why, fix)
+    if config.flat.get(LIGER) and _in_tables(LIGER_TABLES, found.get("model_type")) is False:
+        why = f"Liger has no kernels for model_type {found.get('model_type')!r}, so transformers' own run"
+        yield Problem("kernel", LIGER, why, f"set {LIGER}=false, so that `verl plan` counts their memory", "warning")
     changes = [key for key, same in AFTER_THE_LOGITS.items() if found.get(key) not in (None, same)]
     if config.flat.get(FUSED) and changes:
         why = f"veRL's fused kernels leave out {changes[0]}={found[changes[0]]} of {model}"
@@ -82,7 +98,7 @@ def _beyond_verl(config: Config, model: str, found: Mapping[str, Any]) -> Iterat
         yield f"{model} is multimodal ({kind}), and the recipe's path is for text", "give a text model"
     if found.get("is_encoder_decoder"):
         yield f"{model} is an encoder-decoder ({kind}), and veRL trains decoders", "give a decoder"
-    if not _in_transformers(kind):
+    if _in_tables(TRANSFORMERS_TABLES, kind) is False:
         if "auto_map" not in found:
             yield f"transformers does not know model_type {kind!r}", "give another model"
         elif not config.flat[TRUST]:
@@ -115,28 +131,32 @@ def _head_size(found: Mapping[str, Any]) -> int | None:
     return width // heads if isinstance(width, int) and isinstance(heads, int) and heads > 0 else None
 
 
-def _in_transformers(kind: str) -> bool:
-    """Whether the installed transformers has a model type of its own, by its tables: importing it takes seconds."""
-    spec = find_spec("transformers")
+def _in_tables(tables: Sequence[str], kind: object) -> bool | None:
+    """Whether an installed package has a model type in its tables; None where it is not installed.
+
+    Args:
+        tables: the package, and files in it that hold a line for each model type: importing it takes seconds.
+    """
+    package, *names = tables
+    spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        return True  # cannot be told; verl doctor finds a missing transformers
-    auto = Path(spec.submodule_search_locations[0], "models", "auto")
-    tables = (auto / name for name in ("auto_mappings.py", "configuration_auto.py"))
-    return any(f'("{kind}", "' in table.read_text() for table in tables if table.is_file())
+        return None  # verl doctor finds what is missing
+    files_there = (Path(spec.submodule_search_locations[0], name) for name in names)
+    entry = re.compile(rf"""^\s*\(?"{re.escape(str(kind))}"[,:] """, re.MULTILINE)
+    return any(entry.search(table.read_text()) for table in files_there if table.is_file())
 
 
-def _beyond_packed(found: Mapping[str, Any]) -> str | None:
-    """What of a model's attention verl_hooks/packed_attention.py does not implement."""
+def _attention_features(found: Mapping[str, Any]) -> KeysView[str]:
+    """What a model's attention has beyond causal softmax attention."""
     given = found.get("layer_types")
     layers = given if isinstance(given, list) else []
     slides = "sliding_attention" in layers if layers else bool(found.get("use_sliding_window", True))
-    if found.get("sliding_window") and slides:
-        return "sliding window"
-    if found.get("attn_logit_softcapping"):
-        return "soft cap"
-    if found.get("model_type") == "gpt_oss" or found.get("attention_sinks"):
-        return "attention sinks"
-    return None
+    features = {
+        "sliding window": found.get("sliding_window") and slides,
+        "soft cap": found.get("attn_logit_softcapping"),
+        "attention sinks": found.get("model_type") == "gpt_oss" or found.get("attention_sinks"),
+    }
+    return {name: None for name, used in features.items() if used}.keys()
 
 
 def read(model: str, name: str = "config.json") -> dict[str, Any] | None:

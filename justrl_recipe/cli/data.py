@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from justrl_recipe.errors import UserError
 from justrl_recipe.terminal import Console, say, say_json, warn
 
 EXAMPLE = "Example: verl data benchmarks && verl data train && verl data check data/train.parquet"
@@ -14,12 +15,18 @@ app = typer.Typer(no_args_is_help=True, help="Prepare and check the data.", rich
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Output folder; recipes look in data/.")]
 
 
-@app.command(epilog="Example: verl data train --source dapo-math-17k.parquet")
+@app.command(epilog="Example: verl data train --source mine.csv --problem Question --answer Solution")
 def train(
     out: Out = Path("data"),
     source: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A local .parquet, .json or .jsonl; default: download DAPO-Math-17k."),
+        typer.Option(metavar="FILE", help="A .parquet, .csv, .json or .jsonl; default: download DAPO-Math-17k."),
+    ] = None,
+    problem: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of --source that has the problems.")
+    ] = None,
+    answer: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of --source that has the ground truths.")
     ] = None,
 ) -> None:
     """Write train.parquet, and validation.parquet if the benchmarks are available."""
@@ -27,11 +34,15 @@ def train(
 
     from justrl_recipe.data import benchmarks, problems, training
 
+    columns = (problem, answer) if problem and answer else None
+    if (problem or answer) and not (columns and source):
+        raise UserError("--problem and --answer go together, and with --source FILE")
     file, origin = (source, {"source": source.name}) if source else training.download()
+    origin |= {"columns": columns} if columns else {}
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=problems.count_rows(file))
-        made = training.prepare(file, out / "train.parquet", origin, lambda rows: bar.advance(task, rows))
+        made = training.prepare(file, out / "train.parquet", origin, lambda rows: bar.advance(task, rows), columns)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in made["dropped"].items()) or "nothing"
     say(f"{out / 'train.parquet'}: {made['rows_out']:,} of {made['rows_in']:,} rows; dropped: {dropped}")
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, names, recipe_names
+from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, THIS_MACHINE, names, recipe_names
 from justrl_recipe.terminal import say
 
 EXAMPLE = "Example: verl ls"
@@ -19,6 +19,7 @@ def ls() -> None:
         say(title)
         for name in found:
             say(f"  {name:<20}{summary(folder / f'{name}.yaml')}")
+    say(f"  {THIS_MACHINE:<20}The GPUs of this machine, by estimates.")
 
 
 def summary(file: Path) -> str:

@@ -13,9 +13,11 @@ from justrl_recipe.errors import UserError
 from justrl_recipe.planning import cost, memory
 from justrl_recipe.planning.model_shape import Shape, of_recipe
 from justrl_recipe.terminal import say
+from justrl_recipe.this_machine import with_system
 
 EXAMPLE = "Example: verl plan justrl_deepseek --system h100x8"
 A_NODE = 8  # GPUs
+NO_ROOM = ": vLLM will not start, give more actor_rollout_ref.rollout.gpu_memory_utilization"
 
 
 def plan(
@@ -24,8 +26,9 @@ def plan(
     ablation: options.Ablation = None,
     system: options.System = None,
     gpus: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of GPUs; replaces the system.")] = None,
-    memory_gb: Annotated[
-        float | None, typer.Option("--memory", metavar="GB", min=1, help="Memory of one GPU; replaces the system.")
+    memory_gib: Annotated[
+        float | None,
+        typer.Option("--memory", metavar="GIB", min=1, help="Memory of one GPU in GiB, as nvidia-smi shows it."),
     ] = None,
     throughput: Annotated[
         float | None, typer.Option(metavar="TOKENS", min=1, help="Measured tokens per second and GPU.")
@@ -33,38 +36,41 @@ def plan(
 ) -> None:
     """Estimate memory, tokens, GPU hours and disk of a run; suggest overrides if it does not fit."""
     given = [*(overrides or []), *_gpus(gpus, system)]
-    composed = config.load(options.request(recipe, given, ablation, system))
+    request, _ = with_system(options.request(recipe, given, ablation, system), instead=False)
+    composed = config.load(request)
     found = checks.of_config(composed, config.load_base())
     if wrong := [problem for problem in found if problem.level == "error"]:
         raise UserError(f"{wrong[0]} (`verl validate` lists what is wrong)")
-    shape, machine = _shape(composed), _machine(composed, gpus, memory_gb)
+    shape, machine = _shape(composed), _machine(composed, gpus, memory_gib)
     name = config.find_recipe(recipe).stem
     values = composed.values
-    say(f"{name} on {_where(values, machine)}", "", *_memory(shape, values, machine.memory), "")
-    say(*_work(name, machine.system, values, throughput), f"checkpoints  {cost.disk(values, shape)}")
+    say(f"{name} on {_where(values, machine)}", "", *_memory(shape, values, machine.memory_gib * memory.GIB), "")
+    speed = cost.measured(name, machine.system, machine.name, shape.parameters)
+    speed = cost.Throughput(throughput, "as given") if throughput else speed
+    say(*_work(name, values, speed), f"checkpoints  {cost.disk(values, shape)}")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A system's `machine` section, or what stands in its place; memory of one GPU in bytes."""
+    """A system's `machine` section, or what stands in its place; memory of one GPU in GiB."""
 
     system: str
     name: str
-    memory: float
+    memory_gib: float
 
 
-def _machine(composed: Config, gpus: int | None, memory_gb: float | None) -> Machine:
+def _machine(composed: Config, gpus: int | None, memory_gib: float | None) -> Machine:
     """What the run is planned for.
 
     Raises:
         UserError: the recipe names no system, and --memory says nothing either.
     """
-    if memory_gb:
-        return Machine("", "GPU", memory_gb * 1e9)
+    if memory_gib:
+        return Machine("", "GPU", memory_gib)
     about = composed.values.get("machine")
     if about is None:
-        raise UserError("the recipe names no system: give --system NAME, or --gpus N --memory GB")
-    return Machine("" if gpus else about["system"], about["name"], about["memory_gib"] * memory.GIB)
+        raise UserError("the recipe names no system: give --system NAME, or --gpus N --memory GIB")
+    return Machine("" if gpus else about["system"], about["name"], about["memory_gib"])
 
 
 def _gpus(gpus: int | None, system: str | None) -> list[str]:
@@ -88,7 +94,7 @@ def _shape(composed: Config) -> Shape:
 
 def _where(values: dict[str, Any], machine: Machine) -> str:
     trainer = values["trainer"]
-    each = f"{machine.memory / memory.GIB:.0f} GiB"
+    each = f"{machine.memory_gib:.0f} GiB"
     if trainer["device"] == "cpu":
         return f"{machine.name}, {each} of memory"
     nodes = f" on {trainer['nnodes']} nodes" if trainer["nnodes"] > 1 else ""
@@ -106,16 +112,19 @@ def _memory(shape: Shape, values: dict[str, Any], size: float) -> Iterator[str]:
     if spare >= 0:
         yield f"fits, {spare / memory.GIB:.1f} GiB to spare"
     else:
-        changes = memory.fixes(shape, values, size)
-        fix = f"give {' '.join(changes)}" if changes else "it takes more GPUs, or larger ones"
-        yield f"does not fit, {-spare / memory.GIB:.1f} GiB over: {fix}"
+        found = memory.fit(shape, values, size)
+        tried = f"tried {found}, still {found.over / memory.GIB:.1f} GiB over: it takes more GPUs, or larger ones"
+        yield f"does not fit, {-spare / memory.GIB:.1f} GiB over: {tried if found.over else f'give {found}'}"
+    if host := memory.on_host(shape, values):
+        yield f"and {host / memory.GIB:.1f} GiB of the host's memory per GPU: offloaded state, reference model"
     if not values["actor_rollout_ref"]["model"]["use_remove_padding"]:
         yield "(the tokens of a micro-batch are counted without padding, which use_remove_padding=false adds)"
     if values["trainer"]["device"] != "cpu":
-        yield f"KV cache for {memory.responses_at_once(shape, values, size):,} full responses at once on each replica"
+        at_once = memory.responses_at_once(shape, values, size)
+        yield f"KV cache for {at_once:,} full responses at once on each replica" + (NO_ROOM if not at_once else "")
 
 
-def _work(name: str, system: str, values: dict[str, Any], given: float | None) -> Iterator[str]:
+def _work(name: str, values: dict[str, Any], found: cost.Throughput | None) -> Iterator[str]:
     """Steps, tokens and hours."""
     trainer = values["trainer"]
     gpus = trainer["nnodes"] * trainer["n_gpus_per_node"]
@@ -124,7 +133,6 @@ def _work(name: str, system: str, values: dict[str, Any], given: float | None) -
     yield f"tokens       {most:.1e} if every response is full, as the paper counts"
     if name in cost.PAPER:
         yield f"             {', '.join(f'{who} {tokens:.1e}' for who, tokens in cost.PAPER[name].items())}"
-    found = cost.Throughput(given, "as given") if given else cost.measured(name, system)
     if found is None:
         yield "GPU hours    unknown: give --throughput TOKENS, the perf/throughput of a few steps"
         return

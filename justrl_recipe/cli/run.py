@@ -26,6 +26,7 @@ from justrl_recipe.run import cluster, log, own_reward, provenance, start
 from justrl_recipe.run import resume as continuation
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder, placed
 from justrl_recipe.terminal import say, warn
+from justrl_recipe.this_machine import with_system
 
 EXAMPLE = "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
 
@@ -73,7 +74,8 @@ def run(
         name, out = Path(recipe).name, Path(recipe)
         composed, about = continuation.config_of(RunFolder(out)), continuation.about(RunFolder(out))
     else:
-        request = arguments.request(recipe, given, ablation, system)
+        request, said = with_system(arguments.request(recipe, given, ablation, system), address)
+        say(*said, file=sys.stderr)
         name, composed = config.find_recipe(recipe).stem, config.load(request)
         about = {**check(composed, options.skipped), **describe(request, composed)}
     notice(about)

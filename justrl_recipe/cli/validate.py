@@ -1,5 +1,6 @@
 """`verl validate`: what is wrong with a run before it costs GPU hours."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from justrl_recipe.checks import Problem
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.terminal import say, say_json
+from justrl_recipe.this_machine import with_system
 
 EXAMPLE = "Example: verl validate justrl_deepseek --system h100x8 --ablation overlong_penalty"
 MARKS = {"error": "x", "warning": "!", "unchecked": "?"}
@@ -29,7 +31,9 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """List everything that is wrong with a run: exit code 1 for errors, 2 if something could not be checked."""
-    composed = config.load(options.request(recipe, overrides, ablation, system))
+    request, said = with_system(options.request(recipe, overrides, ablation, system))
+    say(*said, file=sys.stderr)
+    composed = config.load(request)
     found = find_problems(composed, out, import_reward)
     found = checks.kept(found, skip_check or [])
     by_level = {level: [problem for problem in found if problem.level == level] for level in MARKS}
@@ -53,6 +57,8 @@ def find_problems(composed: Config, out: Path | None, import_reward: bool) -> li
     found = checks.of_config(composed, base)
     if "tiny_model" not in usable.values or tiny.is_made(usable.values):
         found += checks.of_files(composed, base, out or RUNS)
+    elif usable.flat["actor_rollout_ref.model.path"] != usable.flat["tiny_model.path"]:
+        found += checks.of_model(composed, base, out or RUNS)
     if import_reward:
         from justrl_recipe.run import own_reward
 

@@ -1,7 +1,8 @@
-"""Problems and their ground truths out of any file: parquet, JSON lines or a JSON array, in either schema.
+"""Problems and their ground truths out of any file: parquet, CSV, JSON lines or a JSON array.
 
-The schemas are veRL's (`prompt`, a text or messages, and `reward_model.ground_truth`) and the plain one
-(`problem` and `answer`). Parquet and JSON lines are read in batches, so a file may be larger than memory.
+The columns are those that the user names, or those of a known schema: veRL's (`prompt`, a text or messages, and
+`reward_model.ground_truth`) or the plain one (`problem` and `answer`). Files are read in batches, and may be larger
+than memory.
 """
 
 import math
@@ -15,7 +16,7 @@ import pyarrow
 import pyarrow.compute
 
 from justrl_recipe import files
-from justrl_recipe.data import json_rows, parquet, rl_dataset
+from justrl_recipe.data import csv_rows, json_rows, parquet, rl_dataset
 from justrl_recipe.data.parquet import Coded
 from justrl_recipe.errors import UserError
 
@@ -40,8 +41,11 @@ def count_rows(file: Path) -> int | None:
     return parquet.count_rows(file) if file.suffix == ".parquet" else None
 
 
-def read(file: Path) -> Iterator[Batch]:
+def read(file: Path, columns: Pair | None = None) -> Iterator[Batch]:
     """The problems of a file, batch by batch.
+
+    Args:
+        columns: of the problem and of the ground truth, where they are not of a known schema.
 
     Raises:
         UserError: no such file, a folder, an empty or truncated one, an unknown schema or a missing value; it names
@@ -49,11 +53,13 @@ def read(file: Path) -> Iterator[Batch]:
     """
     files.require_content(file)
     if file.suffix == ".parquet":
-        yield from _read_parquet(file)
+        yield from _read_parquet(file, columns)
+    elif file.suffix == ".csv":
+        yield from _read_rows(file, csv_rows.read(file), columns)
     elif file.suffix in (".json", ".jsonl"):
-        yield from _read_json(file)
+        yield from _read_rows(file, json_rows.read(file), columns)
     else:
-        raise UserError(f"{file}: neither .parquet, .json nor .jsonl")
+        raise UserError(f"{file}: neither .parquet, .csv, .json nor .jsonl")
 
 
 def prepared_pairs(file: Path) -> Iterator[Pair]:
@@ -67,17 +73,23 @@ def prepared_pairs(file: Path) -> Iterator[Pair]:
             )
 
 
-def _schema_of(file: Path, columns: list[str]) -> Pair:
+def _schema_of(file: Path, columns: list[str], chosen: Pair | None) -> Pair:
+    if chosen:
+        if missing := [column for column in chosen if column not in columns]:
+            raise UserError(f"{file}: no column {missing[0]!r}: there are {', '.join(columns)}")
+        return chosen
     for problem, gold in SCHEMAS:
         if problem in columns and gold in columns:
             return problem, gold
     known = ", or ".join(f"{problem} and {gold}" for problem, gold in SCHEMAS)
-    raise UserError(f"{file}: unknown schema: columns {', '.join(columns)}; expected {known}")
+    raise UserError(
+        f"{file}: unknown schema: columns {', '.join(columns)}; expected {known}; --problem and --answer name others"
+    )
 
 
-def _read_parquet(file: Path) -> Iterator[Batch]:
+def _read_parquet(file: Path, columns: Pair | None) -> Iterator[Batch]:
     types = parquet.column_types(file)
-    problem, gold = _schema_of(file, list(types))
+    problem, gold = _schema_of(file, list(types), columns)
     wrapped = pyarrow.types.is_struct(types[gold])
     if wrapped and types[gold].get_field_index("ground_truth") < 0:
         raise UserError(f"{file}: column {gold} has no field ground_truth")
@@ -104,13 +116,13 @@ def _distinct(file: Path, columns: Pair, problems: Coded, golds: Coded, done: in
     return pairs
 
 
-def _read_json(file: Path) -> Iterator[Batch]:
-    row, columns, pairs = 0, None, []
-    with parquet.reading(file, "JSON (an array or a line per row)"):
-        for row, entry in enumerate(json_rows.read(file), 1):
+def _read_rows(file: Path, entries: Iterator[Any], columns: Pair | None) -> Iterator[Batch]:
+    row, found, pairs = 0, None, []
+    with parquet.reading(file, "JSON (an array or a line per row)"):  # what csv_rows raises is a UserError
+        for row, entry in enumerate(entries, 1):
             if not isinstance(entry, dict):
                 raise UserError(f"{file}: row {row} is not a JSON object")
-            problem, gold = columns = columns or _schema_of(file, list(entry))
+            problem, gold = found = found or _schema_of(file, list(entry), columns)
             pairs.append((text_of(file, problem, row, entry.get(problem)), text_of(file, gold, row, entry.get(gold))))
             if len(pairs) == BATCH_ROWS:
                 yield Batch(len(pairs), pairs)
@@ -145,6 +157,8 @@ def text_of(file: Path, column: str, row: int, value: Any) -> str:
         value = str(value)
     if not isinstance(value, str):
         raise UserError(f"{where} has {'no text' if value is None else repr(value)[:60]}")
+    if "\0" in value:
+        raise UserError(f"{where} has a null character")
     try:
         value.encode()
     except UnicodeEncodeError as error:  # JSON can hold half of a surrogate pair

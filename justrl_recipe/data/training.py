@@ -55,18 +55,21 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)  # by reason
 
 
-def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def prepare(
+    source: Path, out: Path, origin: dict[str, Any], progress: Progress, columns: problems.Pair | None = None
+) -> dict[str, Any]:
     """Write `out` (veRL parquet) and its provenance beside it, from any file that `problems.read` takes.
 
     Args:
         origin: what the provenance says of where `source` comes from.
         progress: called with the number of rows that were read since its last call.
+        columns: as `problems.read`.
 
     Returns:
         The provenance: origin, hash, rows in and out, and what was dropped and why.
     """
     tally = Tally()
-    rows_out = schema.write_parquet(out, _rows(source, tally, progress))
+    rows_out = schema.write_parquet(out, _rows(source, tally, progress, columns))
     provenance = {
         **origin,
         "source_sha256": files.sha256(source),
@@ -82,11 +85,11 @@ def prepare(source: Path, out: Path, origin: dict[str, Any], progress: Progress)
     return provenance
 
 
-def _rows(source: Path, tally: Tally, progress: Progress) -> Iterator[dict[str, Any]]:
+def _rows(source: Path, tally: Tally, progress: Progress, columns: problems.Pair | None) -> Iterator[dict[str, Any]]:
     """Each problem once, where it stands first. Memory holds one batch and 32 bytes per distinct problem."""
     seen: dict[bytes, bytes] = {}
     known: set[bytes] = set()  # pairs as the source writes them, which takes half of the time for DAPO's copies
-    for batch in problems.read(source):
+    for batch in problems.read(source, columns):
         tally.rows_in += batch.rows
         tally.dropped["copies of a problem"] += batch.rows - len(batch.pairs)
         bare: dict[str, tuple[str, bytes]] = {}  # a long problem may stand with many golds

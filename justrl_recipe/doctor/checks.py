@@ -11,7 +11,6 @@ import resource
 import shlex
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from justrl_recipe.config import SYSTEMS
-from justrl_recipe.doctor.probes import LIMIT, VLLMS, Answer, ask
+from justrl_recipe.doctor.probes import VLLMS, Answer, ask
+from justrl_recipe.gpus import visible
 from justrl_recipe.run.provenance import installed
 
 DISTRIBUTIONS = ("verl", "torch", "transformers", "ray", "TransferQueue", "math-verify")
@@ -65,7 +65,7 @@ def run_checks(progress: Callable[[Sequence[str]], None]) -> list[Check]:
     sources = ["justrl-recipe", "verl"] if verl.status == "ok" else ["justrl-recipe"]
     pins = {name: pin(name, sources) for name in (*DISTRIBUTIONS, "vllm", KERNELS)}
 
-    expected, there = visible_gpus(), {*found, *vllms}
+    expected, there = len(visible()), {*found, *vllms}
     answers = ask(["GPUs"], there, progress)
     on_gpu = bool(expected or (answers["GPUs"].found or [[]])[0])
     names = ["plug-in", "vLLM engine", "TransferQueue import", "Ray start"]
@@ -95,17 +95,6 @@ def pin(name: str, sources: Sequence[str]) -> str | None:
     stated = [r for r in map(Requirement, lines) if canonicalize_name(r.name) == canonicalize_name(name)]
     exact = [r for r in stated if str(r.specifier).startswith("==")]
     return str((exact or stated)[0].specifier) if stated else None
-
-
-def visible_gpus() -> int:
-    """How many GPUs the driver has that CUDA_VISIBLE_DEVICES does not hide."""
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=LIMIT).stdout
-    except FileNotFoundError:
-        return 0
-    there = sum(line.startswith("GPU ") for line in listed.splitlines())
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return there if chosen is None else min(there, sum(one.strip() not in ("", "-1") for one in chosen.split(",")))
 
 
 def ip_addresses() -> list[str]:

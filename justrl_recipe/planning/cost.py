@@ -29,10 +29,15 @@ class Throughput:
     source: str
 
 
-def measured(recipe: str, system: str) -> Throughput | None:
-    """The throughput that was measured for a recipe on a system; None where it was not."""
+def measured(recipe: str, system: str, gpu: str, parameters: int) -> Throughput | None:
+    """The throughput that was measured for a recipe on a system with this kind of GPU; None where it was not.
+
+    It holds for models of within a quarter of the parameters.
+    """
     found = yaml.safe_load(MEASURED.read_text()).get(recipe, {}).get(system)
-    return Throughput(**found) if found else None
+    if not found or found["gpu"] != gpu or not 0.75 < parameters / found["parameters"] < 1.25:
+        return None
+    return Throughput(found["tokens_per_second"], found["source"])
 
 
 def responses(config: Mapping[str, Any]) -> int:
@@ -70,14 +75,19 @@ def gpu_hours(config: Mapping[str, Any], length: float, throughput: float) -> fl
 
 
 def checkpoint_bytes(config: Mapping[str, Any], shape: Shape) -> int:
-    """Bytes of one checkpoint: the weights as they are trained, Adam's two moments, and a bfloat16 copy if asked."""
-    actor = config["actor_rollout_ref"]["actor"]
+    """Bytes of one checkpoint: the weights as they are trained, Adam's two moments, and a bfloat16 copy if asked.
+
+    With LoRA the moments are of the adapters alone.
+    """
+    actor, model = config["actor_rollout_ref"]["actor"], config["actor_rollout_ref"]["model"]
     fsdp, contents = actor["fsdp_config"], actor["checkpoint"]["save_contents"]
     gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
     copies = gpus // fsdp["fsdp_size"] if 0 < fsdp["fsdp_size"] < gpus else 1  # every rank writes its shard
     width = BYTES[fsdp["model_dtype"]]
-    per_parameter = copies * width * (("model" in contents) + 2 * ("optimizer" in contents))
-    return shape.parameters * (per_parameter + 2 * ("hf_model" in contents))
+    adapters = shape.adapter_parameters(model["lora_rank"], model["target_modules"])
+    weights, trained = shape.parameters + adapters, adapters or shape.parameters
+    sharded = copies * width * (weights * ("model" in contents) + 2 * trained * ("optimizer" in contents))
+    return sharded + 2 * weights * ("hf_model" in contents)
 
 
 def checkpoints(config: Mapping[str, Any]) -> int:

@@ -9,10 +9,10 @@ number of parameters, G the number of GPUs that they are sharded over.
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from justrl_recipe.config import put
+from justrl_recipe.config import leaves, put
 from justrl_recipe.planning.model_shape import Shape
 
 ACTOR, ROLLOUT, MODEL = (f"actor_rollout_ref.{name}" for name in ("actor", "rollout", "model"))
@@ -20,6 +20,7 @@ GIB = 2**30
 CONTEXT = 1.2 * GIB  # CUDA context, NCCL and cuBLAS workspaces of the trainer; measured on an H200
 ASLEEP = 2.7 * GIB  # what vLLM 0.24.0 keeps while it sleeps, mostly CUDA graphs; measured on an H200
 PROCESSES = 3.0 * GIB  # Python, Ray, veRL and vLLM themselves on a CPU; measured with the tiny recipe
+UPDATE, ROLLOUTS = 0, 1  # the two phases, in the order of `peaks`
 CHUNK = 512  # tokens whose logits veRL's fused kernel holds at a time (utils/experimental/torch_functional.py)
 BYTES = {"fp32": 4, "float32": 4, "bf16": 2, "bfloat16": 2, "fp16": 2, "float16": 2}
 BYTES |= {"half": 2, "float": 4, "auto": 2}  # vLLM has more names; auto is mostly bfloat16
@@ -56,22 +57,78 @@ def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int | N
     """
     tokens = tokens or tokens_of_micro_batch(config)
     fsdp = config["actor_rollout_ref"]["actor"]["fsdp_config"]
-    gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
-    shards = fsdp["fsdp_size"] if 0 < fsdp["fsdp_size"] < gpus else gpus
+    always, asleep = _away(config)
+    here = _state(shape, config).without(always)
+    waits = here.without(asleep)
+    shards = _shards(config)
     of_shards = f"over {shards} GPU{'s' * (shards > 1)}"
-    stored = BYTES[fsdp["model_dtype"]] * shape.parameters / shards
-    moments = 2 * stored
+    rank = config["actor_rollout_ref"]["model"]["lora_rank"]
+    of_adapters = f", LoRA of rank {rank}" if rank else ""
     layer, logits = _layer(shape, config, tokens), _logits(shape, config, tokens)
-    offloads = fsdp["param_offload"], fsdp["optimizer_offload"]
     return [
-        Row(f"weights, {fsdp['model_dtype']}, {of_shards}", stored, 0 if offloads[0] else stored),
-        Row("gradients", stored),
-        Row("Adam's two moments", moments, 0 if offloads[1] else moments),
+        Row(f"weights, {fsdp['model_dtype']}, {of_shards}", here.weights, waits.weights),
+        Row(f"gradients{of_adapters}", here.gradients),
+        Row(f"Adam's two moments{of_adapters}", here.moments, waits.moments),
+        *([Row("weights of the reference model", *(2 * [here.reference]))] if here.reference else []),
         Row("weights and gradients in use, gathered", _gathered(shape, config)),
         Row(f"activations kept of {tokens:,} tokens", _kept(shape, config, tokens)),
         Row("activations of one layer, or logits", max(layer, logits)),
         *_engine(shape, config, memory),
     ]
+
+
+@dataclass(frozen=True)
+class State:
+    """Bytes of what the trainer keeps of the model, of one GPU's shard."""
+
+    weights: float
+    gradients: float
+    moments: float
+    reference: float
+
+    def without(self, names: set[str]) -> "State":
+        return replace(self, **dict.fromkeys(names, 0.0))
+
+
+def _state(shape: Shape, config: Mapping[str, Any]) -> State:
+    """All of it, wherever it is. LoRA trains its adapters alone, and takes the model without them as reference."""
+    model, actor = config["actor_rollout_ref"]["model"], config["actor_rollout_ref"]["actor"]
+    adapters = shape.adapter_parameters(model["lora_rank"], model["target_modules"])
+    width = BYTES[actor["fsdp_config"]["model_dtype"]] / _shards(config)
+    trained = width * (adapters or shape.parameters)
+    with_reference = not adapters and (actor["use_kl_loss"] or config["algorithm"]["use_kl_in_reward"])
+    reference = width * shape.parameters if with_reference else 0.0
+    return State(width * (shape.parameters + adapters), trained, 2 * trained, reference)
+
+
+def _away(config: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """Which parts of the state the host has: always, and while vLLM generates. On a CPU nothing is elsewhere.
+
+    veRL 0.9.1 always keeps a reference model there (workers/engine/fsdp/transformer_impl.py); `offload_policy` is
+    FSDP2's.
+    """
+    actor = config["actor_rollout_ref"]["actor"]
+    fsdp = actor["fsdp_config"]
+    if config["trainer"]["device"] == "cpu":
+        return set(), set()
+    always = {"reference"}
+    if _is_fsdp2(config) and fsdp["offload_policy"]:
+        always |= {"weights", "gradients", "moments"}
+    offloads = {"weights": fsdp["param_offload"], "moments": fsdp["optimizer_offload"]}
+    return always, {name for name, offloaded in offloads.items() if offloaded}
+
+
+def on_host(shape: Shape, config: Mapping[str, Any]) -> float:
+    """Bytes of the trainer's state in the host's memory, of one GPU's shard."""
+    always, asleep = _away(config)
+    return sum(value for name, value in vars(_state(shape, config)).items() if name in always | asleep)
+
+
+def _shards(config: Mapping[str, Any]) -> int:
+    """Over how many GPUs FSDP splits the model."""
+    gpus = config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
+    size = config["actor_rollout_ref"]["actor"]["fsdp_config"]["fsdp_size"]
+    return size if 0 < size < gpus else gpus
 
 
 def total(rows: Sequence[Row]) -> Row:
@@ -116,8 +173,17 @@ def _width(config: Mapping[str, Any]) -> int:
 
 
 def _gathered(shape: Shape, config: Mapping[str, Any]) -> float:
-    """FSDP holds the embedding and the output matrix whole, and a layer beside the one it fetches; and gradients."""
-    return 2 * _width(config) * (shape.outer_parameters + 2 * shape.layer_parameters)
+    """FSDP holds the embedding and the output matrix whole, and a layer beside the one it fetches; and gradients.
+
+    FSDP2 gathers two untied matrices one at a time. LoRA has hardly any gradients.
+    """
+    copies = 1 if config["actor_rollout_ref"]["model"]["lora_rank"] else 2
+    outer = shape.outer_parameters / (1 if shape.tied or not _is_fsdp2(config) else 2)
+    return copies * _width(config) * (outer + 2 * shape.layer_parameters)
+
+
+def _is_fsdp2(config: Mapping[str, Any]) -> bool:
+    return config["actor_rollout_ref"]["actor"]["strategy"] == "fsdp2"
 
 
 def _per_token_of_layer(shape: Shape, config: Mapping[str, Any]) -> float:
@@ -141,8 +207,10 @@ def _kept(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
 
 
 def _layer(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
-    """The layer in its backward pass: what it needs and half as much again for its gradients."""
-    return 1.5 * tokens * _per_token_of_layer(shape, config)
+    """The layer in its backward pass: what it needs, half as much again for its gradients, and the weights' gradients
+    in float32 where they are on their way to the host."""
+    moved = 4 * shape.outer_parameters * ("gradients" in _away(config)[0])
+    return 1.5 * tokens * _per_token_of_layer(shape, config) + moved
 
 
 def _logits(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
@@ -152,34 +220,55 @@ def _logits(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
     return 3 * _width(config) * tokens * shape.vocabulary
 
 
-def fixes(shape: Shape, config: dict[str, Any], memory: float) -> list[str] | None:
-    """Overrides that make a run fit, none of which changes what is learned; None if they are not enough."""
-    chosen: dict[str, str] = {}
-    for phase, changes in enumerate((_for_the_update(config), _for_the_rollout())):
-        for key, value in changes:
+@dataclass(frozen=True)
+class Fit:
+    """Changes, none of which changes what is learned, and the bytes by which a run exceeds the memory with them."""
+
+    changes: dict[str, Any]
+    over: float
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={str(value).lower()}" for key, value in self.changes.items())
+
+
+def fit(shape: Shape, config: dict[str, Any], memory: float, phases: Sequence[int] = (UPDATE, ROLLOUTS)) -> Fit:
+    """What makes a run fit: of the changes below, in their order, those that save memory where it is short."""
+    chosen: dict[str, Any] = {}
+    for phase in phases:
+        for changes in (_for_the_update(shape, config), _for_the_rollout())[phase]:
             if peaks(shape, config, memory)[phase] <= memory:
                 break
             changed = copy.deepcopy(config)
-            put(changed, key, value)
+            for key, value in changes.items():
+                put(changed, key, value)
             if peaks(shape, changed, memory)[phase] < peaks(shape, config, memory)[phase]:
+                before, after = dict(leaves(config)), dict(leaves(changed))
+                chosen |= {key: value for key, value in after.items() if before[key] != value}
                 config = changed
-                chosen[key] = f"{key}={str(value).lower()}"
-    return list(chosen.values()) if max(peaks(shape, config, memory)) <= memory else None
+    both = peaks(shape, config, memory)
+    return Fit(chosen, max(0.0, max(both[phase] for phase in phases) - memory))
 
 
-def _for_the_update(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _for_the_update(shape: Shape, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The last step takes FSDP2, whose output matrix veRL's fused log-probs take only where it is the embedding."""
+    backend, fused = f"{MODEL}.fused_kernel_options.impl_backend", f"{MODEL}.use_fused_kernels"
     longest = config["data"]["max_prompt_length"] + config["data"]["max_response_length"]
     return [
-        (f"{MODEL}.enable_gradient_checkpointing", True),
-        (f"{MODEL}.use_fused_kernels", True),
-        (f"{ACTOR}.ppo_max_token_len_per_gpu", longest),
+        {f"{MODEL}.enable_gradient_checkpointing": True},
+        {fused: True},
+        {f"{ACTOR}.ppo_max_token_len_per_gpu": longest},
+        {
+            f"{ACTOR}.strategy": "fsdp2",
+            f"{ACTOR}.fsdp_config.offload_policy": True,
+            **({backend: "torch"} if shape.tied else {fused: False}),
+        },
     ]
 
 
-def _for_the_rollout() -> list[tuple[str, Any]]:
+def _for_the_rollout() -> list[dict[str, Any]]:
     return [
-        (f"{ROLLOUT}.gpu_memory_utilization", 0.7),
-        (f"{ROLLOUT}.gpu_memory_utilization", 0.5),
-        (f"{ACTOR}.fsdp_config.optimizer_offload", True),
-        (f"{ACTOR}.fsdp_config.param_offload", True),
+        {f"{ROLLOUT}.gpu_memory_utilization": 0.7},
+        {f"{ROLLOUT}.gpu_memory_utilization": 0.5},
+        {f"{ACTOR}.fsdp_config.optimizer_offload": True},
+        {f"{ACTOR}.fsdp_config.param_offload": True},
     ]

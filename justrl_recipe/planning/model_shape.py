@@ -1,7 +1,7 @@
 """The shape of a language model, from its config.json: what its memory and its context depend on."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Shape:
             KeyError, ValueError, TypeError, ArithmeticError: it is not the config of such a model.
         """
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+        kind = str(config.get("model_type"))
         shape = cls(
             layers=int(config["num_hidden_layers"]),
             hidden=hidden,
@@ -46,8 +47,8 @@ class Shape:
             kv_heads=int(config.get("num_key_value_heads") or heads),
             head_size=int(config.get("head_dim") or hidden // heads),
             vocabulary=int(config["vocab_size"]),
-            tied=bool(config.get("tie_word_embeddings", False)),
-            attention_bias=bool(config.get("attention_bias", config.get("model_type") == "qwen2")),
+            tied=bool(config.get("tie_word_embeddings", kind.startswith("gemma"))),  # transformers' defaults
+            attention_bias=bool(config.get("attention_bias", kind == "qwen2")),
             context=int(config["max_position_embeddings"]),
         )
         if not all(0 < value <= LARGEST for value in asdict(shape).values() if type(value) is int):
@@ -69,6 +70,14 @@ class Shape:
     @property
     def parameters(self) -> int:
         return self.layers * self.layer_parameters + self.outer_parameters
+
+    def adapter_parameters(self, rank: int, targets: str | Sequence[str]) -> int:
+        """Of LoRA: two thin matrices beside each linear layer, or beside those whose names are listed."""
+        queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
+        sizes = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": queries}
+        sizes |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.intermediate)
+        chosen = sizes if isinstance(targets, str) else [name for name in sizes if name in targets]
+        return rank * self.layers * sum(self.hidden + sizes[name] for name in chosen)
 
     @property
     def kv_elements(self) -> int:

@@ -120,8 +120,12 @@ def of_model(folder, config: object, *overrides: str, recipe: str = "justrl_deep
             "override_config.attn_implementation",
             "attn_implementation=sdpa",
         ),
-        (GEMMA | {"attn_logit_softcapping": 50.0}, "override_config.attn_implementation", "attn_implementation=sdpa"),
-        ({"model_type": "gpt_oss", "sliding_window": None}, "override_config.attn_implementation", "sdpa"),
+        (
+            GEMMA | {"attn_logit_softcapping": 50.0},
+            "override_config.attn_implementation",
+            "attn_implementation=eager",
+        ),
+        ({"model_type": "gpt_oss", "sliding_window": None}, "override_config.attn_implementation", "=eager"),
         (GEMMA | {"final_logit_softcapping": 30.0}, "use_fused_kernels", "use_fused_kernels=false"),
         ({"model_type": "granite", "logits_scaling": 8.0}, "use_fused_kernels", "use_fused_kernels=false"),
         ({"model_type": "cohere", "logit_scale": 0.0625}, "use_fused_kernels", "use_fused_kernels=false"),
@@ -139,6 +143,31 @@ def test_models_that_the_recipes_path_does_not_run(tmp_path, change, key, fix):
     problems = of_model(tmp_path, QWEN | change)
     assert [problem.key for problem in problems] == [f"{MODEL}.{key}"] and fix in problems[0].fix
     assert problems[0].level == "error"
+
+
+def test_sdpa_leaves_out_a_soft_cap(tmp_path):
+    """Without an error, and with other log-probs (tests/contract/test_other_models.py)."""
+    attention = f"{MODEL}.override_config.attn_implementation"
+    capped = GEMMA | {"attn_logit_softcapping": 50.0}
+    [problem] = of_model(tmp_path, capped, f"{attention}=sdpa")
+    assert problem.key == attention and problem.level == "error" and f"{attention}=eager" in problem.fix
+    assert of_model(tmp_path, capped, f"{attention}=eager") == []
+
+
+def test_a_model_without_kernels_of_ligers_is_a_warning(tmp_path, monkeypatch):
+    """Where Liger is installed, as in the environments for GPUs; here is a part of it."""
+    tables = tmp_path / "liger_kernel" / "transformers"
+    tables.mkdir(parents=True)
+    (tables.parent / "__init__.py").touch()
+    (tables / "monkey_patch.py").write_text(
+        'MODEL_TYPE_TO_APPLY_LIGER_FN = {\n    "qwen2": apply_liger_to_qwen2,\n}\n'
+    )
+    assert of_model(tmp_path, QWEN | {"model_type": "starcoder2"}) == []
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert of_model(tmp_path, QWEN) == []
+    [problem] = of_model(tmp_path, QWEN | {"model_type": "starcoder2"})
+    assert (problem.key, problem.level) == (f"{MODEL}.use_liger", "warning")
+    assert of_model(tmp_path, QWEN | {"model_type": "starcoder2"}, f"{MODEL}.use_liger=false") == []
 
 
 @pytest.mark.parametrize(

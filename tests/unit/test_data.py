@@ -1,6 +1,8 @@
 """`verl data`: what it writes, what it refuses, what it finds; on small files that the tests make."""
 
+import csv
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -93,7 +95,7 @@ def test_plain_columns_are_taken_too_and_what_is_dropped_is_counted(tmp_path):
     }
 
 
-TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 
 
 @settings(max_examples=40)
@@ -229,7 +231,11 @@ def cut_inside(file: Path) -> None:
         ("a.parquet", lambda file: file.mkdir(), "a.parquet is a folder"),
         ("a.parquet", lambda file: None, "no file a.parquet"),
         ("a.parquet", lambda file: write(file, [{"x": 1}]), "unknown schema: columns x; expected prompt and reward"),
-        ("a.csv", lambda file: file.write_text("x"), "neither .parquet, .json nor .jsonl"),
+        ("a.txt", lambda file: file.write_text("x"), "neither .parquet, .csv, .json nor .jsonl"),
+        ("a.csv", lambda file: file.write_text("x"), "has no rows"),
+        ("a.csv", lambda file: file.write_text("x,y\n1,2\n"), "unknown schema: columns x, y; expected prompt"),
+        ("a.csv", lambda file: file.write_text("\n\n"), "has no rows"),
+        ("a.jsonl", lambda file: file.write_text('{"problem": "a\\u0000b", "answer": "1"}'), "has a null character"),
         ("a.json", lambda file: file.write_text("[]"), "has no rows"),
         ("a.json", lambda file: file.write_text('[{"problem": '), "is not JSON"),
         ("a.jsonl", lambda file: file.write_text("[1, 2]"), "row 1 is not a JSON object"),
@@ -245,6 +251,103 @@ def test_a_bad_source_gets_one_line_and_leaves_nothing(tmp_path, name, make, sai
     assert done.returncode == 2, done.stdout
     assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert not list((tmp_path / "data").glob("*")) and not list((tmp_path / "data").glob(".*"))
+
+
+OWN = [{"Question": f"What is {n} + {n}?\nTake your time, please.", "Solution": str(2 * n)} for n in range(1, 5)]
+TRAIN = ["train", "--source"]
+CHOSEN = ["--problem", "Question", "--answer", "Solution"]
+
+
+def as_csv(file: Path, rows: list[dict], encoding: str = "utf-8") -> Path:
+    with file.open("w", newline="", encoding=encoding) as opened:
+        writer = csv.DictWriter(opened, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "mine.jsonl", "mine.json", "mine.parquet", "bom.csv"])
+def test_columns_of_any_name_are_taken_from_any_file(tmp_path, name):
+    rows = [{"id": str(n)} | row for n, row in enumerate([*OWN, OWN[0]])]
+    if name.endswith(".csv"):  # as a spreadsheet saves it
+        as_csv(tmp_path / name, rows, "utf-8-sig" if name == "bom.csv" else "utf-8")
+    else:
+        write(tmp_path / name, rows)
+    done = verl_data(tmp_path, *TRAIN, name, *CHOSEN)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 5 rows; dropped: 1 copies of a problem" in done.stdout
+    found = read(tmp_path / "data" / "train.parquet")
+    assert [row["reward_model"]["ground_truth"] for row in found] == ["2", "4", "6", "8"]
+    assert found[0]["prompt"][0]["content"] == f"{OWN[0]['Question']}\n\n{INSTRUCTION}"
+    provenance = json.loads((tmp_path / "data" / "train.provenance.json").read_text())
+    assert provenance["columns"] == ["Question", "Solution"]
+    assert verl_data(tmp_path, "check", "data/train.parquet").returncode == 0
+
+
+def test_a_csv_of_a_known_schema_needs_no_names(tmp_path):
+    as_csv(tmp_path / "mine.csv", [{"question": "1+1?", "answer": "4.0"}, {"question": "1+2?", "answer": " $3$ "}])
+    assert verl_data(tmp_path, *TRAIN, "mine.csv").returncode == 0
+    found = read(tmp_path / "data" / "train.parquet")
+    assert [row["reward_model"]["ground_truth"] for row in found] == ["4.0", "3"]  # text is taken as it stands
+
+
+HEADER = b"Question,Solution\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"", "a.csv is empty"),
+        ("a.csv", HEADER, "a.csv has no rows"),
+        ("a.csv", b"Question,Answer\n1,2\n", "no column 'Solution': there are Question, Answer"),
+        ("a.csv", b"Question,Solution,Question\n1,2,3\n", "two columns are called 'Question'"),
+        ("a.csv", HEADER + b"1,2\n1,2,3\n", "row 2 has 3 cells, the header has 2"),
+        ("a.csv", HEADER + b"1\n", "row 1 has 1 cells, the header has 2"),
+        ("a.csv", HEADER + b"1,2\nx\0y,2\n", "null character|line contains NUL"),
+        ("a.csv", HEADER + "é,1\n".encode() + "é,1\n".encode("latin-1"), "line 3 is not UTF-8 text"),
+        ("a.csv", "Question,Solution\n1,2\n".encode("utf-16"), "line 1 is not UTF-8 text"),
+        ("a.csv", HEADER + b'"1,2\n' + b"3,4\n" * 100_000, "is not CSV: line .*: field larger than field limit"),
+        ("a.csv", HEADER + b'1"2" 3,"4" 5\n', "is not CSV: line 2"),
+        ("a.csv", HEADER + b"," * (17 << 20) + b"\n", "line 2 has more than 16 MB"),
+        ("a.csv", HEADER + b'"\n",' * (6 << 20), "a row has more than 16 MB"),
+        ("a.csv", HEADER + b"1,2\r3,4\r", "is not CSV: line 2"),
+        ("a.csv", HEADER + b",2\n", "no row has a problem and a ground truth"),
+        ("a.jsonl", b'{"Question": "1", "Solution": true}', "row 1: column Solution has True"),
+        ("a.jsonl", b'{"Question": "1", "Solution": 0.5}', "row 1: column Solution has the number 0.5"),
+        ("a.jsonl", b'{"Question": ["x", {}], "Solution": "1"}', "row 1: column Question has"),
+        ("a.jsonl", b'{"Question": "1"}', "no column 'Solution': there are Question"),
+        ("a.jsonl", b'{"Question": "1", "Solution": "2"}\n{"Question": "1"}', "row 2: column Solution has no text"),
+        ("a.jsonl", b"\xef\xbb\xbf{}", "a.jsonl: line 1 is cut or not JSON"),
+        ("a.parquet", b"PAR1 nothing", "a.parquet is not a whole parquet file"),
+    ],
+)  # fmt: skip
+def test_a_hostile_source_gets_one_line_and_leaves_nothing(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    done = verl_data(tmp_path, *TRAIN, name, *CHOSEN)
+    assert done.returncode == 2, done.stdout
+    assert re.search(said, done.stderr) and len(done.stderr.strip().splitlines()) == 1
+    assert not list((tmp_path / "data").glob("*")) and not list((tmp_path / "data").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"Question": "1", "Solution": b"2"}], "row 1: column Solution has b'2'"),
+        ([{"Question": 1.5, "Solution": "2"}], "row 1: column Question has the number 1.5"),
+        ([{"Question": "1", "Answer": "2"}], "no column 'Solution': there are Question, Answer"),
+        ([{"Question": "1", "Solution": {"value": "2"}}], "column Solution has no field ground_truth"),
+    ],
+)
+def test_wrong_types_of_a_parquet_file_are_one_line(tmp_path, rows, said):
+    write(tmp_path / "a.parquet", rows)
+    done = verl_data(tmp_path, *TRAIN, "a.parquet", *CHOSEN)
+    assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("given", [["--problem", "x"], CHOSEN, ["--source", "a.csv", "--answer", "x"]])
+def test_columns_are_named_together_and_of_a_file(tmp_path, given):
+    done = verl_data(tmp_path, "train", *given)
+    assert done.returncode == 2 and "--problem and --answer go together, and with --source" in done.stderr
 
 
 def test_no_network_is_one_line(tmp_path):

@@ -1,9 +1,7 @@
 """The verdicts of `verl doctor`; tests/contract/test_doctor_probes.py runs it."""
 
-import os
-from pathlib import Path
-
 import pytest
+from nvidia_driver import driver
 
 from justrl_recipe.doctor.checks import (
     Answer,
@@ -17,9 +15,9 @@ from justrl_recipe.doctor.checks import (
     probed,
     python_version,
     shared_memory,
-    visible_gpus,
     vllm_distribution,
 )
+from justrl_recipe.gpus import visible
 
 
 def is_fixed(check: Check, *words: str) -> bool:
@@ -31,17 +29,9 @@ def test_gpus_that_the_user_hides_are_not_missed(tmp_path, monkeypatch):
     seen = []
     for chosen in ("", "-1", "2", "0,1", "0,1,2,3,4"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-        seen.append(visible_gpus())
+        seen.append(len(visible()))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert [*seen, visible_gpus()] == [0, 0, 1, 2, 4, 4]
-
-
-def driver(folder: Path, gpus: int) -> str:
-    """A PATH on which the NVIDIA driver's tool lists GPUs."""
-    lines = "".join(f"echo 'GPU {number}: NVIDIA H200 (UUID: GPU-{number})'\n" for number in range(gpus))
-    (folder / "nvidia-smi").write_text("#!/bin/sh\n" + lines)
-    (folder / "nvidia-smi").chmod(0o755)
-    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+    assert [*seen, len(visible())] == [0, 0, 1, 2, 4, 4]
 
 
 def test_versions():

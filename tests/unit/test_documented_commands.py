@@ -62,12 +62,13 @@ def check_verl(arguments: list[str]) -> None:
         name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         context = command.make_context(name, rest, parent=context)
     given = context.params
-    if name in ("cat", "cp") and not PLACEHOLDER.fullmatch(given["name"]):
-        find(given["name"])
+    if name in ("cat", "cp"):
+        assert PLACEHOLDER.fullmatch(given["name"]) or given["name"] == config.THIS_MACHINE or find(given["name"])
+        return
     if "recipe" not in given:
         return
     parts = [(part, config.ABLATIONS) for part in given["ablation"] or ()]
-    parts += [(part, config.SYSTEMS) for part in (given["system"],) if part]
+    parts += [(part, config.SYSTEMS) for part in (given["system"],) if part and part != config.THIS_MACHINE]
     for part, folder in parts:
         assert of_a_reader(part) or (ROOT / part).is_file() or part in config.names(folder), f"{part} does not exist"
     recipe = "justrl_tiny" if of_a_reader(given["recipe"]) else given["recipe"]

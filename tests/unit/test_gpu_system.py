@@ -1,0 +1,216 @@
+"""The system `gpu`: what GPUs amount to, and when a run gets it."""
+
+import copy
+import runpy
+from pathlib import Path
+
+import pytest
+import yaml
+from command import verl
+from hypothesis import given
+from hypothesis import strategies as st
+from nvidia_driver import driver
+
+from justrl_recipe import gpus, this_machine
+from justrl_recipe.config import SYSTEMS, Request, leaves, put
+from justrl_recipe.deviations import is_free
+from justrl_recipe.errors import UserError
+from justrl_recipe.gpus import Gpus
+from justrl_recipe.planning import gpu_system, memory
+from justrl_recipe.planning.model_shape import find
+
+ROOT = Path(__file__).parents[2]
+RTX4090 = "NVIDIA GeForce RTX 4090, 24564, 24100, 8.9"
+CARD = Gpus("A card", 1, 80.0, 79.0, (9, 0))
+VALUES = this_machine.on_shared(Request("justrl_deepseek"), CARD)
+SHAPE = find("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")
+BACKEND, UTILIZATION = gpu_system.BACKEND, gpu_system.UTILIZATION
+
+
+def settings(found: Gpus, flash_attention: bool = False) -> dict:
+    assert SHAPE is not None
+    chosen = gpu_system.settings(found, VALUES, SHAPE, flash_attention)
+    return {setting.key: setting.value for setting in chosen}
+
+
+def card(memory_gib: float, capability: tuple[int, int] = (9, 0), count: int = 1, free: float | None = None) -> Gpus:
+    return Gpus("A card", count, memory_gib, memory_gib if free is None else free, capability)
+
+
+@given(
+    st.floats(24, 300),
+    st.sampled_from([(8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (12, 0)]),
+    st.integers(1, 16),
+    st.floats(0.9, 1),
+)
+def test_whatever_is_set_fits_and_changes_nothing_that_is_learned(size, capability, count, free):
+    chosen = settings(card(size, capability, count, free * size))
+    values = copy.deepcopy(VALUES)
+    for key, value in chosen.items():
+        assert is_free(key, value), key
+        put(values, key, value)
+    assert max(memory.peaks(SHAPE, values, size * memory.GIB)) <= free * size * memory.GIB
+    assert memory.responses_at_once(SHAPE, values, size * memory.GIB) >= 1
+    assert 512 % chosen["trainer.n_gpus_per_node"] == 0
+
+
+@given(st.floats(24, 300), st.integers(1, 16))
+def test_the_file_holds_the_settings(size, count):
+    chosen = gpu_system.settings(card(size, count=count), VALUES, SHAPE, False)
+    text = gpu_system.text(chosen, ["A head."])
+    content = yaml.safe_load(text)
+    assert content.pop("defaults") == ["shared/gpu", "_self_"]
+    assert dict(leaves(content)) == {setting.key: setting.value for setting in chosen}
+    assert text.startswith("# @package _global_\n# A head.\n")
+
+
+def test_triton_is_taken_where_it_was_measured():
+    assert BACKEND not in settings(card(80, (9, 0)))
+    assert {settings(card(80, capability))[BACKEND] for capability in [(8, 0), (8, 9), (10, 0), (12, 0)]} == {"torch"}
+
+
+def test_flash_attention_is_taken_where_it_is_installed():
+    key = "actor_rollout_ref.model.override_config.attn_implementation"
+    assert key not in settings(CARD) and settings(CARD, flash_attention=True)[key] == "flash_attention_2"
+
+
+def test_memory_that_others_hold_is_not_taken():
+    """vLLM refuses to start with a larger share than is free."""
+    alone, shared = settings(card(80)), settings(card(80, free=60))
+    assert shared[UTILIZATION] <= alone[UTILIZATION] - 0.25
+
+
+def test_gpus_over_which_a_mini_batch_does_not_divide_are_left_out():
+    [setting] = [s for s in gpu_system.settings(card(80, count=6), VALUES, SHAPE, False) if "n_gpus" in s.key]
+    assert setting.value == 4 and setting.why.startswith("of 6: a mini-batch of 512 responses")
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (card(15, (7, 5)), "compute capability 7.5"),
+        (card(8), "tried actor_rollout_ref.model.enable_gradient_checkpointing=true .* GiB over"),
+        (card(24, free=1), "an update takes"),
+    ],
+)
+def test_gpus_on_which_the_run_does_not_fit_are_refused(found, says):
+    with pytest.raises(UserError, match=says):
+        settings(found)
+
+
+@pytest.mark.parametrize("system", ["a100x8", "l40sx4", "rtx4090x1"])
+def test_computed_systems_are_what_the_formulas_give(system):
+    """`benchmarks/planning.py` writes them anew."""
+    bench = runpy.run_path(str(ROOT / "benchmarks" / "planning.py"))
+    text = (SYSTEMS / f"{system}.yaml").read_text()
+    assert text == bench["system_file"](system) and "never run" in text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"), [(None, 3), ("", 0), ("-1", 0), ("1", 1), ("GPU-1a, GPU-2", 2), ("0,7", 1)]
+)
+def test_the_gpus_are_those_that_are_visible(tmp_path, monkeypatch, chosen, count):
+    monkeypatch.setenv("PATH", driver(tmp_path, 3, RTX4090))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    found = gpus.find()
+    assert found == (Gpus("NVIDIA GeForce RTX 4090", count, 24.0, 23.5, (8, 9)) if count else None)
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        (lambda folder: driver(folder, 1, RTX4090, more="1, GPU-x, NVIDIA T400, 4096, 4000, 7.5"), "several kinds"),
+        (lambda folder: driver(folder, 1, "NVIDIA GB10, [N/A], [N/A], 12.1"), "does not say"),
+    ],
+)
+def test_gpus_that_cannot_be_described_are_one_line(tmp_path, path, says):
+    result = verl("run", "justrl_deepseek", "--system", "gpu", "--dry-run", cwd=tmp_path, PATH=path(tmp_path / "bin"))
+    assert result.returncode == 2 and says in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_kind_is_told_by_its_name():
+    h100 = Gpus("NVIDIA H100 80GB HBM3", 8, 79.6, 79.0, (9, 0))
+    assert h100.is_kind("H100-80GB") and not h100.is_kind("H200")
+    assert Gpus("NVIDIA GeForce RTX 4090", 1, 24.0, 23.5, (8, 9)).is_kind("RTX4090")
+
+
+def dry_run(folder: Path, *arguments: str, **env: str) -> tuple[dict, str]:
+    result = verl("run", *arguments, "--dry-run", cwd=folder, **env)
+    assert result.returncode == 0, result.stderr
+    return yaml.safe_load(result.stdout), result.stderr
+
+
+def test_a_run_gets_the_system_of_the_machine_where_its_recipes_own_does_not_fit(tmp_path):
+    """It is printed as the file that it amounts to, and is no deviation."""
+    config, said = dry_run(tmp_path, "justrl_deepseek", PATH=driver(tmp_path / "bin", 1, RTX4090))
+    assert config["machine"] == {"system": "gpu", "name": "NVIDIA GeForce RTX 4090", "memory_gib": 24.0}
+    assert config["actor_rollout_ref"]["actor"]["fsdp_config"]["offload_policy"] is True
+    assert "a800x32 is 32 x A800-80GB, and here are 1 x NVIDIA GeForce RTX 4090" in said
+    assert "deviation" not in said
+    kept = tmp_path / "kept.yaml"
+    kept.write_text(said[said.index("# @package") :])
+    again, _ = dry_run(tmp_path, "justrl_deepseek", "--system", str(kept))
+    written = verl("cp", "gpu", "copied.yaml", cwd=tmp_path, PATH=driver(tmp_path / "bin", 1, RTX4090))
+    assert written.returncode == 0 and (tmp_path / "copied.yaml").read_text() == kept.read_text()
+    for values in (config, again):
+        values["trainer"].pop("default_local_dir")  # named after the time
+    assert again == config
+
+
+@pytest.mark.parametrize(
+    ("recipe", "system", "address", "of"),
+    [
+        ("justrl_smollm2", None, None, "NVIDIA H200, 143771, 143150, 9.0"),  # its own fits
+        ("justrl_tiny", None, None, RTX4090),  # trains on the CPU
+        ("justrl_deepseek", None, "1.2.3.4:6379", RTX4090),  # the GPUs are a cluster's
+        ("justrl_deepseek", "h100x8", None, RTX4090),  # asked for
+    ],
+)
+def test_a_recipe_keeps_its_own_system(tmp_path, monkeypatch, recipe, system, address, of):
+    monkeypatch.setenv("PATH", driver(tmp_path, 1, of))
+    request = Request(recipe, system)
+    assert this_machine.with_system(request, address) == (request, [])
+
+
+@pytest.mark.parametrize(
+    ("of", "says"),
+    [("Tesla T4, 15360, 15000, 7.5", "compute capability 7.5"), ("NVIDIA GB10, [N/A], [N/A], 12.1", "does not say")],
+)
+def test_gpus_that_cannot_be_used_are_no_error_where_they_were_not_asked_for(tmp_path, monkeypatch, of, says):
+    monkeypatch.setenv("PATH", driver(tmp_path, 1, of))
+    request, said = this_machine.with_system(Request("justrl_deepseek"))
+    assert request == Request("justrl_deepseek") and len(said) == 1 and "is kept" in said[0] and says in said[0]
+
+
+def test_a_mistake_is_said_once_on_a_machine_with_gpus(tmp_path):
+    path = driver(tmp_path / "bin", 1, RTX4090)
+    result = verl("run", "justrl_deepseek", "data.train_batch_sizes=4", "--dry-run", cwd=tmp_path, PATH=path)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+def test_what_the_user_sets_is_counted(tmp_path):
+    """On one of 8 GPUs an update takes more than on all of them."""
+    path = driver(tmp_path / "bin", 8, "NVIDIA L40S, 46068, 45600, 8.9")
+    one, _ = dry_run(tmp_path, "justrl_deepseek", "trainer.n_gpus_per_node=1", PATH=path)
+    eight, _ = dry_run(tmp_path, "justrl_deepseek", PATH=path)
+    offloaded = [c["actor_rollout_ref"]["actor"]["fsdp_config"]["offload_policy"] for c in (one, eight)]
+    assert (one["trainer"]["n_gpus_per_node"], eight["trainer"]["n_gpus_per_node"]) == (1, 8)
+    assert max(memory.peaks(SHAPE, one, 45 * memory.GIB)) < 45 * memory.GIB and offloaded[1] is False
+    too_many = verl("run", "justrl_deepseek", "--system", "gpu", "trainer.n_gpus_per_node=9", cwd=tmp_path, PATH=path)
+    assert too_many.returncode == 2 and "here are 8 x NVIDIA L40S" in too_many.stderr
+
+
+def test_without_a_gpu_the_system_gpu_is_an_error(tmp_path):
+    for command in (["run", "justrl_deepseek", "--system", "gpu"], ["cp", "gpu", "mine.yaml"], ["cat", "gpu"]):
+        result = verl(*command, cwd=tmp_path, PATH=str(tmp_path))
+        assert result.returncode == 2 and "nvidia-smi finds no GPU" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_unknown_size_is_an_error(tmp_path):
+    model = "actor_rollout_ref.model.path=nobody/none"
+    path = driver(tmp_path / "bin", 1, RTX4090)
+    result = verl("run", "justrl_deepseek", model, "--system", "gpu", "--dry-run", cwd=tmp_path, PATH=path)
+    assert result.returncode == 2 and "hf download nobody/none config.json" in result.stderr
