@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/performance.py
 
-h200/steps_*.jsonl are metrics.jsonl files of `verl run`, h200/engine.jsonl and h200/rollout.jsonl what the scripts of
-these names printed, fork_loss.jsonl what engine.py did on a CPU. Of whole steps the first is left out: it compiles
-kernels.
+h200/steps_*.jsonl are metrics.jsonl files of `verl run`, h200/engine.jsonl, h200/rollout.jsonl, h200/rollout_v2.jsonl
+and h200/update_kernels.jsonl what the scripts printed, h200/drawn_*.jsonl when the responses of a step of step.py
+ran, fork_loss.jsonl what engine.py did on a CPU. Of whole steps the first is left out: it compiles kernels.
 """
 
 import json
@@ -101,6 +101,53 @@ def rollout() -> Iterator[str]:
         yield f"| {count} | {every:,} | {final:,} | {final / every:.2f} |"
 
 
+def decoding() -> Iterator[str]:
+    """vLLM's V2 runner alone, 1,024 tokens each."""
+    yield "| responses at once | with log-probs | without | times faster | ms a decode step without |"
+    yield "|---:|---:|---:|---:|---:|"
+    rates = {(run["responses"], run["outputs"]): run["tokens_per_second"] for run in lines("h200/rollout_v2")}
+    for count in sorted({count for count, _ in rates}):
+        final, bare = rates[count, "final output"], rates[count, "no log-probs"]
+        yield f"| {count} | {final:,} | {bare:,} | {bare / final:.2f} | {1000 * count / bare:.1f} |"
+
+
+def drawn() -> Iterator[str]:
+    """Generation of 256 responses with lengths as in the paper's figure, in veRL."""
+    yield "| settings | mean length | longest | generation, s | of it with fewer than 32 running |"
+    yield "|---|---:|---:|---:|---:|"
+    for name, label in {"before": "V1, log-probs", "after": "V2, no log-probs"}.items():
+        responses = lines(f"h200/drawn_{name}")
+        lengths, ends = [run["length"] for run in responses], sorted(run["end"] for run in responses)
+        share = (ends[-1] - ends[-32]) / ends[-1]
+        yield f"| {label} | {sum(lengths) / len(lengths):,.0f} | {max(lengths):,} | {ends[-1]:.1f} | {share:.0%} |"
+
+
+NAMES = {"torch_15360": "16 responses of 15,360", "torch_4096": "64 of 4,096"}
+KERNELS = {
+    "attention": "pytorch_flash",
+    "matrix products": "nvjet",
+    "head: log-probs and entropy": "efficient_entropy",
+}
+
+
+def update_kernels() -> Iterator[str]:
+    """One mini-batch's update by kind of kernel, from torch's profiler."""
+    profiles = [run for run in lines("h200/update_kernels") if "profile" in run]
+    yield f"| share of the time | {' | '.join(NAMES[run['profile']] for run in profiles)} |"
+    yield f"|---|{'---:|' * len(profiles)}"
+    parts = [
+        {kind: sum(ms for name, ms in run["kernels_ms"].items() if part in name) for kind, part in KERNELS.items()}
+        for run in profiles
+    ]
+    for run, part in zip(profiles, parts, strict=True):
+        part["others"] = run["busy_ms"] - sum(part.values())
+        part["the GPU waits"] = run["span_ms"] - run["busy_ms"]
+    for kind in parts[0]:
+        shares = (f"{part[kind] / run['span_ms']:.0%}" for run, part in zip(profiles, parts, strict=True))
+        yield f"| {kind} | {' | '.join(shares)} |"
+    yield f"| seconds | {' | '.join(format(run['span_ms'] / 1000, '.1f') for run in profiles)} |"
+
+
 def estimated(system: str) -> float:
     """Tokens per second and GPU on a system: the measured phases of 256 responses of 4,096, scaled by datasheets.
 
@@ -168,7 +215,20 @@ def losses() -> Iterator[str]:
         yield f"| {run['loss_of']} | {run['budget']:,} | {found} |"
 
 
-TABLES = (settings, steps, speedups, agreement, rollout, full_recipe, sharding, controller, losses)
+TABLES = (
+    settings,
+    steps,
+    speedups,
+    agreement,
+    rollout,
+    decoding,
+    drawn,
+    update_kernels,
+    full_recipe,
+    sharding,
+    controller,
+    losses,
+)
 
 if __name__ == "__main__":
     for table in TABLES:
