@@ -143,13 +143,17 @@ def without_paths(text: str) -> str:
 
 
 class MaskedStream:
-    """A text stream that hides secrets in whatever is written to it."""
+    """A text stream that hides secrets in whatever is written to it, and names itself where that fails."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        self.stream.write(masked(text))
+        try:
+            self.stream.write(masked(text))
+        except OSError as error:  # which has no file name, where a device is full
+            error.filename = self.stream.name
+            raise
         return len(text)
 
     def writelines(self, lines: Sequence[str]) -> None:

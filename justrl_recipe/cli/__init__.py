@@ -42,8 +42,12 @@ def main() -> None:
     except UserError as error:
         warn(f"error: {error}")
         sys.exit(2)
-    except OSError as error:  # pathlib raises it, which takes other names that lead nowhere
-        if error.errno != errno.ENAMETOOLONG:
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # pathlib raises it, which takes other names that lead nowhere
+            warn(f"error: a name of {len(str(error.filename)):,} characters is too long for a file")
+        elif error.filename == "<stdout>" and not isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in its buffer
+            warn(f"error: the output cannot be written: {error.strerror}")
+        else:
             raise
-        warn(f"error: a name of {len(str(error.filename)):,} characters is too long for a file")
         sys.exit(2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from command import verl
+from command import VERL, verl
 
 from justrl_recipe.cli.run import placed
 from justrl_recipe.config import RECIPES, Request, load
@@ -23,6 +23,14 @@ def test_dry_run_prints_the_resolved_config_and_nothing_else(tmp_path):
     plain = verl("run", "recipes/justrl_tiny.yaml", "--dry-run", cwd=tmp_path)
     assert yaml.safe_load(plain.stdout) == placed(load(Request("justrl_tiny")), Path("runs/justrl_tiny-TIME"))
     assert "deviation" not in plain.stderr
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["cat", "justrl_tiny"], ["plan", "justrl_tiny"]])
+def test_output_that_cannot_be_written_is_an_error_in_one_line(arguments, tmp_path):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([VERL, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "error: the output cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize(
