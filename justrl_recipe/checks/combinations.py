@@ -158,6 +158,7 @@ def trackers(config: Config) -> Iterator[Problem]:
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 FUSED = ("use_fused_kernels", "fused_kernel_options.impl_backend")
+PACKED = ("packed", "packed_fa4")  # of verl_hooks/packed_attention.py, which takes seconds to import
 TRITON_WIDTH = 128  # verl/utils/kernel/kernels.py
 
 
@@ -214,7 +215,7 @@ def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
         why = f"{values[ulysses]} does not divide {gpus} GPUs"
         yield Problem("parallelism", ulysses, why, f"give a divisor of {gpus}")
     attention = "actor_rollout_ref.model.override_config.attn_implementation"
-    packed = str(values.get(attention)).startswith("packed")
+    packed = values.get(attention) in PACKED
     if packed and values[ulysses] > 1:
         fix = f"set {ulysses}=1, or with the flash-attn package {attention}=flash_attention_2"
         yield Problem("parallelism", attention, "packed attention does not split sequences over GPUs", fix)

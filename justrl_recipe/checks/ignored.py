@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from justrl_recipe.checks.combinations import PACKED
 from justrl_recipe.checks.known_keys import TABLE
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
@@ -134,7 +135,7 @@ def model_overrides(config: Config) -> Iterator[Problem]:
                 fix = f"set {OVERRIDES}.model_config.{name}"
                 why = "it has no effect beside model_config"
                 yield Problem("model-override", f"{OVERRIDES}.{name}", why, fix, "warning")
-    elif str(name := given.get("attn_implementation")).startswith("packed"):
+    elif (name := given.get("attn_implementation")) in PACKED:
         why = f"veRL would write `{name}` into checkpoints, which other programs could then not load"
         fix = f"add +{OVERRIDES}.model_config={{}}"
         yield Problem("model-override", f"{OVERRIDES}.attn_implementation", why, fix)

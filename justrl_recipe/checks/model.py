@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, KeysView, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ TRUST = "actor_rollout_ref.model.trust_remote_code"
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
 FUSED, LIGER = "actor_rollout_ref.model.use_fused_kernels", "actor_rollout_ref.model.use_liger"
 # What an attention leaves out of a model; sdpa without an error in transformers 5.9 (integrations/sdpa_attention.py).
-FEATURES = {"sliding window", "soft cap", "attention sinks"}
-MISSING: dict[Any, set[str]] = {
+MISSING: dict[str, set[str]] = {
+    **{name: {"sliding window", "soft cap", "attention sinks"} for name in combinations.PACKED},
     "sdpa": {"soft cap", "attention sinks"},
-    "packed": FEATURES,
-    "packed_flash_attention_4": FEATURES,
     "eager": set(),
 }
 TRANSFORMERS_TABLES = ("transformers", "models/auto/auto_mappings.py", "models/auto/configuration_auto.py")
@@ -67,10 +65,10 @@ def architecture(config: Config, model: str) -> Iterator[Problem]:
         return
     for why, fix in _beyond_verl(config, model, found):
         yield Problem("architecture", MODEL, why, fix)
-    used, attention = _attention_features(found), config.flat.get(ATTENTION)
+    used, attention = _attention_features(found), str(config.flat.get(ATTENTION))
     if missing := [feature for feature in used if feature in MISSING.get(attention, ())]:
         why = f"{attention} attention does not implement {missing[0]}, which {model} uses"
-        other = next(name for name in ("sdpa", "eager") if not used & MISSING[name])
+        other = next(name for name in ("sdpa", "eager") if MISSING[name].isdisjoint(used))
         fix = f"set {ATTENTION}={other} and actor_rollout_ref.model.use_remove_padding=false"
         yield Problem("architecture", ATTENTION, why, fix)
     if config.flat.get(LIGER) and _in_tables(LIGER_TABLES, found.get("model_type")) is False:
@@ -146,7 +144,7 @@ def _in_tables(tables: Sequence[str], kind: object) -> bool | None:
     return any(entry.search(table.read_text()) for table in files_there if table.is_file())
 
 
-def _attention_features(found: Mapping[str, Any]) -> KeysView[str]:
+def _attention_features(found: Mapping[str, Any]) -> list[str]:
     """What a model's attention has beyond causal softmax attention."""
     given = found.get("layer_types")
     layers = given if isinstance(given, list) else []
@@ -156,7 +154,7 @@ def _attention_features(found: Mapping[str, Any]) -> KeysView[str]:
         "soft cap": found.get("attn_logit_softcapping"),
         "attention sinks": found.get("model_type") == "gpt_oss" or found.get("attention_sinks"),
     }
-    return {name: None for name, used in features.items() if used}.keys()
+    return [name for name, used in features.items() if used]
 
 
 def read(model: str, name: str = "config.json") -> dict[str, Any] | None:

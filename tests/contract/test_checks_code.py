@@ -8,6 +8,7 @@ import pytest
 from composed import load
 
 from justrl_recipe.checks import Problem, model, named_code
+from justrl_recipe.checks.combinations import PACKED
 from justrl_recipe.config import Config, Request, load_base
 
 MODEL = "actor_rollout_ref.model"
@@ -143,6 +144,13 @@ def test_models_that_the_recipes_path_does_not_run(tmp_path, change, key, fix):
     problems = of_model(tmp_path, QWEN | change)
     assert [problem.key for problem in problems] == [f"{MODEL}.{key}"] and fix in problems[0].fix
     assert problems[0].level == "error"
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_attention_has_no_sliding_window(tmp_path, name):
+    attention = f"{MODEL}.override_config.attn_implementation"
+    [problem] = of_model(tmp_path, QWEN | {"use_sliding_window": True}, f"{attention}={name}")
+    assert problem.key == attention and f"{attention}=sdpa" in problem.fix
 
 
 def test_sdpa_leaves_out_a_soft_cap(tmp_path):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
+from justrl_recipe.checks.combinations import PACKED
 from justrl_recipe.verl_hooks.packed_attention import FLASH_ATTENTION_4, NAME, sequences
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -74,7 +75,11 @@ def test_padded_sequences_are_refused():
         model("qwen2", "packed")(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
 
 
-@pytest.mark.parametrize("name", [NAME, FLASH_ATTENTION_4])
+def test_the_checks_know_its_names():
+    assert PACKED == (NAME, FLASH_ATTENTION_4)
+
+
+@pytest.mark.parametrize("name", PACKED)
 @pytest.mark.parametrize(
     "option", [{"dropout": 0.1}, {"sliding_window": 4}, {"softcap": 50.0}, {"s_aux": torch.ones(2)}]
 )
