@@ -57,7 +57,8 @@ def read(file: Path, columns: Pair | None = None) -> Iterator[Batch]:
     elif file.suffix == ".csv":
         yield from _read_rows(file, csv_rows.read(file), columns)
     elif file.suffix in (".json", ".jsonl"):
-        yield from _read_rows(file, json_rows.read(file), columns)
+        with parquet.reading(file, "JSON (an array or a line per row)"):
+            yield from _read_rows(file, json_rows.read(file), columns)
     else:
         raise UserError(f"{file}: neither .parquet, .csv, .json nor .jsonl")
 
@@ -118,15 +119,14 @@ def _distinct(file: Path, columns: Pair, problems: Coded, golds: Coded, done: in
 
 def _read_rows(file: Path, entries: Iterator[Any], columns: Pair | None) -> Iterator[Batch]:
     row, found, pairs = 0, None, []
-    with parquet.reading(file, "JSON (an array or a line per row)"):  # what csv_rows raises is a UserError
-        for row, entry in enumerate(entries, 1):
-            if not isinstance(entry, dict):
-                raise UserError(f"{file}: row {row} is not a JSON object")
-            problem, gold = found = found or _schema_of(file, list(entry), columns)
-            pairs.append((text_of(file, problem, row, entry.get(problem)), text_of(file, gold, row, entry.get(gold))))
-            if len(pairs) == BATCH_ROWS:
-                yield Batch(len(pairs), pairs)
-                pairs = []
+    for row, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict):
+            raise UserError(f"{file}: row {row} is not a JSON object")
+        problem, gold = found = found or _schema_of(file, list(entry), columns)
+        pairs.append((text_of(file, problem, row, entry.get(problem)), text_of(file, gold, row, entry.get(gold))))
+        if len(pairs) == BATCH_ROWS:
+            yield Batch(len(pairs), pairs)
+            pairs = []
     if not row:
         raise UserError(f"{file} has no rows")
     if pairs:
