@@ -117,8 +117,7 @@ def on_cards(recipe: str) -> Iterator[tuple[str, float | None]]:
     warmed_up = {"justrl_smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # has the shape of its recipe's model
     model = [f"actor_rollout_ref.model.path={warmed_up[recipe]}"] if recipe in warmed_up else []
     values = this_machine.on_shared(Request(recipe, overrides=tuple(model)), Gpus("GPU", 1, 0, 0, (9, 0)))
-    shape = of_recipe(values)
-    assert shape is not None
+    shape = this_machine.shape(values)
     for name, (memory_gib, capability) in CARDS.items():
         found = Gpus(name, 1, memory_gib, memory_gib, capability)
         try:
@@ -140,13 +139,15 @@ def system_file(system: str) -> str:
     """A system file that is computed and not measured, as recipes/system/ has it."""
     card, count, what = COMPUTED[system]
     memory_gib, capability = CARDS[card]
-    head = (
+    head = [
         f"{what}, computed and never run: `verl plan`'s formulas for justrl_deepseek.",
         "benchmarks/planning.py writes this file.",
         f"Run:   verl run recipes/justrl_deepseek.yaml --system {system}",
-    )
+    ]
     found = Gpus(card, count, memory_gib, memory_gib, capability)
-    return this_machine.system_file(Request("justrl_deepseek"), found, system, head)
+    values = this_machine.on_shared(Request("justrl_deepseek"), found)
+    chosen = gpu_system.settings(found, values, this_machine.shape(values), flash_attention=False, system=system)
+    return gpu_system.text(chosen, head)
 
 
 if __name__ == "__main__":

@@ -29,9 +29,13 @@ class Gpus:
     free_gib: float
     capability: tuple[int, int]
 
-    def is_kind(self, name: str) -> bool:
-        """Whether they are what a system file's `machine.name` names, e.g. H100-80GB."""
-        return name.split("-")[0].lower() in self.name.replace(" ", "").lower()
+    def are(self, name: str, memory_gib: float) -> bool:
+        """Whether they are what a system file's `machine` describes, e.g. H100-80GB of 79.6 GiB.
+
+        Drivers differ by a percent in the memory that they show; a kind is sold with 40 GB or with 80.
+        """
+        same_name = name.split("-")[0].lower() in self.name.replace(" ", "").lower()
+        return same_name and self.memory_gib > 0.95 * memory_gib
 
 
 def visible() -> list[dict[str, str]]:

@@ -77,19 +77,15 @@ def _does_not_fit(composed: Config, found: Gpus, address: str | None) -> str | N
     name, trainer = composed.shipped_system, composed.values["trainer"]
     if name is None or trainer["device"] != "cuda" or cluster.address(address, composed.values):
         return None
-    wanted = composed.values["machine"]["name"]
+    wanted, memory_gib = composed.values["machine"]["name"], composed.values["machine"]["memory_gib"]
     count = trainer["nnodes"] * trainer["n_gpus_per_node"]
-    if trainer["nnodes"] == 1 and count <= found.count and found.is_kind(wanted):
+    if trainer["nnodes"] == 1 and count <= found.count and found.are(wanted, memory_gib):
         return None
     return f"the recipe's system {name} is {count} x {wanted}, and here are {found.count} x {found.name}"
 
 
-def system_file(request: Request, found: Gpus, name: str = THIS_MACHINE, head: tuple[str, ...] = ()) -> str:
-    """The system file of GPUs for a run.
-
-    Args:
-        name: what the system is called.
-        head: the lines of its opening comment, where it is not of this machine.
+def system_file(request: Request, found: Gpus) -> str:
+    """The system file of this machine's GPUs for a run.
 
     Raises:
         UserError: the run does not fit on them, or its model is not here.
@@ -98,11 +94,10 @@ def system_file(request: Request, found: Gpus, name: str = THIS_MACHINE, head: t
     asked = values["trainer"]["n_gpus_per_node"]
     if asked > found.count:
         raise UserError(f"trainer.n_gpus_per_node={asked}: here are {found.count} x {found.name}")
-    flash_attention = find_spec("flash_attn") is not None and not head
-    chosen = gpu_system.settings(replace(found, count=asked), values, _shape(values), flash_attention, name)
+    flash_attention = find_spec("flash_attn") is not None
+    chosen = gpu_system.settings(replace(found, count=asked), values, shape(values), flash_attention)
     about = f"{found.count} x {found.name} of {found.memory_gib} GiB, {found.free_gib} free, for {request.recipe}."
-    command = f"Run:   verl run {request.recipe} --system FILE"
-    return gpu_system.text(chosen, list(head) or [about, command])
+    return gpu_system.text(chosen, [about, f"Run:   verl run {request.recipe} --system FILE"])
 
 
 def on_shared(request: Request, found: Gpus) -> dict[str, Any]:
@@ -111,9 +106,14 @@ def on_shared(request: Request, found: Gpus) -> dict[str, Any]:
     return config.load(with_made(request, shared)).values
 
 
-def _shape(values: dict[str, Any]) -> Shape:
-    shape = of_recipe(values)
-    if shape is None:
+def shape(values: dict[str, Any]) -> Shape:
+    """The shape of a run's model.
+
+    Raises:
+        UserError: it is not here.
+    """
+    found = of_recipe(values)
+    if found is None:
         model = values["actor_rollout_ref"]["model"]["path"]
         raise UserError(f"the memory of {model} is not known: hf download {model} config.json, or give --system NAME")
-    return shape
+    return found

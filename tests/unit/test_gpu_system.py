@@ -132,8 +132,13 @@ def test_gpus_that_cannot_be_described_are_one_line(tmp_path, path, says):
 
 def test_a_kind_is_told_by_its_name():
     h100 = Gpus("NVIDIA H100 80GB HBM3", 8, 79.6, 79.0, (9, 0))
-    assert h100.is_kind("H100-80GB") and not h100.is_kind("H200")
-    assert Gpus("NVIDIA GeForce RTX 4090", 1, 24.0, 23.5, (8, 9)).is_kind("RTX4090")
+    assert h100.are("H100-80GB", 80.0) and not h100.are("H200", 79.6)
+    assert Gpus("NVIDIA GeForce RTX 4090", 1, 24.0, 23.5, (8, 9)).are("RTX4090", 24.0)
+
+
+def test_a_kind_of_which_there_are_two_sizes_is_told_by_its_memory():
+    assert not Gpus("NVIDIA A800-SXM4-40GB", 8, 40.0, 39.5, (8, 0)).are("A800-80GB", 79.3)
+    assert not Gpus("NVIDIA GH200 480GB", 1, 95.6, 95.0, (9, 0)).are("H200", 140.4)
 
 
 def dry_run(folder: Path, *arguments: str, **env: str) -> tuple[dict, str]:
