@@ -113,8 +113,8 @@ def _memory(shape: Shape, values: dict[str, Any], size: float) -> Iterator[str]:
         yield f"fits, {spare / memory.GIB:.1f} GiB to spare"
     else:
         found = memory.fit(shape, values, size)
-        tried = f"tried {found}, still {found.over / memory.GIB:.1f} GiB over: it takes more GPUs, or larger ones"
-        yield f"does not fit, {-spare / memory.GIB:.1f} GiB over: {tried if found.over else f'give {found}'}"
+        larger = ": it takes more GPUs, or larger ones" if found.over else ""
+        yield f"does not fit, {-spare / memory.GIB:.1f} GiB over: {found}{larger}"
     if host := memory.on_host(shape, values):
         yield f"and {host / memory.GIB:.1f} GiB of the host's memory per GPU: offloaded state, reference model"
     if not values["actor_rollout_ref"]["model"]["use_remove_padding"]:

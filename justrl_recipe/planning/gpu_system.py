@@ -110,10 +110,7 @@ def _update(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
     needed = memory.peaks(shape, values, room)[0] / GIB
     fit = memory.fit(shape, values, room, phases=(memory.UPDATE,))
     if fit.over:
-        raise UserError(
-            f"an update takes {needed:.1f} GiB, and {gpus.name} has {gpus.free_gib:.1f} free: "
-            f"tried {fit}, still {fit.over / GIB:.1f} GiB over"
-        )
+        raise UserError(f"an update takes {needed:.1f} GiB, and {gpus.name} has {gpus.free_gib:.1f} free: {fit}")
     for key, value in fit.changes.items():
         put(values, key, value)
     host = f"with it {memory.on_host(shape, values) / GIB:.1f} GiB of the host's memory"

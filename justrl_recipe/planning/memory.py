@@ -69,7 +69,7 @@ def rows(shape: Shape, config: Mapping[str, Any], memory: float, tokens: int | N
         Row(f"weights, {fsdp['model_dtype']}, {of_shards}", here.weights, waits.weights),
         Row(f"gradients{of_adapters}", here.gradients),
         Row(f"Adam's two moments{of_adapters}", here.moments, waits.moments),
-        *([Row("weights of the reference model", *(2 * [here.reference]))] if here.reference else []),
+        *([Row("weights of the reference model", here.reference, here.reference)] if here.reference else []),
         Row("weights and gradients in use, gathered", _gathered(shape, config)),
         Row(f"activations kept of {tokens:,} tokens", _kept(shape, config, tokens)),
         Row("activations of one layer, or logits", max(layer, logits)),
@@ -228,7 +228,11 @@ class Fit:
     over: float
 
     def __str__(self) -> str:
-        return " ".join(f"{key}={str(value).lower()}" for key, value in self.changes.items())
+        given = " ".join(f"{key}={str(value).lower()}" for key, value in self.changes.items())
+        if not self.over:
+            return f"give {given}"
+        tried = f"tried {given}, still" if given else "nothing saves memory,"
+        return f"{tried} {self.over / GIB:.1f} GiB over"
 
 
 def fit(shape: Shape, config: dict[str, Any], memory: float, phases: Sequence[int] = (UPDATE, ROLLOUTS)) -> Fit:
