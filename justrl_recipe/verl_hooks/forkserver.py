@@ -99,7 +99,7 @@ def main(parent: int, executable: str, modules: list[str]) -> None:
 
 def _import(modules: list[str]) -> str | None:
     """Import the modules; what keeps this process from being forked then, if anything does."""
-    began = time.monotonic()
+    began, module = time.monotonic(), "ray.actor"  # which the patch below takes
     os.environ.setdefault(COUNT_BY_NVML, "1")
     try:
         with class_ids_from_the_system():
@@ -232,8 +232,7 @@ def _run(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from justrl_recipe.verl_hooks import (
-        forkserver,
-    )  # by its name: in __main__, Python 3.12 warns of forks with threads
+    # By its name: in __main__, Python 3.12 warns of forks with threads.
+    from justrl_recipe.verl_hooks import forkserver
 
     forkserver.main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

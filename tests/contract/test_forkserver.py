@@ -133,6 +133,16 @@ def test_where_it_cannot_be_forked_the_stand_in_is_an_interpreter_and_the_log_sa
     assert result.stdout.strip() == "False ['-c', 'a'] yes", result.stderr
 
 
+def test_where_ray_has_changed_it_is_not_forked_either(tmp_path):
+    (tmp_path / "ray").mkdir()
+    for name in ("__init__.py", "actor.py"):
+        (tmp_path / "ray" / name).touch()
+    with serving("wave", PYTHONPATH=_also(tmp_path), TMPDIR=str(tmp_path)) as (python, log):
+        result = run(python, "-c", "import sys; print('wave' in sys.modules)")
+        assert "ActorClassID" in log.readline()
+    assert result.stdout == "False\n", result.stderr
+
+
 @pytest.mark.parametrize(
     ("answer", "started"), [(0, True), (3, False), (34, False)]
 )  # 3: not initialised, 34: a stub
