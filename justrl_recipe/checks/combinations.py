@@ -12,6 +12,7 @@ from typing import Any
 
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config, nearest
+from justrl_recipe.planning.memory import BACKEND, FUSED
 from justrl_recipe.planning.model_shape import Shape
 
 OUR_SAMPLER = "pkg://justrl_recipe.verl_hooks.reward_metrics"
@@ -157,7 +158,6 @@ def trackers(config: Config) -> Iterator[Problem]:
 # --- sizes
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
-FUSED = ("use_fused_kernels", "fused_kernel_options.impl_backend")
 PACKED = ("packed", "packed_fa4")  # of verl_hooks/packed_attention.py, which takes seconds to import
 TRITON_WIDTH = 128  # verl/utils/kernel/kernels.py
 
@@ -262,20 +262,19 @@ def _heads(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
 
 
 def _fused_kernel(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
-    fused, backend = (f"actor_rollout_ref.model.{key}" for key in FUSED)
-    if not values[fused]:
+    if not values[FUSED]:
         return
     if values[f"{ACTOR}.strategy"] == "fsdp2" and not shape.tied:
         why = "FSDP2 shards an output matrix of its own, and veRL's fused log-probs do not gather it"
-        yield Problem("kernel", f"{ACTOR}.strategy", why, f"set {ACTOR}.strategy=fsdp, or {fused}=false")
-    elif values[f"{ACTOR}.strategy"] == "fsdp2" and values[backend] == "triton":
+        yield Problem("kernel", f"{ACTOR}.strategy", why, f"set {ACTOR}.strategy=fsdp, or {FUSED}=false")
+    elif values[f"{ACTOR}.strategy"] == "fsdp2" and values[BACKEND] == "triton":
         why = (
             "FSDP2 gives veRL's Triton kernel weights in float32 and activations in bfloat16, which it does not take"
         )
-        yield Problem("kernel", f"{ACTOR}.strategy", why, f"set {ACTOR}.strategy=fsdp, or {backend}=torch")
-    if values[backend] == "triton" and shape.hidden % TRITON_WIDTH:
+        yield Problem("kernel", f"{ACTOR}.strategy", why, f"set {ACTOR}.strategy=fsdp, or {BACKEND}=torch")
+    if values[BACKEND] == "triton" and shape.hidden % TRITON_WIDTH:
         why = f"veRL's Triton kernel takes widths in multiples of {TRITON_WIDTH}, the model's is {shape.hidden}"
-        yield Problem("kernel", backend, why, f"set {backend}=torch")
+        yield Problem("kernel", BACKEND, why, f"set {BACKEND}=torch")
 
 
 def _bucket(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:

@@ -13,11 +13,12 @@ from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 from justrl_recipe.errors import UserError
 from justrl_recipe.planning import model_shape
+from justrl_recipe.planning.memory import FUSED
 
 MODEL = "actor_rollout_ref.model.path"
 TRUST = "actor_rollout_ref.model.trust_remote_code"
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
-FUSED, LIGER = "actor_rollout_ref.model.use_fused_kernels", "actor_rollout_ref.model.use_liger"
+LIGER = "actor_rollout_ref.model.use_liger"
 # What an attention leaves out of a model; sdpa without an error in transformers 5.9 (integrations/sdpa_attention.py).
 MISSING: dict[str, set[str]] = {
     **{name: {"sliding window", "soft cap", "attention sinks"} for name in combinations.PACKED},

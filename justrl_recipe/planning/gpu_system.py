@@ -17,7 +17,7 @@ from justrl_recipe.config import put
 from justrl_recipe.errors import UserError
 from justrl_recipe.gpus import Gpus
 from justrl_recipe.planning import memory
-from justrl_recipe.planning.memory import ACTOR, GIB, MODEL, ROLLOUT
+from justrl_recipe.planning.memory import ACTOR, BACKEND, FUSED, GIB, MODEL, ROLLOUT
 from justrl_recipe.planning.model_shape import Shape
 
 OLDEST = (8, 0)  # Ampere: the first with bfloat16 and with the kernels of packed attention
@@ -26,7 +26,6 @@ ROOM = 0.95  # of the free memory that an update may fill: the estimates were up
 # What vLLM took beyond its share with 256 responses at once on an H200; a smaller GPU's cache holds fewer.
 BEYOND, BEYOND_SHARE = 17 * GIB, 0.2
 MOST = 0.85  # of a GPU for vLLM: the paper's own share
-BACKEND = f"{MODEL}.fused_kernel_options.impl_backend"
 UTILIZATION = f"{ROLLOUT}.gpu_memory_utilization"
 COMMENT = 38  # columns before the reasons
 
@@ -100,8 +99,7 @@ def _update(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
     Raises:
         UserError: nothing does.
     """
-    longest = values["data"]["max_prompt_length"] + values["data"]["max_response_length"]
-    budget = f"{ACTOR}.ppo_max_token_len_per_gpu"
+    budget, longest = f"{ACTOR}.ppo_max_token_len_per_gpu", memory.longest(values)
     found = []
     if values["actor_rollout_ref"]["actor"]["ppo_max_token_len_per_gpu"] < longest:
         found.append(Setting(budget, longest, "one full sequence"))
@@ -115,8 +113,8 @@ def _update(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
         put(values, key, value)
     host = f"with it {memory.on_host(shape, values) / GIB:.1f} GiB of the host's memory"
     reasons = {f"{ACTOR}.fsdp_config.offload_policy": host, f"{ACTOR}.strategy": "which has offload_policy"}
-    if fit.changes.get(f"{MODEL}.use_fused_kernels") is False:
-        reasons[f"{MODEL}.use_fused_kernels"] = "veRL's do not run with FSDP2 and an untied output matrix"
+    if fit.changes.get(FUSED) is False:
+        reasons[FUSED] = "veRL's do not run with FSDP2 and an untied output matrix"
     for key, value in fit.changes.items():
         found.append(Setting(key, value, reasons.get(key, f"else an update takes {needed:.1f} GiB")))
     return found

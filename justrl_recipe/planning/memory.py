@@ -16,6 +16,7 @@ from justrl_recipe.config import leaves, put
 from justrl_recipe.planning.model_shape import Shape
 
 ACTOR, ROLLOUT, MODEL = (f"actor_rollout_ref.{name}" for name in ("actor", "rollout", "model"))
+FUSED, BACKEND = f"{MODEL}.use_fused_kernels", f"{MODEL}.fused_kernel_options.impl_backend"
 GIB = 2**30
 CONTEXT = 1.2 * GIB  # CUDA context, NCCL and cuBLAS workspaces of the trainer; measured on an H200
 ASLEEP = 2.7 * GIB  # what vLLM 0.24.0 keeps while it sleeps, mostly CUDA graphs; measured on an H200
@@ -35,13 +36,17 @@ class Row:
     rollout: float = 0.0
 
 
+def longest(config: Mapping[str, Any]) -> int:
+    """Tokens of a full prompt with a full response."""
+    return config["data"]["max_prompt_length"] + config["data"]["max_response_length"]
+
+
 def tokens_of_micro_batch(config: Mapping[str, Any]) -> int:
     """The most tokens of one micro-batch on one GPU: the budget, or all that a GPU gets where that is less."""
-    actor, data, trainer = config["actor_rollout_ref"]["actor"], config["data"], config["trainer"]
-    longest = data["max_prompt_length"] + data["max_response_length"]
+    actor, trainer = config["actor_rollout_ref"]["actor"], config["trainer"]
     responses = actor["ppo_mini_batch_size"] * config["actor_rollout_ref"]["rollout"]["n"]
-    share = responses * longest / (trainer["nnodes"] * trainer["n_gpus_per_node"])
-    split = longest / actor["ulysses_sequence_parallel_size"]
+    share = responses * longest(config) / (trainer["nnodes"] * trainer["n_gpus_per_node"])
+    split = longest(config) / actor["ulysses_sequence_parallel_size"]
     if not actor["use_dynamic_bsz"]:
         return int(split * actor["ppo_micro_batch_size_per_gpu"])
     return int(min(actor["ppo_max_token_len_per_gpu"], max(share, split)))
@@ -159,11 +164,10 @@ def _engine(shape: Shape, config: Mapping[str, Any], memory: float) -> list[Row]
 
 def responses_at_once(shape: Shape, config: Mapping[str, Any], memory: float) -> int:
     """How many full sequences vLLM's KV cache holds on one replica, beside the weights and a tenth for its work."""
-    rollout, data = config["actor_rollout_ref"]["rollout"], config["data"]
+    rollout = config["actor_rollout_ref"]["rollout"]
     gpus = rollout["tensor_model_parallel_size"]
     room = gpus * 0.9 * rollout["gpu_memory_utilization"] * memory - 2 * shape.parameters
-    a_sequence = 2 * shape.kv_elements * (data["max_prompt_length"] + data["max_response_length"])
-    return max(0, int(room // a_sequence))
+    return max(0, int(room // (2 * shape.kv_elements * longest(config))))
 
 
 def _width(config: Mapping[str, Any]) -> int:
@@ -255,16 +259,14 @@ def fit(shape: Shape, config: dict[str, Any], memory: float, phases: Sequence[in
 
 def _for_the_update(shape: Shape, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The last step takes FSDP2, whose output matrix veRL's fused log-probs take only where it is the embedding."""
-    backend, fused = f"{MODEL}.fused_kernel_options.impl_backend", f"{MODEL}.use_fused_kernels"
-    longest = config["data"]["max_prompt_length"] + config["data"]["max_response_length"]
     return [
         {f"{MODEL}.enable_gradient_checkpointing": True},
-        {fused: True},
-        {f"{ACTOR}.ppo_max_token_len_per_gpu": longest},
+        {FUSED: True},
+        {f"{ACTOR}.ppo_max_token_len_per_gpu": longest(config)},
         {
             f"{ACTOR}.strategy": "fsdp2",
             f"{ACTOR}.fsdp_config.offload_policy": True,
-            **({backend: "torch"} if shape.tied else {fused: False}),
+            **({BACKEND: "torch"} if shape.tied else {FUSED: False}),
         },
     ]
 
