@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from justrl_recipe import this_machine
-from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, THIS_MACHINE, Request, names, nearest, recipe_names
+from justrl_recipe.config import ABLATIONS, RECIPES, SYSTEMS, THIS_MACHINE, Request, names, nearest
 from justrl_recipe.errors import UserError
 
 EXAMPLE = "Example: verl cat justrl_tiny"
+RECIPE = "justrl_deepseek"  # that the system `gpu` is computed for by default
 FOLDERS = (RECIPES, ABLATIONS, SYSTEMS)
 
 
@@ -27,7 +28,7 @@ def find(name: str) -> Path:
     raise UserError(f"nothing is called {name!r}: {nearest(name, everything)}")
 
 
-def content(name: str, recipe: str = recipe_names()[0]) -> str:
+def content(name: str, recipe: str = RECIPE) -> str:
     """What a shipped YAML file holds; of the system `gpu`, what this machine's GPUs amount to for a recipe."""
     if name != THIS_MACHINE:
         return find(name).read_text()

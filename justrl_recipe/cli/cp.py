@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from justrl_recipe.cli.cat import content, find
-from justrl_recipe.config import ABLATIONS, BASE, SYSTEMS, THIS_MACHINE, recipe_names
+from justrl_recipe.cli.cat import RECIPE, content, find
+from justrl_recipe.config import ABLATIONS, BASE, SYSTEMS, THIS_MACHINE
 from justrl_recipe.deviations import left_open
 from justrl_recipe.errors import UserError
 from justrl_recipe.terminal import say
@@ -20,7 +20,7 @@ def cp(
     file: Annotated[Path, typer.Argument(help="The new file, ending in .yaml; never overwritten.")],
     recipe: Annotated[
         str, typer.Option(metavar="RECIPE", help="Of the system `gpu`: the recipe that it is computed for.")
-    ] = recipe_names()[0],
+    ] = RECIPE,
 ) -> None:
     """Copy a shipped YAML file, or write the system `gpu`, and print the command that runs it."""
     source = SYSTEMS / f"{name}.yaml" if name == THIS_MACHINE else find(name)
