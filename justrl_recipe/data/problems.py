@@ -1,8 +1,8 @@
 """Problems and their ground truths out of any file: parquet, CSV, JSON lines or a JSON array.
 
 The columns are those that the user names, or those of a known schema: veRL's (`prompt`, a text or messages, and
-`reward_model.ground_truth`) or the plain one (`problem` and `answer`). Files are read in batches, and may be larger
-than memory.
+`reward_model.ground_truth`) or a plain one (`problem` or `question`, and `answer`). Files are read in batches, and
+may be larger than memory.
 """
 
 import math
