@@ -19,7 +19,7 @@ from justrl_recipe.config import SYSTEMS, Request, load, put, recipe_names
 from justrl_recipe.errors import UserError
 from justrl_recipe.gpus import Gpus
 from justrl_recipe.planning import cost, gpu_system, memory
-from justrl_recipe.planning.model_shape import of_recipe
+from justrl_recipe.planning.model_shape import required
 
 MEASURED = Path(__file__).parent / "results" / "h200" / "memory.jsonl"
 OUTSIDE = ("vLLM", "CUDA")
@@ -59,8 +59,7 @@ def estimate(run: dict) -> float:
     """GiB that the trainer holds at its peak, by the formulas."""
     overrides = OmegaConf.from_dotlist([f"trainer.n_gpus_per_node={run['gpus']}", *run["overrides"]])
     config = OmegaConf.to_container(OmegaConf.merge(resolved("justrl_deepseek", "h200x1"), overrides))
-    shape = of_recipe(config)
-    assert shape is not None
+    shape = required(config)
     rows = memory.rows(shape, config, 0, run["tokens"])
     return sum(row.update for row in rows if not row.name.startswith(OUTSIDE)) / memory.GIB
 
@@ -85,8 +84,7 @@ def of_systems() -> Iterator[str]:
     yield "|---|---|---|---:|---:|---:|---:|---:|---:|"
     for recipe, system in PLANNED:
         config = resolved(recipe, system)
-        shape = of_recipe(config)
-        assert shape is not None
+        shape = required(config)
         machine, trainer = config["machine"], config["trainer"]
         gpus, size = trainer["nnodes"] * trainer["n_gpus_per_node"], machine["memory_gib"] * memory.GIB
         update, rollout = (peak / memory.GIB for peak in memory.peaks(shape, config, size))
@@ -117,7 +115,7 @@ def on_cards(recipe: str) -> Iterator[tuple[str, float | None]]:
     warmed_up = {"justrl_smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}  # has the shape of its recipe's model
     model = [f"actor_rollout_ref.model.path={warmed_up[recipe]}"] if recipe in warmed_up else []
     values = this_machine.on_shared(Request(recipe, overrides=tuple(model)), Gpus("GPU", 1, 0, 0, (9, 0)))
-    shape = this_machine.shape(values)
+    shape = required(values)
     for name, (memory_gib, capability) in CARDS.items():
         found = Gpus(name, 1, memory_gib, memory_gib, capability)
         try:
@@ -146,7 +144,7 @@ def system_file(system: str) -> str:
     ]
     found = Gpus(card, count, memory_gib, memory_gib, capability)
     values = this_machine.on_shared(Request("justrl_deepseek"), found)
-    chosen = gpu_system.settings(found, values, this_machine.shape(values), flash_attention=False, system=system)
+    chosen = gpu_system.settings(found, values, required(values), flash_attention=False, system=system)
     return gpu_system.text(chosen, head)
 
 

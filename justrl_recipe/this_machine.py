@@ -10,8 +10,7 @@ from justrl_recipe.config import THIS_MACHINE, Config, Request
 from justrl_recipe.errors import UserError
 from justrl_recipe.gpus import Gpus
 from justrl_recipe.own_files import Made
-from justrl_recipe.planning import gpu_system
-from justrl_recipe.planning.model_shape import Shape, of_recipe
+from justrl_recipe.planning import gpu_system, model_shape
 from justrl_recipe.run import cluster
 
 SHARED = """
@@ -94,8 +93,8 @@ def system_file(request: Request, found: Gpus) -> str:
     asked = values["trainer"]["n_gpus_per_node"]
     if asked > found.count:
         raise UserError(f"trainer.n_gpus_per_node={asked}: here are {found.count} x {found.name}")
-    flash_attention = find_spec("flash_attn") is not None
-    chosen = gpu_system.settings(replace(found, count=asked), values, shape(values), flash_attention)
+    shape, flash_attention = model_shape.required(values), find_spec("flash_attn") is not None
+    chosen = gpu_system.settings(replace(found, count=asked), values, shape, flash_attention)
     about = f"{found.count} x {found.name} of {found.memory_gib} GiB, {found.free_gib} free, for {request.recipe}."
     return gpu_system.text(chosen, [about, f"Run:   verl run {request.recipe} --system FILE"])
 
@@ -104,16 +103,3 @@ def on_shared(request: Request, found: Gpus) -> dict[str, Any]:
     """The resolved config of a run with what all systems with GPUs share, and nothing for their memory."""
     shared = SHARED.format(name=json.dumps(found.name), memory_gib=found.memory_gib, count=found.count)
     return config.load(with_made(request, shared)).values
-
-
-def shape(values: dict[str, Any]) -> Shape:
-    """The shape of a run's model.
-
-    Raises:
-        UserError: it is not here.
-    """
-    found = of_recipe(values)
-    if found is None:
-        model = values["actor_rollout_ref"]["model"]["path"]
-        raise UserError(f"the memory of {model} is not known: hf download {model} config.json, or give --system NAME")
-    return found

@@ -11,7 +11,7 @@ from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.errors import UserError
 from justrl_recipe.planning import cost, memory
-from justrl_recipe.planning.model_shape import Shape, of_recipe
+from justrl_recipe.planning.model_shape import Shape, required
 from justrl_recipe.terminal import say
 from justrl_recipe.this_machine import with_system
 
@@ -41,7 +41,7 @@ def plan(
     found = checks.of_config(composed, config.load_base())
     if wrong := [problem for problem in found if problem.level == "error"]:
         raise UserError(f"{wrong[0]} (`verl validate` lists what is wrong)")
-    shape, machine = _shape(composed), _machine(composed, gpus, memory_gib)
+    shape, machine = required(composed.values), _machine(composed, gpus, memory_gib)
     name = config.find_recipe(recipe).stem
     values = composed.values
     say(f"{name} on {_where(values, machine)}", "", *_memory(shape, values, machine.memory_gib * memory.GIB), "")
@@ -82,14 +82,6 @@ def _gpus(gpus: int | None, system: str | None) -> list[str]:
     if gpus > A_NODE and gpus % A_NODE:
         raise UserError(f"--gpus {gpus}: more than {A_NODE} GPUs are counted in nodes of {A_NODE}")
     return [f"trainer.nnodes={max(1, gpus // A_NODE)}", f"trainer.n_gpus_per_node={min(gpus, A_NODE)}"]
-
-
-def _shape(composed: Config) -> Shape:
-    shape = of_recipe(composed.values)
-    if shape is None:
-        model = composed.values["actor_rollout_ref"]["model"]["path"]
-        raise UserError(f"{model} is not here: download it first (hf download {model} config.json), or give a folder")
-    return shape
 
 
 def _where(values: dict[str, Any], machine: Machine) -> str:

@@ -93,6 +93,19 @@ def of_recipe(values: Mapping[str, Any]) -> Shape | None:
     return find(model)
 
 
+def required(values: Mapping[str, Any]) -> Shape:
+    """As `of_recipe`.
+
+    Raises:
+        UserError: also of a model that was not downloaded yet.
+    """
+    found = of_recipe(values)
+    if found is None:
+        model = values["actor_rollout_ref"]["model"]["path"]
+        raise UserError(f"{model} is not here: download it first (hf download {model} config.json), or give a folder")
+    return found
+
+
 def find(model: str) -> Shape | None:
     """The shape of a model folder, of a model that the recipes name, or of one that the hub's cache holds.
 
