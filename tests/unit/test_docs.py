@@ -1,12 +1,33 @@
-"""The tables of README.md and docs/ are those that the scripts compute from the raw results."""
+"""The tables of README.md and docs/ are computed from the raw results; upgrading_verl.md lists patches and tests."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "docs.py"
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UPGRADING = (ROOT / "docs" / "upgrading_verl.md").read_text()
 
 
 def test_make_docs_changes_nothing():
-    done = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, ROOT / "benchmarks" / "docs.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("file", ["justrl_recipe/verl_hooks/patches.py", "justrl_recipe/cpu/patches.py"])
+def test_each_patch_is_listed_for_an_upgrade(file):
+    patches = re.findall(r"^def ([a-z]\w*)", (ROOT / file).read_text(), re.MULTILINE)
+    assert patches and [name for name in patches if f"`{name}`" not in UPGRADING] == []
+
+
+def test_the_tests_that_an_upgrade_needs_exist():
+    """`::test_name` stands for one in the file that its line names before it."""
+    file, missing = "", []
+    for named, name in re.findall(r"`(tests/\w+/\w+\.py)?(?:::(\w+))?`", UPGRADING):
+        file = named or file
+        if f"def {name}" not in (ROOT / file).read_text():
+            missing.append((file, name))
+    assert file and missing == []
