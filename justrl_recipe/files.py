@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -199,12 +200,14 @@ def lines(file: Path, limit: int = LINE_BYTES) -> Iterator[bytes]:
 
 
 def json_lines(file: Path) -> Iterator[tuple[int, Any]]:
-    """The value of each line of a JSON-lines file with the line's number, from 1; empty lines are left out.
+    """The value of each line of a JSON-lines file with the line's number, from 1; empty lines and a byte-order mark
+    are left out.
 
     Raises:
         Unreadable: it cannot be read, or a line is too long, cut or not JSON; it names the line.
     """
     for number, line in enumerate(lines(file), 1):
+        line = line.removeprefix(BOM_UTF8) if number == 1 else line
         if not line.strip():
             continue
         try:
@@ -248,22 +251,31 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A scratch file beside `path` that takes its place when the block ends well, and goes away when not.
+    """A scratch file beside `path` that takes its place when the block ends well. Otherwise it goes away, with the
+    folders that were made for it.
 
     Raises:
         UserError: the folder cannot be made or written, or is full.
     """
     scratch = path.with_name(f".{path.name}.partial")
+    made = [folder for folder in path.parents if not os.path.exists(folder)]  # the innermost first
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield scratch
         with scratch.open("rb") as written:
             os.fsync(written.fileno())  # else a power cut can leave an empty file under the new name
         os.replace(scratch, path)
+        made = []
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"cannot write {path}: {error.filename} is no folder: choose another") from error
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            scratch.unlink()
+        for folder in made:
+            with contextlib.suppress(OSError):  # not there, or another process has written into it
+                folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

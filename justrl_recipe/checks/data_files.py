@@ -35,7 +35,7 @@ def problems(config: Config) -> list[Problem]:
         found += of_key
         if count is not None:
             rows[key] = count
-    return [*found, *(data_rows.problems(config, rows) if rows else ())]
+    return [*found, *data_rows.problems(config, rows)]
 
 
 def _files(config: Config, key: str) -> tuple[list[Problem], int | None]:

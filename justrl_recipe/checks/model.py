@@ -26,6 +26,7 @@ MISSING: dict[str, set[str]] = {
     "eager": set(),
 }
 TRANSFORMERS_TABLES = ("transformers", "models/auto/auto_mappings.py", "models/auto/configuration_auto.py")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 LIGER_TABLES = ("liger_kernel", "transformers/monkey_patch.py")
 # What vLLM 0.24.0 has on a CPU (vllm/v1/attention/backends/cpu_attn.py).
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -43,19 +44,38 @@ def problems(config: Config, base: Config, folder: Path) -> Iterator[Problem]:
     name = config.values["actor_rollout_ref"]["model"]["path"]
     if name is None:
         return
+    of_architecture = list(architecture(config, str(name)))
+    yield from of_architecture
     try:
         found = model_shape.find(str(name))
     except UserError as error:
-        fix = "give a model's folder; the recipe's head says where its own comes from (verl cat)"
-        yield Problem("model", MODEL, str(error), fix)
+        if not any(problem.level == "error" and problem.key == MODEL for problem in of_architecture):
+            fix = "give a model's folder; the recipe's head says where its own comes from (verl cat)"
+            yield Problem("model", MODEL, str(error), fix)
         return
-    yield from architecture(config, str(name))
     if found is None:
         why = f"{name} is not here, so its context and the disk for its checkpoints were not checked"
         yield Problem("model", MODEL, why, f"download it first (hf download {name}), or give a folder", "unchecked")
         return
+    if missing := _missing_weights(str(name)):
+        fix = f"download the model again (hf download OWNER/MODEL --local-dir {name})"
+        yield Problem("model", MODEL, f"folder {name} has no {missing}", fix)
     yield from combinations.of_model(config, found)
     yield from checkpoints.full_disk(config, base, found, folder)
+
+
+def _missing_weights(model: str) -> str | None:
+    """What a folder lacks of the weights that transformers loads; None where all are there, or it is no folder."""
+    if not os.path.isdir(model):
+        return None
+    for name in WEIGHTS:
+        if os.path.isfile(os.path.join(model, name)):
+            return None
+        shards = (read(model, f"{name}.index.json") or {}).get("weight_map")
+        if isinstance(shards, dict) and shards:
+            names = sorted(set(map(str, shards.values())))
+            return next((shard for shard in names if not os.path.isfile(os.path.join(model, shard))), None)
+    return f"weights: neither {' nor '.join(WEIGHTS)}, nor an index of their parts"
 
 
 def architecture(config: Config, model: str) -> Iterator[Problem]:
@@ -68,7 +88,8 @@ def architecture(config: Config, model: str) -> Iterator[Problem]:
         yield Problem("architecture", MODEL, why, fix)
     used, attention = _attention_features(found), str(config.flat.get(ATTENTION))
     if missing := [feature for feature in used if feature in MISSING.get(attention, ())]:
-        why = f"{attention} attention does not implement {missing[0]}, which {model} uses"
+        kind = found.get("model_type")
+        why = f"{attention} attention does not implement {missing[0]}, which model_type {kind} uses"
         other = next(name for name in ("sdpa", "eager") if MISSING[name].isdisjoint(used))
         fix = f"set {ATTENTION}={other} and actor_rollout_ref.model.use_remove_padding=false"
         yield Problem("architecture", ATTENTION, why, fix)

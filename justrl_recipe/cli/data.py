@@ -37,6 +37,8 @@ def train(
     columns = (problem, answer) if problem and answer else None
     if (problem or answer) and not (columns and source):
         raise UserError("--problem and --answer go together, and with --source FILE")
+    if problem and problem == answer:
+        raise UserError(f"--problem and --answer name the same column {problem!r}: give one for each")
     file, origin = (source, {"source": source.name}) if source else training.download()
     origin |= {"columns": columns} if columns else {}
     console = Console(stderr=True)

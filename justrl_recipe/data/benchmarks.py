@@ -104,15 +104,22 @@ def download(benchmark: Benchmark) -> tuple[list[Pair], dict[str, Any]]:
 
     with hub.revision(benchmark.repository, "give --source FOLDER with the nine files") as revision:
         found = datasets.load_dataset(benchmark.repository, split=benchmark.split, revision=revision)
+    asked, gold = benchmark.columns
     missing = [column for column in benchmark.columns if column not in found.column_names]
     if missing:
         raise UserError(f"{benchmark.repository}: no column {missing[0]}, only {', '.join(found.column_names)}")
     where = Path(benchmark.repository)
     pairs = [
-        tuple(problems.text_of(where, column, row, entry[column]) for column in benchmark.columns)
+        (problems.prompt_of(where, asked, row, entry[asked]), problems.gold_of(where, gold, row, _one(entry[gold])))
         for row, entry in enumerate(found, 1)
     ]
     return _checked(benchmark, where, pairs), {"source": benchmark.repository, "revision": revision}
+
+
+def _one(answer: Any) -> Any:
+    """One answer of the list of its parts, which OlympiadBench's `final_answer` is."""
+    parts = isinstance(answer, list) and all(isinstance(part, str) for part in answer)
+    return ", ".join(answer) if parts else answer
 
 
 def _local(benchmark: Benchmark, folder: Path) -> tuple[list[Pair], dict[str, Any]]:

@@ -32,16 +32,18 @@ def read(file: Path) -> Iterator[dict[str, str]]:
     """The rows by the header's names; empty lines are left out.
 
     Raises:
-        UserError: it cannot be read, is not UTF-8, names a column twice, or a row has more or fewer cells than the
-            header, more than `files.LINE_BYTES`, or a cell of more than csv's 131,072 characters. It names the line
-            of the file or the row, both counted from 1.
+        UserError: it cannot be read, is not UTF-8, has a single column or names one twice, or a row has more or fewer
+            cells than the header, more than `files.LINE_BYTES`, or a cell of more than csv's 131,072 characters. It
+            names the line of the file or the row, both counted from 1.
     """
     lines = _Lines(file)
     rows = (row for row in csv.reader(lines, strict=True) if row)
     try:
         header = [name.strip() for name in next(rows, [])]
         if twice := [name for name, count in Counter(header).items() if count > 1]:
-            raise UserError(f"{file}: two columns are called {twice[0]!r}")
+            raise UserError(f"{file}: two columns are called {twice[0]!r}: rename one")
+        if len(header) == 1:
+            raise UserError(f"{file}: the header has a single cell, {header[0][:60]!r}: separate cells by commas")
         lines.size = 0
         for number, row in enumerate(rows, 1):
             if len(row) != len(header):
@@ -49,4 +51,7 @@ def read(file: Path) -> Iterator[dict[str, str]]:
             yield dict(zip(header, row, strict=True))
             lines.size = 0
     except csv.Error as error:
+        if "field limit" in str(error):
+            most = f"line {lines.number}: a cell has more than {csv.field_size_limit():,} characters"
+            raise UserError(f"{file}: {most}: shorten it, or close the double quote before it") from error
         raise UserError(f"{file} is not CSV: line {lines.number}: {error}") from error

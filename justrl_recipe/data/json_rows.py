@@ -26,7 +26,7 @@ LEVELS[list(b"[{")], LEVELS[list(b"]}")] = 1, -1
 
 def is_array(file: Path) -> bool:
     with files.open_bytes(file) as start:
-        return start.read(1) == b"["
+        return start.read(len(BOM_UTF8) + 1).removeprefix(BOM_UTF8).startswith(b"[")
 
 
 def read(file: Path) -> Iterator[Any]:
@@ -43,7 +43,7 @@ def read(file: Path) -> Iterator[Any]:
 def _elements(file: Path) -> Iterator[Any]:
     """The elements of an array, which is read in pieces. Ends at the first that is not an object."""
     decoder, at, after_comma = json.JSONDecoder(), 1, False
-    with io.TextIOWrapper(files.open_bytes(file), encoding="utf-8") as text:
+    with io.TextIOWrapper(files.open_bytes(file), encoding="utf-8-sig") as text:
         buffer = text.read(PIECE)
         while after_comma or not buffer.startswith("]", at := _skip_space(buffer, at)):
             try:

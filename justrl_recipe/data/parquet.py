@@ -7,6 +7,7 @@ gigabytes is refused before it is unpacked. The values are those that `datasets`
 import contextlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,8 @@ def reading(file: Path, kind: str = "a whole parquet file") -> Iterator[None]:
     # A wrong encoding and a number of too many digits are ValueErrors, nesting too deep is a RecursionError, and a
     # name with a null character, where Arrow cuts it off, is a KeyError of `datasets`.
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError, RecursionError, KeyError) as error:
-        raise UserError(f"{file} is not {kind}: {first_line(error)}") from error
+        why = "it is nested too deep" if isinstance(error, RecursionError) else first_line(error)
+        raise UserError(f"{file} is not {kind}: {why}") from error
 
 
 def count_rows(file: Path) -> int:
@@ -93,8 +95,16 @@ def count_rows(file: Path) -> int:
 
 
 def column_types(file: Path) -> dict[str, pyarrow.DataType]:
+    """The columns' names and types.
+
+    Raises:
+        UserError: it is damaged, or names a column twice.
+    """
     with reading(file):
-        return {field.name: field.type for field in pyarrow.parquet.read_schema(file)}
+        schema = pyarrow.parquet.read_schema(file)
+        if twice := [name for name, count in Counter(schema.names).items() if count > 1]:
+            raise UserError(f"{file}: two columns are called {twice[0]!r}: rename one")
+        return {field.name: field.type for field in schema}
 
 
 def batches(file: Path, columns: list[str], rows: int = BATCH_ROWS) -> Iterator[pyarrow.RecordBatch]:

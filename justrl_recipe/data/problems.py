@@ -21,6 +21,7 @@ from justrl_recipe.data.parquet import Coded
 from justrl_recipe.errors import UserError
 
 BATCH_ROWS = 50_000
+SUFFIXES = (".parquet", ".csv", ".json", ".jsonl")
 EXACT_FLOAT = 2**53  # whole floats beyond it are rounded
 # (column of the problem, column of the ground truth), by name of the schema
 SCHEMAS = (("prompt", "reward_model"), ("problem", "answer"), ("question", "answer"))
@@ -38,7 +39,7 @@ class Batch:
 def count_rows(file: Path) -> int | None:
     """How many rows a parquet file has; None for JSON, which would have to be read for it."""
     files.require_content(file)
-    return parquet.count_rows(file) if file.suffix == ".parquet" else None
+    return parquet.count_rows(file) if file.suffix.lower() == ".parquet" else None
 
 
 def read(file: Path, columns: Pair | None = None) -> Iterator[Batch]:
@@ -48,36 +49,38 @@ def read(file: Path, columns: Pair | None = None) -> Iterator[Batch]:
         columns: of the problem and of the ground truth, where they are not of a known schema.
 
     Raises:
-        UserError: no such file, a folder, an empty or truncated one, an unknown schema or a missing value; it names
-            the file, the column and the row (counted from 1).
+        UserError: no such file, a folder, an empty or truncated one, an unknown schema or a value of the wrong type;
+            it names the file, the column and the row (counted from 1).
     """
     files.require_content(file)
-    if file.suffix == ".parquet":
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{file}: convert it to one of {', '.join(SUFFIXES)}, which its name has to end in")
+    if suffix == ".parquet":
         yield from _read_parquet(file, columns)
-    elif file.suffix == ".csv":
+    elif suffix == ".csv":
         yield from _read_rows(file, csv_rows.read(file), columns)
-    elif file.suffix in (".json", ".jsonl"):
+    else:
         with parquet.reading(file, "JSON (an array or a line per row)"):
             yield from _read_rows(file, json_rows.read(file), columns)
-    else:
-        raise UserError(f"{file}: neither .parquet, .csv, .json nor .jsonl")
 
 
 def prepared_pairs(file: Path) -> Iterator[Pair]:
-    """Prompt and ground truth of every row of a prepared file; errors as in `rl_dataset.read` and `text_of`."""
+    """Prompt and ground truth of every row of a prepared file; errors as `rl_dataset.read` and `gold_of`."""
     for batch in rl_dataset.read(file):
         codes = zip(batch.prompts.codes, batch.golds.codes, strict=True)
         for row, (prompt, gold) in enumerate(codes, batch.start + 1):
             yield (
-                text_of(file, "prompt", row, batch.prompts.values[prompt]),
-                text_of(file, "reward_model.ground_truth", row, batch.golds.values[gold]),
+                prompt_of(file, "prompt", row, batch.prompts.values[prompt]),
+                gold_of(file, "reward_model.ground_truth", row, batch.golds.values[gold]),
             )
 
 
 def _schema_of(file: Path, columns: list[str], chosen: Pair | None) -> Pair:
     if chosen:
         if missing := [column for column in chosen if column not in columns]:
-            raise UserError(f"{file}: no column {missing[0]!r}: there are {', '.join(columns)}")
+            there = f"there are {', '.join(columns) or 'none'}; --problem and --answer name columns of every row"
+            raise UserError(f"{file}: no column {missing[0]!r}: {there}")
         return chosen
     for problem, gold in SCHEMAS:
         if problem in columns and gold in columns:
@@ -112,8 +115,8 @@ def _distinct(file: Path, columns: Pair, problems: Coded, golds: Coded, done: in
     for row in sorted(problems.pairs(golds).first_rows().tolist()):
         problem, gold = int(problems.codes[row]), golds.values[golds.codes[row]]
         if problem not in texts:
-            texts[problem] = text_of(file, columns[0], done + row + 1, problems.values[problem])
-        pairs.append((texts[problem], text_of(file, columns[1], done + row + 1, gold)))
+            texts[problem] = prompt_of(file, columns[0], done + row + 1, problems.values[problem])
+        pairs.append((texts[problem], gold_of(file, columns[1], done + row + 1, gold)))
     return pairs
 
 
@@ -123,7 +126,7 @@ def _read_rows(file: Path, entries: Iterator[Any], columns: Pair | None) -> Iter
         if not isinstance(entry, dict):
             raise UserError(f"{file}: row {row} is not a JSON object")
         problem, gold = found = found or _schema_of(file, list(entry), columns)
-        pairs.append((text_of(file, problem, row, entry.get(problem)), text_of(file, gold, row, entry.get(gold))))
+        pairs.append((prompt_of(file, problem, row, entry.get(problem)), gold_of(file, gold, row, entry.get(gold))))
         if len(pairs) == BATCH_ROWS:
             yield Batch(len(pairs), pairs)
             pairs = []
@@ -133,32 +136,53 @@ def _read_rows(file: Path, entries: Iterator[Any], columns: Pair | None) -> Iter
         yield Batch(len(pairs), pairs)
 
 
-def text_of(file: Path, column: str, row: int, value: Any) -> str:
-    """The text of a problem or a ground truth, whichever way its schema wraps it; a whole float as an integer's.
+def prompt_of(file: Path, column: str, row: int, value: Any) -> str:
+    """The text of a problem: a text, or a user's single message; empty where there is none.
 
     Args:
         row: counted from 1.
 
     Raises:
-        UserError: it has no text, or a number whose text an answer need not have (0.5, .5 and 1/2 are one float).
+        UserError: it is something else, or not Unicode text.
     """
-    if isinstance(value, dict):
-        column, value = f"{column}.ground_truth", value.get("ground_truth")
     if isinstance(value, list) and value and all(isinstance(message, dict) for message in value):
         if [message.get("role") for message in value] != ["user"]:
             raise UserError(f"{file}: row {row}: column {column} is not a single message of a user")
         column, value = f"{column}[].content", value[0].get("content")
-    elif isinstance(value, list) and value and all(isinstance(part, str) for part in value):
-        value = ", ".join(value)  # a gold of several parts
+    return _text(f"{file}: row {row}: column {column}", value)
+
+
+def gold_of(file: Path, column: str, row: int, value: Any) -> str:
+    """The text of a ground truth, or of `ground_truth` in an object: a text or a whole number; empty where there is
+    none.
+
+    Args:
+        row: counted from 1.
+
+    Raises:
+        UserError: it is something else, not Unicode text, or a number whose text an answer need not have (0.5, .5 and
+            1/2 are one float).
+    """
+    if isinstance(value, dict):
+        column, value = f"{column}.ground_truth", value.get("ground_truth")
     where = f"{file}: row {row}: column {column}"
     if isinstance(value, float | Decimal):
         value = _whole(where, value)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
+    return _text(where, value)
+
+
+def _text(where: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list | dict):
+        what = "a list" if isinstance(value, list) else "an object"
+        raise UserError(f"{where} has {what}, not a text: give one row for each problem")
     if not isinstance(value, str):
-        raise UserError(f"{where} has {'no text' if value is None else repr(value)[:60]}")
+        raise UserError(f"{where} has {repr(value)[:60]}, not a text: give it as text, or choose another column")
     if "\0" in value:
-        raise UserError(f"{where} has a null character")
+        raise UserError(f"{where} has a null character: remove it")
     try:
         value.encode()
     except UnicodeEncodeError as error:  # JSON can hold half of a surrogate pair

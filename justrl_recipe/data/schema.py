@@ -1,6 +1,7 @@
 """veRL's RL schema, and the two prompt suffixes."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ def row(source: str, index: int, split: str, prompt: str, gold: str) -> dict[str
 
 
 def normalised_gold(text: str) -> str:
-    r"""A ground truth as a box should hold it: without `\boxed{}`, dollar signs or space around it."""
+    r"""A ground truth as a box should hold it: without `\boxed{}`, dollar signs or space around it, and without
+    characters that have no width."""
+    if not text.isascii():
+        text = "".join(character for character in text if unicodedata.category(character) != "Cf")
     if len(text) > GOLD_CHARACTERS:
         return text.strip()
     return unboxed(re.sub(r"\\?\$", "", text).strip())

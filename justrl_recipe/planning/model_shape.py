@@ -125,7 +125,13 @@ def find(model: str) -> Shape | None:
 
 
 def _read(file: Path) -> Shape:
+    config = files.read_json_object(file)
     try:
-        return Shape.of(files.read_json_object(file))
-    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        return Shape.of(config)
+    except KeyError as error:
+        named = config.get("architectures")
+        kind = str(named[0] if isinstance(named, list) and named else config.get("model_type"))[:60]
+        supported = "supported are decoders such as Llama, Qwen2, Qwen3 and the text models of Gemma"
+        raise UserError(f"{file}: architecture {kind} has no {error.args[0]}: {supported}") from error
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise UserError(f"{file} is not the config.json of a decoder: {type(error).__name__}: {error}") from error

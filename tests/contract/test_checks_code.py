@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from composed import load
@@ -151,6 +152,7 @@ def test_packed_attention_has_no_sliding_window(tmp_path, name):
     attention = f"{MODEL}.override_config.attn_implementation"
     [problem] = of_model(tmp_path, QWEN | {"use_sliding_window": True}, f"{attention}={name}")
     assert problem.key == attention and f"{attention}=sdpa" in problem.fix
+    assert f"{name} attention does not implement sliding window, which model_type qwen2 uses" == problem.why
 
 
 def test_sdpa_leaves_out_a_soft_cap(tmp_path):
@@ -260,6 +262,66 @@ def test_heads_that_vllm_takes_on_a_gpu_alone(tmp_path):
     [problem] = of_model(tmp_path, QWEN | {"head_dim": 48}, recipe="justrl_tiny")
     assert "heads of 48" in problem.why
     assert of_model(tmp_path, QWEN | {"head_dim": 32}, recipe="justrl_tiny") == []
+
+
+def of_folder(folder: Path, content: dict) -> list[Problem]:
+    (folder / "config.json").write_text(json.dumps(content))
+    return list(model.problems(composed(f"{MODEL}.path={folder}", "trainer.save_freq=-1"), load_base(), folder))
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        (["model.safetensors"], None),
+        (["pytorch_model.bin"], None),
+        (["model.safetensors.index.json", "a.safetensors", "b.safetensors"], None),
+        (["pytorch_model.bin.index.json", "a.safetensors", "b.safetensors"], None),
+        (["model.safetensors.index.json", "a.safetensors"], "has no b.safetensors"),
+        (["model.safetensors.index.json"], "has no a.safetensors"),
+        (["tokenizer.json", "adapter_model.safetensors"], "has no weights: neither model.safetensors nor"),
+        ([], "has no weights: neither model.safetensors nor"),
+    ],
+)
+def test_weights_that_are_not_there(tmp_path, there, missing):
+    for name in there:
+        index = {"weight_map": {"x": "b.safetensors", "y": "a.safetensors", "z": "b.safetensors"}}
+        (tmp_path / name).write_text(json.dumps(index) if name.endswith("index.json") else "")
+    problems = of_folder(tmp_path, QWEN)
+    assert [problem.key for problem in problems] == [f"{MODEL}.path"] * bool(missing)
+    assert not missing or (missing in problems[0].why and "hf download" in problems[0].fix)
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "more", "says"),
+    [
+        (
+            "gemma3",
+            "Gemma3ForConditionalGeneration",
+            {"text_config": {}, "vision_config": {}},
+            "is multimodal (gemma3)",
+        ),
+        (
+            "t5",
+            "T5ForConditionalGeneration",
+            {"d_model": 64, "is_encoder_decoder": True},
+            "is an encoder-decoder (t5)",
+        ),
+        (
+            "gpt2",
+            "GPT2LMHeadModel",
+            {"n_embd": 64},
+            "GPT2LMHeadModel has no hidden_size: supported are decoders such",
+        ),
+        ("mamba", "MambaForCausalLM", {"hidden_size": 64}, "MambaForCausalLM has no num_attention_heads: supported"),
+    ],
+)
+def test_an_architecture_that_is_not_supported_is_named(tmp_path, kind, architecture, more, says):
+    errors = [
+        p
+        for p in of_folder(tmp_path, {"model_type": kind, "architectures": [architecture], **more})
+        if p.level == "error"
+    ]
+    assert len(errors) == 1 and says in errors[0].why and "KeyError" not in errors[0].why
 
 
 @pytest.mark.parametrize(

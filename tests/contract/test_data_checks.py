@@ -330,9 +330,8 @@ def test_17_000_rows_take_two_seconds(tmp_path):
         (b"4", None),
         (decimal.Decimal("4.00"), "4"),
         (decimal.Decimal("0.1"), None),
-        (["1", "2"], "1, 2"),
+        (["1", "2"], None),
         ([1, 2], None),
-        (None, None),
     ],
 )
 def test_train_writes_whole_numbers_as_integers_and_refuses_what_is_no_text(tmp_path, value, text):

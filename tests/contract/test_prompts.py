@@ -113,6 +113,9 @@ def test_a_tokenizer_elsewhere_and_one_that_is_nowhere(tmp_path, model):
     assert "has no tokenizer" in problem.why and problem.level == "error"
     assert found(file, f"{MODEL}.path={tmp_path}/bare", f"{MODEL}.tokenizer_path={model}") == []
     assert found(file, f"{MODEL}.path=nobody/no-such-model") == []  # the caller says that it is not here
+    none = f"{tmp_path}/none.parquet"
+    problems = found(none, f"data.val_files={none}", f"{MODEL}.path={tmp_path}/bare")  # before there are data
+    assert brief(problems) == [("data-file", "error")] * 2 + [("chat-template", "error")]
     (tmp_path / "bare/tokenizer.json").write_text("{broken")
     [problem] = found(file, f"{MODEL}.path={tmp_path}/bare")
     assert "no tokenizer" in problem.why and problem.level == "error"
@@ -161,6 +164,7 @@ def test_check_counts_tokens_as_verl_does(tmp_path):
 def of_model(folder: Path, shape: dict, *overrides: str) -> list[Problem]:
     """What is wrong with the files of a run with fit data."""
     (folder / "config.json").write_text(json.dumps(shape))
+    (folder / "model.safetensors").touch()
     build_tokenizer(["Problem" + schema.TRAINING_SUFFIX] * 20).save_pretrained(folder)
     file = write(folder / "f.parquet", rows(300))
     files = [f"data.train_files={file}", f"data.val_files={file}", f"{MODEL}.path={folder}", "trainer.save_freq=-1"]

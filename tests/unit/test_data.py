@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import subprocess
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import pyarrow
@@ -202,12 +203,21 @@ def test_a_wrong_benchmark_is_named_and_nothing_is_written(tmp_path, spoil, said
         ("\\$32,\\!348", "32,\\!348"),
         ("$69$,$84$", "69,84"),
         (" 7\n", "7"),
+        ("\u200b4\u200b2\ufeff", "42"),
+        ("\u200e$\u2060", ""),
+        ("π\u00ad²", "π²"),
         ("\\boxed{\\boxed{5}}", "5"),
         ("\\boxed{1},\\boxed{2}", "\\boxed{1},\\boxed{2}"),  # neither box holds the whole answer
     ],
 )
 def test_golds_are_what_a_box_should_hold(text, gold):
     assert schema.normalised_gold(text) == gold
+
+
+def twice(file: Path, name: str) -> None:
+    """A parquet file with two columns of one name beside those of the schema."""
+    names = ["problem", "answer", name, name] if name != "answer" else ["problem", name, name]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays([pyarrow.array(["1"])] * len(names), names), file)
 
 
 def truncated(file: Path) -> None:
@@ -231,17 +241,18 @@ def cut_inside(file: Path) -> None:
         ("a.parquet", lambda file: file.mkdir(), "a.parquet is a folder"),
         ("a.parquet", lambda file: None, "no file a.parquet"),
         ("a.parquet", lambda file: write(file, [{"x": 1}]), "unknown schema: columns x; expected prompt and reward"),
-        ("a.txt", lambda file: file.write_text("x"), "neither .parquet, .csv, .json nor .jsonl"),
-        ("a.csv", lambda file: file.write_text("x"), "has no rows"),
+        ("a.txt", lambda file: file.write_text("x"), "a.txt: convert it to one of .parquet, .csv, .json, .jsonl"),
+        ("a.csv", lambda file: file.write_text("x"), "the header has a single cell, 'x': separate cells by commas"),
+        ("a.csv", lambda file: file.write_text("question;answer\n1+1?;2\n"), "separate cells by commas"),
+        ("a.json", lambda file: file.write_text("[" * 100_000), "is not JSON (an array or a line per row)"),
+        ("a.parquet", lambda file: twice(file, "answer"), "a.parquet: two columns are called 'answer': rename one"),
+        ("a.parquet", lambda file: twice(file, "id"), "a.parquet: two columns are called 'id': rename one"),
         ("a.csv", lambda file: file.write_text("x,y\n1,2\n"), "unknown schema: columns x, y; expected prompt"),
         ("a.csv", lambda file: file.write_text("\n\n"), "has no rows"),
         ("a.jsonl", lambda file: file.write_text('{"problem": "a\\u0000b", "answer": "1"}'), "has a null character"),
         ("a.json", lambda file: file.write_text("[]"), "has no rows"),
         ("a.json", lambda file: file.write_text('[{"problem": '), "is not JSON"),
         ("a.jsonl", lambda file: file.write_text("[1, 2]"), "row 1 is not a JSON object"),
-        ("a.jsonl", lambda file: write(file, numbered(20, missing=17)), "row 17: column answer has no text"),
-        ("a.json", lambda file: write(file, numbered(20, missing=17)), "row 17: column answer has no text"),
-        ("a.parquet", lambda file: write(file, numbered(20, missing=17)), "row 17: column answer has no text"),
         ("a.jsonl", lambda file: write(file, numbered(1, empty=1)), "no row has a problem and a ground truth"),
     ],
 )  # fmt: skip
@@ -250,7 +261,7 @@ def test_a_bad_source_gets_one_line_and_leaves_nothing(tmp_path, name, make, sai
     done = verl_data(tmp_path, "train", "--source", name)
     assert done.returncode == 2, done.stdout
     assert said in done.stderr and len(done.stderr.strip().splitlines()) == 1
-    assert not list((tmp_path / "data").glob("*")) and not list((tmp_path / "data").glob(".*"))
+    assert not (tmp_path / "data").exists()
 
 
 OWN = [{"Question": f"What is {n} + {n}?\nTake your time, please.", "Solution": str(2 * n)} for n in range(1, 5)]
@@ -258,21 +269,29 @@ TRAIN = ["train", "--source"]
 CHOSEN = ["--problem", "Question", "--answer", "Solution"]
 
 
-def as_csv(file: Path, rows: list[dict], encoding: str = "utf-8") -> Path:
-    with file.open("w", newline="", encoding=encoding) as opened:
+def as_csv(file: Path, rows: list[dict]) -> Path:
+    with file.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.DictWriter(opened, rows[0])
         writer.writeheader()
         writer.writerows(rows)
     return file
 
 
-@pytest.mark.parametrize("name", ["mine.csv", "mine.jsonl", "mine.json", "mine.parquet", "bom.csv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mine.csv", "mine.jsonl", "mine.json", "mine.parquet", "MINE.CSV", "MINE.Parquet"),
+        *("bom.csv", "bom.jsonl", "bom.json"),
+    ],
+)
 def test_columns_of_any_name_are_taken_from_any_file(tmp_path, name):
     rows = [{"id": str(n)} | row for n, row in enumerate([*OWN, OWN[0]])]
-    if name.endswith(".csv"):  # as a spreadsheet saves it
-        as_csv(tmp_path / name, rows, "utf-8-sig" if name == "bom.csv" else "utf-8")
+    if name.lower().endswith(".csv"):  # as a spreadsheet saves it
+        as_csv(tmp_path / name, rows)
     else:
-        write(tmp_path / name, rows)
+        write(tmp_path / name.lower(), rows).rename(tmp_path / name)
+    if name.startswith("bom."):
+        (tmp_path / name).write_bytes(BOM_UTF8 + (tmp_path / name).read_bytes())
     done = verl_data(tmp_path, *TRAIN, name, *CHOSEN)
     assert done.returncode == 0, done.stderr
     assert "4 of 5 rows; dropped: 1 copies of a problem" in done.stdout
@@ -306,18 +325,25 @@ HEADER = b"Question,Solution\n"
         ("a.csv", HEADER + b"1,2\nx\0y,2\n", "null character|line contains NUL"),
         ("a.csv", HEADER + "é,1\n".encode() + "é,1\n".encode("latin-1"), "line 3 is not UTF-8 text"),
         ("a.csv", "Question,Solution\n1,2\n".encode("utf-16"), "line 1 is not UTF-8 text"),
-        ("a.csv", HEADER + b'"1,2\n' + b"3,4\n" * 100_000, "is not CSV: line .*: field larger than field limit"),
+        ("a.csv", HEADER + b'"1,2\n' + b"3,4\n" * 100_000, "more than 131,072 characters: .* close the double quote"),
         ("a.csv", HEADER + b'1"2" 3,"4" 5\n', "is not CSV: line 2"),
         ("a.csv", HEADER + b"," * (17 << 20) + b"\n", "line 2 has more than 16 MB"),
         ("a.csv", HEADER + b'"\n",' * (6 << 20), "a row has more than 16 MB"),
         ("a.csv", HEADER + b"1,2\r3,4\r", "is not CSV: line 2"),
         ("a.csv", HEADER + b",2\n", "no row has a problem and a ground truth"),
-        ("a.jsonl", b'{"Question": "1", "Solution": true}', "row 1: column Solution has True"),
+        ("a.csv", HEADER + b"1," + b"4" * 1_000_000, "a.csv: line 2: a cell has more than 131,072 characters"),
+        ("a.jsonl", b'{"Question": "1", "Solution": true}', "row 1: column Solution has True, not a text: give"),
         ("a.jsonl", b'{"Question": "1", "Solution": 0.5}', "row 1: column Solution has the number 0.5"),
-        ("a.jsonl", b'{"Question": ["x", {}], "Solution": "1"}', "row 1: column Question has"),
+        ("a.jsonl", b'{"Question": ["x", {}], "Solution": "1"}', "row 1: column Question has a list, not a text"),
+        ("a.json", b'{"Question": ["x", "y"], "Solution": ["1", "2"]}', "Question has a list, .*: give one row"),
+        ("a.jsonl", b'{"Question": "x", "Solution": ["1"]}', "row 1: column Solution has a list, not a text"),
+        ("a.jsonl", b'{"Question": {"ground_truth": "x"}, "Solution": "1"}', "column Question has an object, not a"),
+        ("a.jsonl", b'{"Question": 17, "Solution": "1"}', "column Question has 17, not a text: .* another column"),
+        ("a.json", b'{"data": [{"Question": "x"}]}', "'Question': there are data; --problem and --answer name"),
+        ("a.json", b'[{"Question": ' + b"[" * 100_000, "is nested too deep"),
         ("a.jsonl", b'{"Question": "1"}', "no column 'Solution': there are Question"),
-        ("a.jsonl", b'{"Question": "1", "Solution": "2"}\n{"Question": "1"}', "row 2: column Solution has no text"),
-        ("a.jsonl", b"\xef\xbb\xbf{}", "a.jsonl: line 1 is cut or not JSON"),
+        ("a.jsonl", b'{"Question": "1", "Solution": null}', "no row has a problem and a ground truth"),
+        ("a.jsonl", b"\xef\xbb\xbf{}", "a.jsonl: no column 'Question': there are none"),
         ("a.parquet", b"PAR1 nothing", "a.parquet is not a whole parquet file"),
     ],
 )  # fmt: skip
@@ -326,14 +352,14 @@ def test_a_hostile_source_gets_one_line_and_leaves_nothing(tmp_path, name, conte
     done = verl_data(tmp_path, *TRAIN, name, *CHOSEN)
     assert done.returncode == 2, done.stdout
     assert re.search(said, done.stderr) and len(done.stderr.strip().splitlines()) == 1
-    assert not list((tmp_path / "data").glob("*")) and not list((tmp_path / "data").glob(".*"))
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
         ([{"Question": "1", "Solution": b"2"}], "row 1: column Solution has b'2'"),
-        ([{"Question": 1.5, "Solution": "2"}], "row 1: column Question has the number 1.5"),
+        ([{"Question": 1.5, "Solution": "2"}], "row 1: column Question has 1.5, not a text"),
         ([{"Question": "1", "Answer": "2"}], "no column 'Solution': there are Question, Answer"),
         ([{"Question": "1", "Solution": {"value": "2"}}], "column Solution has no field ground_truth"),
     ],
@@ -348,6 +374,47 @@ def test_wrong_types_of_a_parquet_file_are_one_line(tmp_path, rows, said):
 def test_columns_are_named_together_and_of_a_file(tmp_path, given):
     done = verl_data(tmp_path, "train", *given)
     assert done.returncode == 2 and "--problem and --answer go together, and with --source" in done.stderr
+
+
+def test_one_column_for_both_is_refused(tmp_path):
+    as_csv(tmp_path / "a.csv", OWN)
+    done = verl_data(tmp_path, *TRAIN, "a.csv", "--problem", "Solution", "--answer", "Solution")
+    assert done.returncode == 2 and "name the same column 'Solution'" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("out", ["taken", "taken/below", "new/below"])
+def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path, out):
+    as_csv(tmp_path / "a.csv", OWN)
+    (tmp_path / "taken").write_text("mine")
+    given = [*TRAIN, "a.csv", *CHOSEN, "--out", out]
+    if out == "new/below":  # a folder that is made is removed with its parents where the source is refused
+        given = [*TRAIN, "a.csv", "--problem", "Question", "--answer", "none", "--out", out]
+    done = verl_data(tmp_path, *given)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    assert (
+        "taken" not in out or f"cannot write {out}/train.parquet: {out} is no folder: choose another" in done.stderr
+    )
+    assert (tmp_path / "taken").read_text() == "mine" and {file.name for file in tmp_path.iterdir()} == {
+        "a.csv",
+        "taken",
+    }
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.parquet"])
+@pytest.mark.parametrize("missing", [None, ""])
+def test_a_missing_value_is_dropped_and_counted_in_any_file(tmp_path, name, missing):
+    rows = [*OWN, {"Question": missing, "Solution": "1"}, {"Question": "Why?", "Solution": missing}]
+    (as_csv if name == "a.csv" else write)(tmp_path / name, rows)
+    columns = ("Question", "Solution")
+    made = training.prepare(tmp_path / name, tmp_path / "o.parquet", {}, lambda rows: None, columns)
+    assert made["rows_out"] == 4 and made["dropped"] == {"empty ground truth": 1, "empty problem": 1}
+
+
+def test_a_missing_key_is_a_missing_value(tmp_path):
+    write(tmp_path / "a.jsonl", numbered(20, missing=17))
+    made = training.prepare(tmp_path / "a.jsonl", tmp_path / "o.parquet", {}, lambda rows: None)
+    assert made["rows_out"] == 19 and made["dropped"] == {"empty ground truth": 1}
 
 
 def test_no_network_is_one_line(tmp_path):
