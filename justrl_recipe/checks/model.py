@@ -51,6 +51,7 @@ def problems(config: Config, base: Config, folder: Path) -> Iterator[Problem]:
     except UserError as error:
         if not any(problem.level == "error" and problem.key == MODEL for problem in of_architecture):
             fix = "give a model's folder; the recipe's head says where its own comes from (verl cat)"
+            fix = fix if read(str(name)) is None else "give a model that docs/other_models.md lists"
             yield Problem("model", MODEL, str(error), fix)
         return
     if found is None:

@@ -322,6 +322,7 @@ def test_an_architecture_that_is_not_supported_is_named(tmp_path, kind, architec
         if p.level == "error"
     ]
     assert len(errors) == 1 and says in errors[0].why and "KeyError" not in errors[0].why
+    assert "decoder" in errors[0].fix or "text model" in errors[0].fix or "docs/other_models.md" in errors[0].fix
 
 
 @pytest.mark.parametrize(
