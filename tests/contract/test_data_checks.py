@@ -1,5 +1,6 @@
 """What `verl validate` finds in a run's data before the start: values as the trainer hands them to the reward."""
 
+import contextlib
 import datetime
 import decimal
 import json
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from justrl_recipe.cli import app
-from justrl_recipe.data import check, parquet, rl_dataset, schema, training
+from justrl_recipe.data import benchmarks, check, parquet, rl_dataset, schema, training
 from justrl_recipe.errors import UserError
 
 OWN_REWARD = "reward.custom_reward_function.path=/tmp/my_reward.py"
@@ -476,3 +477,13 @@ def test_an_array_of_too_many_rows_is_refused_and_lines_are_not(tmp_path, monkey
     assert sum(batch.rows for batch in rl_dataset.read(lines)) == 21
     array.write_text(json.dumps(entries[:20]))
     assert sum(batch.rows for batch in rl_dataset.read(array)) == 20
+
+
+def test_answers_of_several_parts_are_joined_in_a_published_benchmark(monkeypatch):
+    import datasets
+
+    rows = [{"question": f"{n}?", "final_answer": ["1", "$2$"]} for n in range(674)]
+    monkeypatch.setattr(benchmarks.hub, "revision", lambda *names: contextlib.nullcontext("r"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *names, **options: datasets.Dataset.from_list(rows))
+    pairs, origin = benchmarks.download(benchmarks.by_name("OlympiadBench"))
+    assert pairs[673] == ("673?", "1, 2") and origin["revision"] == "r"
