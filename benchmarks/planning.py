@@ -89,7 +89,7 @@ def of_systems() -> Iterator[str]:
         gpus, size = trainer["nnodes"] * trainer["n_gpus_per_node"], machine["memory_gib"] * memory.GIB
         update, rollout = (peak / memory.GIB for peak in memory.peaks(shape, config, size))
         cache = "" if trainer["device"] == "cpu" else f"{gpus * memory.responses_at_once(shape, config, size):,}"
-        found, hours = cost.measured(recipe, system, machine["name"], shape.parameters), ["not measured", ""]
+        found, hours = cost.measured(recipe, machine["name"], config, shape.parameters), ["not measured", ""]
         if found:
             spent = cost.gpu_hours(config, cost.expected_length(config), found.tokens_per_second)
             hours = [f"{spent:,.0f}", f"{spent / gpus / 24:,.0f}"] if spent > 1 else [f"{spent:.2f}", ""]

@@ -1,6 +1,7 @@
 """The system `gpu`: what this machine's GPUs amount to, asked for by name or since a recipe's own does not fit."""
 
 import json
+import os
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -38,7 +39,8 @@ def with_system(request: Request, address: str | None = None, instead: bool = Tr
     try:
         found = gpus.find()
     except UserError as error:
-        return request, [f"{KEPT}: {error}"]
+        on_gpus = config.load(request).values["trainer"]["device"] == "cuda"
+        return request, [f"{KEPT}: {error}"] if on_gpus else []
     why = found and _does_not_fit(config.load(request), found, address)
     if not found or not why:
         return request, []
@@ -67,7 +69,9 @@ def here() -> Gpus:
     """
     found = gpus.find()
     if found is None:
-        raise UserError(f"the system {THIS_MACHINE}: nvidia-smi finds no GPU here (verl doctor)")
+        chosen = os.environ.get(gpus.CHOICE)
+        why = "nvidia-smi is not on PATH" if chosen is None else f"{gpus.CHOICE}={chosen}"
+        raise UserError(f"the system {THIS_MACHINE}: no GPU here, {why} (verl doctor)")
     return found
 
 

@@ -17,6 +17,7 @@ import yaml
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import RECIPES, SYSTEMS, Config, leaves, nearest, nearest_key, put
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, OWN_SECTIONS
+from justrl_recipe.planning.model_shape import LARGEST, is_size
 
 TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 EXAMPLES = TABLE["examples"]
@@ -43,12 +44,16 @@ def repaired(config: Config, base: Config) -> tuple[list[Problem], Config]:
     for key in TABLE["from_0"]:
         if flat[key] < 0:
             problems.append(Problem("count", key, f"{flat[key]!r} is below 0", "give a whole number from 0 on"))
-    for key in TABLE["above_0"]:
+    for key in TABLE["not_empty"]:
+        if not str(flat.get(key, "there is no such section")).strip():
+            problems.append(Problem("missing-value", key, "it is empty", "give it a text"))
+    for key in (key for key in TABLE["above_0"] if key in flat):
         value = flat[key]
-        if value is not None and value <= 0:
-            problems.append(Problem("count", key, f"{value!r} is not above 0", "give a whole number above 0"))
-        if value is None or value <= 0:
-            put(values, key, base.flat[key] or EXAMPLES[key])
+        if value is not None and not is_size(value):
+            fix = f"give a number above 0, at most {LARGEST:,}"
+            problems.append(Problem("count", key, f"{value!r} is not a finite number above 0", fix))
+        if value is None or not is_size(value):
+            put(values, key, base.flat.get(key) or EXAMPLES[key])
     for problem in wrong_choices(Config(config.raw, values), base):
         problems.append(problem)
         put(values, problem.key, base.flat.get(problem.key))

@@ -1,5 +1,6 @@
 """`verl plan`: what a run will take, before it is started."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -7,12 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from justrl_recipe import checks, config
+from justrl_recipe.checks import Problem
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.errors import UserError
 from justrl_recipe.planning import cost, memory
-from justrl_recipe.planning.model_shape import Shape, required
-from justrl_recipe.terminal import say
+from justrl_recipe.planning.fit import at_least, fit
+from justrl_recipe.planning.model_shape import LARGEST, Shape, is_size, required
+from justrl_recipe.run.folder import RUNS
+from justrl_recipe.terminal import say, warn
 from justrl_recipe.this_machine import with_system
 
 EXAMPLE = "Example: verl plan justrl_deepseek --system h100x8"
@@ -28,49 +32,64 @@ def plan(
     gpus: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of GPUs; replaces the system.")] = None,
     memory_gib: Annotated[
         float | None,
-        typer.Option("--memory", metavar="GIB", min=1, help="Memory of one GPU in GiB, as nvidia-smi shows it."),
+        typer.Option("--memory", metavar="GIB", help="Memory of one GPU in GiB, as nvidia-smi shows it."),
     ] = None,
     throughput: Annotated[
-        float | None, typer.Option(metavar="TOKENS", min=1, help="Measured tokens per second and GPU.")
+        float | None, typer.Option(metavar="TOKENS", help="Measured tokens per second and GPU.")
     ] = None,
 ) -> None:
     """Estimate memory, tokens, GPU hours and disk of a run; suggest overrides if it does not fit."""
+    for option, number in (("--memory", memory_gib), ("--throughput", throughput)):
+        if number is not None and not is_size(number):
+            raise UserError(f"{option} {number}: give a number above 0, at most {LARGEST:,}")
     given = [*(overrides or []), *_gpus(gpus, system)]
     request, _ = with_system(options.request(recipe, given, ablation, system), instead=False)
     composed = config.load(request)
-    found = checks.of_config(composed, config.load_base())
-    if wrong := [problem for problem in found if problem.level == "error"]:
-        raise UserError(f"{wrong[0]} (`verl validate` lists what is wrong)")
-    shape, machine = required(composed.values), _machine(composed, gpus, memory_gib)
+    for problem in _problems(composed):
+        if problem.level == "error":
+            raise UserError(f"{problem} (`verl validate` lists what is wrong)")
+        warn(problem)
+    shape, machine = required(composed.values), _machine(composed, memory_gib)
     name = config.find_recipe(recipe).stem
     values = composed.values
     say(f"{name} on {_where(values, machine)}", "", *_memory(shape, values, machine.memory_gib * memory.GIB), "")
-    speed = cost.measured(name, machine.system, machine.name, shape.parameters)
+    speed = cost.measured(name, machine.name, values, shape.parameters)
     speed = cost.Throughput(throughput, "as given") if throughput else speed
     say(*_work(name, values, speed), f"checkpoints  {cost.disk(values, shape)}")
+
+
+def _problems(composed: Config) -> list[Problem]:
+    """What `verl validate` finds in the config and of the model, but for the disk, which is the run folder's."""
+    base = config.load_base()
+    found = checks.of_config(composed, base)
+    if any(problem.level == "error" for problem in found):
+        return sorted(found, key=lambda problem: problem.level != "error")
+    if "tiny_model" not in composed.values or os.path.isdir(composed.values["actor_rollout_ref"]["model"]["path"]):
+        found += checks.of_model(composed, base, RUNS)
+    kept = [problem for problem in found if problem.check != "disk" and problem.level != "unchecked"]
+    return sorted(kept, key=lambda problem: problem.level != "error")
 
 
 @dataclass(frozen=True)
 class Machine:
     """A system's `machine` section, or what stands in its place; memory of one GPU in GiB."""
 
-    system: str
     name: str
     memory_gib: float
 
 
-def _machine(composed: Config, gpus: int | None, memory_gib: float | None) -> Machine:
+def _machine(composed: Config, memory_gib: float | None) -> Machine:
     """What the run is planned for.
 
     Raises:
         UserError: the recipe names no system, and --memory says nothing either.
     """
     if memory_gib:
-        return Machine("", "GPU", memory_gib)
+        return Machine("GPU", memory_gib)
     about = composed.values.get("machine")
     if about is None:
         raise UserError("the recipe names no system: give --system NAME, or --gpus N --memory GIB")
-    return Machine("" if gpus else about["system"], about["name"], about["memory_gib"])
+    return Machine(about["name"], about["memory_gib"])
 
 
 def _gpus(gpus: int | None, system: str | None) -> list[str]:
@@ -104,9 +123,9 @@ def _memory(shape: Shape, values: dict[str, Any], size: float) -> Iterator[str]:
     if spare >= 0:
         yield f"fits, {spare / memory.GIB:.1f} GiB to spare"
     else:
-        found = memory.fit(shape, values, size)
-        larger = ": it takes more GPUs, or larger ones" if found.over else ""
-        yield f"does not fit, {-spare / memory.GIB:.1f} GiB over: {found}{larger}"
+        found, on_cpu = fit(shape, values, size), values["trainer"]["device"] == "cpu"
+        larger = f": it takes {'more memory' if on_cpu else 'more GPUs, or larger ones'}" if found.over else ""
+        yield f"does not fit, {at_least(-spare)} GiB over: {found}{larger}"
     if host := memory.on_host(shape, values):
         yield f"and {host / memory.GIB:.1f} GiB of the host's memory per GPU: offloaded state, reference model"
     if not values["actor_rollout_ref"]["model"]["use_remove_padding"]:

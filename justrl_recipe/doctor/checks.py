@@ -27,6 +27,7 @@ from packaging.utils import canonicalize_name
 
 from justrl_recipe.config import SYSTEMS
 from justrl_recipe.doctor.probes import VLLMS, Answer, ask
+from justrl_recipe.errors import UserError
 from justrl_recipe.gpus import visible
 from justrl_recipe.run.provenance import installed
 
@@ -65,7 +66,7 @@ def run_checks(progress: Callable[[Sequence[str]], None]) -> list[Check]:
     sources = ["justrl-recipe", "verl"] if verl.status == "ok" else ["justrl-recipe"]
     pins = {name: pin(name, sources) for name in (*DISTRIBUTIONS, "vllm", KERNELS)}
 
-    expected, there = len(visible()), {*found, *vllms}
+    (expected, unanswered), there = listed(), {*found, *vllms}
     answers = ask(["GPUs"], there, progress)
     on_gpu = bool(expected or (answers["GPUs"].found or [[]])[0])
     names = ["plug-in", "vLLM engine", "TransferQueue import", "Ray start"]
@@ -79,6 +80,7 @@ def run_checks(progress: Callable[[Sequence[str]], None]) -> list[Check]:
         python_version(platform.python_version(), metadata("justrl-recipe")["Requires-Python"]),
         *(distribution(name, found.get(name), pins[name]) for name in distributions),
         vllm_distribution(vllms, pins["vllm"], on_gpu),
+        *unanswered,
         gpus(answers["GPUs"], expected, pins["torch"]),
         *(probed(name, answers[name]) for name in names),
         shared_memory(free_bytes("/dev/shm"), needed_shared_memory(on_gpu)),
@@ -154,6 +156,15 @@ def vllm_distribution(found: Mapping[str, str], pin: str | None, on_gpu: bool) -
         return Check(wanted, "problem", says, f"{pip('uninstall', *found)} && {install}")
     name = next(iter(found), wanted)
     return distribution(name, found.get(name), pin)
+
+
+def listed() -> tuple[int, list[Check]]:
+    """How many GPUs the driver lists, and the problem where it does not list them."""
+    try:
+        return len(visible()), []
+    except UserError as error:
+        says, _, fix = str(error).rpartition(": ")
+        return 0, [Check("NVIDIA driver", "problem", says, fix)]
 
 
 def gpus(answer: Answer, expected: int, torch_pin: str | None) -> Check:

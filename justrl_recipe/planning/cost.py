@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from justrl_recipe.config import leaves
 from justrl_recipe.planning.memory import BYTES
 from justrl_recipe.planning.model_shape import Shape
 
@@ -16,6 +17,14 @@ PAPER = {
     "justrl_deepseek": {"JustRL": 1.4e11, "ProRL-V2": 2.8e11, "BroRL": 6.8e11},
     "justrl_nemotron": {"JustRL": 1.1e11, "QuestA": 2.6e11},
 }
+# What changes the time of a step and was in no measurement.
+UNMEASURED = (
+    "actor_rollout_ref.model.lora_rank",
+    "actor_rollout_ref.actor.use_kl_loss",
+    "algorithm.use_kl_in_reward",
+    *(f"actor_rollout_ref.actor.fsdp_config.{name}" for name in ("param_offload", "optimizer_offload")),
+    "actor_rollout_ref.actor.fsdp_config.offload_policy",
+)
 # The paper's figure of response lengths: from 8,000 tokens to 4,000-5,000 by step 1,000.
 LENGTH_AT_START, LENGTH_LATE, SETTLED = 8_000, 4_500, 1_000
 PROMPT = 150  # tokens of a problem of DAPO-Math-17k with the template, about
@@ -29,15 +38,17 @@ class Throughput:
     source: str
 
 
-def measured(recipe: str, system: str, gpu: str, parameters: int) -> Throughput | None:
-    """The throughput that was measured for a recipe on a system with this kind of GPU; None where it was not.
+def measured(recipe: str, gpu: str, config: Mapping[str, Any], parameters: int) -> Throughput | None:
+    """The throughput that was measured for a recipe on as many GPUs of this name; None where it was not.
 
-    It holds for models of within a quarter of the parameters.
+    It holds for models of within a quarter of the parameters, and without what was in no measurement.
     """
-    found = yaml.safe_load(MEASURED.read_text()).get(recipe, {}).get(system)
-    if not found or found["gpu"] != gpu or not 0.75 < parameters / found["parameters"] < 1.25:
-        return None
-    return Throughput(found["tokens_per_second"], found["source"])
+    flat, gpus = dict(leaves(config)), config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
+    for found in yaml.safe_load(MEASURED.read_text()).get(recipe, []):
+        here = gpu in found["gpu"] and gpus == found["gpus"] and 0.75 < parameters / found["parameters"] < 1.25
+        if here and not any(flat[key] for key in UNMEASURED):
+            return Throughput(found["tokens_per_second"], found["source"])
+    return None
 
 
 def responses(config: Mapping[str, Any]) -> int:

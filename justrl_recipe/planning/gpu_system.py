@@ -16,6 +16,7 @@ from justrl_recipe.checks.combinations import TRITON_WIDTH
 from justrl_recipe.config import put
 from justrl_recipe.errors import UserError
 from justrl_recipe.gpus import Gpus
+from justrl_recipe.planning import fit as fitting
 from justrl_recipe.planning import memory
 from justrl_recipe.planning.memory import ACTOR, BACKEND, FUSED, GIB, MODEL, ROLLOUT
 from justrl_recipe.planning.model_shape import Shape
@@ -52,7 +53,8 @@ def settings(
     """
     if gpus.capability < OLDEST:
         wanted, found = (".".join(map(str, pair)) for pair in (OLDEST, gpus.capability))
-        raise UserError(f"{gpus.name} has compute capability {found}, and bfloat16 and the kernels take {wanted}")
+        why = f"{gpus.name} has compute capability {found}, and bfloat16 and the kernels take {wanted}"
+        raise UserError(f"{why}: choose other GPUs by CUDA_VISIBLE_DEVICES, or take a recipe for the CPU (verl ls)")
     values, count = copy.deepcopy(dict(config)), _count(gpus, config)
     chosen = [
         Setting("machine.system", system),
@@ -106,9 +108,10 @@ def _update(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
         put(values, budget, longest)
     room = ROOM * gpus.free_gib * GIB
     needed = memory.peaks(shape, values, room)[0] / GIB
-    fit = memory.fit(shape, values, room, phases=(memory.UPDATE,))
+    fit = fitting.fit(shape, values, room, phases=(memory.UPDATE,))
     if fit.over:
-        raise UserError(f"an update takes {needed:.1f} GiB, and {gpus.name} has {gpus.free_gib:.1f} free: {fit}")
+        why = f"an update takes {needed:.1f} GiB, and {gpus.name} has {gpus.free_gib:.1f} free: {fit}"
+        raise UserError(f"{why}{_in_use(gpus)}")
     for key, value in fit.changes.items():
         put(values, key, value)
     host = f"with it {memory.on_host(shape, values) / GIB:.1f} GiB of the host's memory"
@@ -118,6 +121,14 @@ def _update(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
     for key, value in fit.changes.items():
         found.append(Setting(key, value, reasons.get(key, f"else an update takes {needed:.1f} GiB")))
     return found
+
+
+def _in_use(gpus: Gpus) -> str:
+    """What to do where others hold a GPU's memory."""
+    if gpus.free_gib > ROOM * gpus.memory_gib:
+        return ""
+    held = f"{gpus.memory_gib - gpus.free_gib:.1f} GiB of GPU {gpus.fullest}"
+    return f": other processes hold {held}, stop them or choose other GPUs by CUDA_VISIBLE_DEVICES"
 
 
 def _rollout(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
@@ -142,7 +153,8 @@ def _rollout(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
                 f"of {gpus.free_gib:.1f} GiB free, {trainer / GIB:.1f} are the trainer's and {beyond / GIB:.1f} spare"
             )
             return [*found, Setting(UTILIZATION, share, why)]
-    raise UserError(f"{gpus.name} has {gpus.free_gib:.1f} GiB free, which hold no full response beside the model")
+    why = f"{gpus.name} has {gpus.free_gib:.1f} GiB free, which hold no full response beside the model"
+    raise UserError(f"{why}{_in_use(gpus) or ': it takes more GPUs, or larger ones'}")
 
 
 def _twentieths(share: float) -> float:

@@ -1,4 +1,4 @@
-"""What one GPU holds at the two peaks of a step, and what to change where that does not fit.
+"""What one GPU holds at the two peaks of a step.
 
 A formula per row, checked against measurements in docs/planning.md.
 
@@ -7,12 +7,10 @@ the trainer computes log-probs and updates. Bytes; T is the number of tokens of 
 number of parameters, G the number of GPUs that they are sharded over.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from justrl_recipe.config import leaves, put
 from justrl_recipe.planning.model_shape import Shape
 
 ACTOR, ROLLOUT, MODEL = (f"actor_rollout_ref.{name}" for name in ("actor", "rollout", "model"))
@@ -222,59 +220,3 @@ def _logits(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
     if config["actor_rollout_ref"]["model"]["use_fused_kernels"]:
         return CHUNK * shape.vocabulary * 22 + _width(config) * shape.vocabulary * shape.hidden
     return 3 * _width(config) * tokens * shape.vocabulary
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Changes, none of which changes what is learned, and the bytes by which a run exceeds the memory with them."""
-
-    changes: dict[str, Any]
-    over: float
-
-    def __str__(self) -> str:
-        given = " ".join(f"{key}={str(value).lower()}" for key, value in self.changes.items())
-        if not self.over:
-            return f"give {given}"
-        tried = f"tried {given}, still" if given else "nothing saves memory,"
-        return f"{tried} {self.over / GIB:.1f} GiB over"
-
-
-def fit(shape: Shape, config: dict[str, Any], memory: float, phases: Sequence[int] = (UPDATE, ROLLOUTS)) -> Fit:
-    """What makes a run fit: of the changes below, in their order, those that save memory where it is short."""
-    chosen: dict[str, Any] = {}
-    for phase in phases:
-        for changes in (_for_the_update(shape, config), _for_the_rollout())[phase]:
-            if peaks(shape, config, memory)[phase] <= memory:
-                break
-            changed = copy.deepcopy(config)
-            for key, value in changes.items():
-                put(changed, key, value)
-            if peaks(shape, changed, memory)[phase] < peaks(shape, config, memory)[phase]:
-                before, after = dict(leaves(config)), dict(leaves(changed))
-                chosen |= {key: value for key, value in after.items() if before[key] != value}
-                config = changed
-    both = peaks(shape, config, memory)
-    return Fit(chosen, max(0.0, max(both[phase] for phase in phases) - memory))
-
-
-def _for_the_update(shape: Shape, config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The last step takes FSDP2, whose output matrix veRL's fused log-probs take only where it is the embedding."""
-    return [
-        {f"{MODEL}.enable_gradient_checkpointing": True},
-        {FUSED: True},
-        {f"{ACTOR}.ppo_max_token_len_per_gpu": longest(config)},
-        {
-            f"{ACTOR}.strategy": "fsdp2",
-            f"{ACTOR}.fsdp_config.offload_policy": True,
-            **({BACKEND: "torch"} if shape.tied else {FUSED: False}),
-        },
-    ]
-
-
-def _for_the_rollout() -> list[dict[str, Any]]:
-    return [
-        {f"{ROLLOUT}.gpu_memory_utilization": 0.7},
-        {f"{ROLLOUT}.gpu_memory_utilization": 0.5},
-        {f"{ACTOR}.fsdp_config.optimizer_offload": True},
-        {f"{ACTOR}.fsdp_config.param_offload": True},
-    ]

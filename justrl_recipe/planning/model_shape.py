@@ -12,7 +12,14 @@ from justrl_recipe import files, hub
 from justrl_recipe.errors import UserError
 
 LARGEST = 10**9  # of a size
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # a layer's matrices
+ALL_LINEAR = "all-linear"
 KNOWN = Path(__file__).with_name("shapes.yaml")
+
+
+def is_size(value: float) -> bool:
+    """Whether a number can be a size, of a model or of memory: finite, above 0, not absurdly large."""
+    return 0 < value <= LARGEST
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Shape:
     tied: bool
     attention_bias: bool
     context: int
+    experts: bool = False  # a mixture of them, which the sizes do not describe
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Shape":
@@ -50,8 +58,9 @@ class Shape:
             tied=bool(config.get("tie_word_embeddings", kind.startswith("gemma"))),  # transformers' defaults
             attention_bias=bool(config.get("attention_bias", kind == "qwen2")),
             context=int(config["max_position_embeddings"]),
+            experts="moe" in kind or any(value for key, value in config.items() if "expert" in key or "moe" in key),
         )
-        if not all(0 < value <= LARGEST for value in asdict(shape).values() if type(value) is int):
+        if not all(is_size(value) for value in asdict(shape).values() if type(value) is int):
             raise ValueError("sizes have to be positive numbers")
         return shape
 
@@ -74,8 +83,8 @@ class Shape:
     def adapter_parameters(self, rank: int, targets: str | Sequence[str]) -> int:
         """Of LoRA: two thin matrices beside each linear layer, or beside those whose names are listed."""
         queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
-        sizes = {"q_proj": queries, "k_proj": keys, "v_proj": keys, "o_proj": queries}
-        sizes |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), self.intermediate)
+        widths = (queries, keys, keys, queries, *[self.intermediate] * 3)
+        sizes = dict(zip(LINEAR, widths, strict=True))
         chosen = sizes if isinstance(targets, str) else [name for name in sizes if name in targets]
         return rank * self.layers * sum(self.hidden + sizes[name] for name in chosen)
 
@@ -94,15 +103,21 @@ def of_recipe(values: Mapping[str, Any]) -> Shape | None:
 
 
 def required(values: Mapping[str, Any]) -> Shape:
-    """As `of_recipe`.
+    """As `of_recipe`, where its memory is estimated.
 
     Raises:
-        UserError: also of a model that was not downloaded yet.
+        UserError: also of a model that was not downloaded yet, and of what the estimates do not describe.
     """
-    found = of_recipe(values)
+    found, asked = of_recipe(values), values["actor_rollout_ref"]["model"]
+    model, targets = asked["path"], asked["target_modules"]
     if found is None:
-        model = values["actor_rollout_ref"]["model"]["path"]
         raise UserError(f"{model} is not here: download it first (hf download {model} config.json), or give a folder")
+    if found.experts:
+        raise UserError(f"{model} is a mixture of experts, whose memory is not estimated: give a dense model")
+    counted = targets == ALL_LINEAR or (isinstance(targets, list) and targets and set(targets) <= set(LINEAR))
+    if asked["lora_rank"] and not counted:
+        why = f"actor_rollout_ref.model.target_modules={targets} of LoRA is not counted"
+        raise UserError(f"{why}: give {ALL_LINEAR}, or a list of {', '.join(LINEAR)}")
     return found
 
 

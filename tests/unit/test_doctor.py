@@ -12,12 +12,22 @@ from justrl_recipe.doctor.checks import (
     memory,
     network,
     open_files,
+    listed,
     probed,
     python_version,
     shared_memory,
     vllm_distribution,
 )
 from justrl_recipe.gpus import visible
+
+
+def test_a_driver_that_does_not_list_its_gpus_is_a_problem_and_no_end(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", driver(tmp_path, 0, more="Driver/library version mismatch", code=18))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    count, [check] = listed()
+    assert count == 0 and "version mismatch" in check.found and is_fixed(check, "repair the driver")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert listed() == (0, [])
 
 
 def is_fixed(check: Check, *words: str) -> bool:
@@ -27,7 +37,7 @@ def is_fixed(check: Check, *words: str) -> bool:
 def test_gpus_that_the_user_hides_are_not_missed(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", driver(tmp_path, gpus=4))
     seen = []
-    for chosen in ("", "-1", "2", "0,1", "0,1,2,3,4"):
+    for chosen in ("", "-1", "2", "0,1", "0,1,2,3"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
         seen.append(len(visible()))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from justrl_recipe.config import SYSTEMS, Request, names, put
 from justrl_recipe.planning import cost, memory
+from justrl_recipe.planning.fit import fit
 from justrl_recipe.planning.model_shape import KNOWN, Shape, find
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +114,7 @@ def test_what_fsdp2_offloads_is_in_the_hosts_memory_and_not_on_the_gpu():
 def test_what_is_proposed_makes_it_fit(gpus, size):
     values = copy.deepcopy(GIVEN)
     values["trainer"] |= {"nnodes": 1, "n_gpus_per_node": gpus}
-    found = memory.fit(shape(), values, size * GIB)
+    found = fit(shape(), values, size * GIB)
     for key, value in found.changes.items():
         put(values, key, value)
     assert max(memory.peaks(shape(), values, size * GIB)) == pytest.approx(size * GIB + found.over) or not found.over
@@ -139,7 +140,7 @@ def test_tokens_are_the_papers():
 
 def test_hours_are_the_papers_at_the_papers_throughput():
     """32 GPUs for 15 days."""
-    paper = cost.measured("justrl_deepseek", "a800x32", "A800-80GB", shape().parameters)
+    paper = cost.measured("justrl_deepseek", "A800-80GB", config(system="a800x32"), shape().parameters)
     assert paper is not None
     hours = cost.gpu_hours(config(), cost.expected_length(config()), paper.tokens_per_second)
     assert hours / 32 / 24 == pytest.approx(15, abs=0.5)
@@ -148,7 +149,8 @@ def test_hours_are_the_papers_at_the_papers_throughput():
 @pytest.mark.parametrize("system", ["h200x1", "h100x8"])
 def test_hours_are_planned_at_what_was_measured(system):
     bench = runpy.run_path(str(ROOT / "benchmarks" / "performance.py"))
-    found = cost.measured("justrl_deepseek", system, config(system=system)["machine"]["name"], shape().parameters)
+    values = config(system=system)
+    found = cost.measured("justrl_deepseek", values["machine"]["name"], values, shape().parameters)
     assert found is not None
     assert found.tokens_per_second == pytest.approx(bench["estimated"](system), abs=5)
 
