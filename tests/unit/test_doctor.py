@@ -9,10 +9,10 @@ from justrl_recipe.doctor.checks import (
     disk,
     distribution,
     gpus,
+    listed,
     memory,
     network,
     open_files,
-    listed,
     probed,
     python_version,
     shared_memory,
@@ -25,7 +25,7 @@ def test_a_driver_that_does_not_list_its_gpus_is_a_problem_and_no_end(tmp_path, 
     monkeypatch.setenv("PATH", driver(tmp_path, 0, more="Driver/library version mismatch", code=18))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     count, [check] = listed()
-    assert count == 0 and "version mismatch" in check.found and is_fixed(check, "repair the driver")
+    assert count == 0 and "version mismatch" in check.says and is_fixed(check, "repair the driver")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert listed() == (0, [])
 

@@ -88,9 +88,9 @@ def test_gpus_over_which_a_mini_batch_does_not_divide_are_left_out():
 @pytest.mark.parametrize(
     ("found", "says"),
     [
-        (card(15, (7, 5)), "compute capability 7.5"),
+        (card(15, (7, 5)), "compute capability 7.5, .*: choose other GPUs"),
         (card(8), "tried actor_rollout_ref.model.enable_gradient_checkpointing=true .* GiB over"),
-        (card(24, free=1), "an update takes"),
+        (card(24, free=1), "an update takes .* hold 23.0 GiB of GPU 0, stop them or choose .* CUDA_VISIBLE_DEVICES"),
     ],
 )
 def test_gpus_on_which_the_run_does_not_fit_are_refused(found, says):
@@ -106,23 +106,107 @@ def test_computed_systems_are_what_the_formulas_give(system):
     assert text == bench["system_file"](system) and "never run" in text
 
 
-@pytest.mark.parametrize(
-    ("chosen", "count"), [(None, 3), ("", 0), ("-1", 0), ("1", 1), ("GPU-1a, GPU-2", 2), ("0,7", 1)]
-)
+@pytest.mark.parametrize(("chosen", "count"), [(None, 3), ("", 0), ("-1", 0), ("1", 1), ("GPU-1a, GPU-2", 2)])
 def test_the_gpus_are_those_that_are_visible(tmp_path, monkeypatch, chosen, count):
     monkeypatch.setenv("PATH", driver(tmp_path, 3, RTX4090))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    fullest = {"1": "1", "GPU-1a, GPU-2": "1"}.get(str(chosen), "0")
     found = gpus.find()
-    assert found == (Gpus("NVIDIA GeForce RTX 4090", count, 24.0, 23.5, (8, 9)) if count else None)
+    assert found == (Gpus("NVIDIA GeForce RTX 4090", count, 24.0, 23.5, (8, 9), fullest) if count else None)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        ("0,7", "'7' names no whole GPU"),
+        ("0,9,1", "'9' names no whole GPU"),
+        ("0,0", "'0' names a GPU again"),
+        ("0,GPU-0a", "'GPU-0a' names a GPU again"),
+        ("GPU-", "'GPU-' names several GPUs"),
+        ("MIG-1", "'MIG-1' names no whole GPU"),
+        ("0,", "'' names no whole GPU"),
+    ],
+)
+def test_a_choice_that_cuda_would_cut_is_refused(tmp_path, monkeypatch, chosen, says):
+    monkeypatch.setenv("PATH", driver(tmp_path, 3, RTX4090))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES") as error:
+        gpus.find()
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"gpus": 0, "more": "NVIDIA-SMI has failed", "code": 9}, "exit code 9, and says 'NVIDIA-SMI has failed'"),
+        ({"gpus": 0, "more": "garbage"}, "says 'garbage'"),
+        ({"gpus": 0}, "says 'nothing'"),
+        ({"more": "Unable to determine the device handle"}, "Unable to determine the device handle"),
+        ({"more": "1, GPU-1a, NVIDIA H200", "code": 15}, "lists 1 GPUs, exit code 15"),
+        *(
+            ({"of": f"NVIDIA H200, {total}, {free}, {capability}"}, says)
+            for total, free, capability, says in [
+                ("inf", "1", "9.0", "memory.total='inf'"),
+                ("nan", "nan", "9.0", "memory.total='nan'"),
+                ("-5", "1", "9.0", "memory.total='-5'"),
+                ("0", "0", "9.0", "memory.total='0'"),
+                ("9" * 400, "1", "9.0", "memory.total="),
+                ("143771", "143772", "9.0", "memory.free='143772'"),
+                ("143771", "-1", "9.0", "memory.free='-1'"),
+                ("143771", "1", "nine", "compute_cap='nine'"),
+                (
+                    "[N/A]",
+                    "[N/A]",
+                    "9.0",
+                    "memory.total='[N/A]' for GPU 0 (NVIDIA H200), as for a part of a GPU (MIG)",
+                ),
+            ]
+        ),
+        ({"of": "NVIDIA\x07 H200, 143771, 143150, 9.0"}, "shows name="),
+        ({"of": f"{'H' * 90}, 143771, 143150, 9.0"}, "shows name="),
+    ],
+)
+def test_what_the_driver_says_is_quoted_where_it_is_no_list_of_gpus(tmp_path, monkeypatch, arguments, says):
+    monkeypatch.setenv("PATH", driver(tmp_path, **arguments))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    request, [said] = this_machine.with_system(Request("justrl_deepseek"))
+    assert request == Request("justrl_deepseek") and says in said
+    assert this_machine.with_system(Request("justrl_tiny")) == (Request("justrl_tiny"), [])
+    with pytest.raises(UserError) as error:
+        this_machine.here()
+    assert says in str(error.value)
+
+
+def test_a_broken_gpu_is_left_out_by_choice(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", driver(tmp_path, 1, RTX4090, more="Unable to determine the device handle", code=15))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert this_machine.here().count == 1
+
+
+def test_a_driver_that_hangs_is_one_plain_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", driver(tmp_path))
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 20\n")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpus, "LIMIT", 0.5)
+    with pytest.raises(UserError, match="did not answer in 0 s: run it by itself") as error:
+        gpus.find()
+    assert "--query-gpu" not in str(error.value)
+
+
+def test_hidden_gpus_are_named_with_the_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", driver(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    with pytest.raises(UserError, match="no GPU here, CUDA_VISIBLE_DEVICES=-1"):
+        this_machine.here()
 
 
 @pytest.mark.parametrize(
     ("path", "says"),
     [
         (lambda folder: driver(folder, 1, RTX4090, more="1, GPU-x, NVIDIA T400, 4096, 4000, 7.5"), "several kinds"),
-        (lambda folder: driver(folder, 1, "NVIDIA GB10, [N/A], [N/A], 12.1"), "does not say"),
+        (lambda folder: driver(folder, 1, "NVIDIA GB10, [N/A], [N/A], 12.1"), "memory.total='[N/A]'"),
     ],
 )
 def test_gpus_that_cannot_be_described_are_one_line(tmp_path, path, says):
@@ -138,7 +222,22 @@ def test_a_kind_is_told_by_its_name():
 
 def test_a_kind_of_which_there_are_two_sizes_is_told_by_its_memory():
     assert not Gpus("NVIDIA A800-SXM4-40GB", 8, 40.0, 39.5, (8, 0)).are("A800-80GB", 79.3)
-    assert not Gpus("NVIDIA GH200 480GB", 1, 95.6, 95.0, (9, 0)).are("H200", 140.4)
+    assert not gpus.is_kind("NVIDIA A800-SXM4-40GB", "A800-80GB") and gpus.is_kind(
+        "NVIDIA A800 80GB PCIe", "A800-80GB"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shown", "kind"),
+    [
+        ("NVIDIA GH200 480GB", "H200"),
+        ("NVIDIA L40S", "L40"),
+        ("NVIDIA GeForce RTX 4090D", "RTX4090"),
+        ("GA100", "A100"),
+    ],
+)
+def test_a_kind_is_whole_words(shown, kind):
+    assert not gpus.is_kind(shown, kind)
 
 
 def dry_run(folder: Path, *arguments: str, **env: str) -> tuple[dict, str]:
@@ -181,7 +280,7 @@ def test_a_recipe_keeps_its_own_system(tmp_path, monkeypatch, recipe, system, ad
 
 @pytest.mark.parametrize(
     ("of", "says"),
-    [("Tesla T4, 15360, 15000, 7.5", "compute capability 7.5"), ("NVIDIA GB10, [N/A], [N/A], 12.1", "does not say")],
+    [("Tesla T4, 15360, 15000, 7.5", "compute capability 7.5"), ("NVIDIA GB10, [N/A], [N/A], 12.1", "memory.total=")],
 )
 def test_gpus_that_cannot_be_used_are_no_error_where_they_were_not_asked_for(tmp_path, monkeypatch, of, says):
     monkeypatch.setenv("PATH", driver(tmp_path, 1, of))
@@ -210,7 +309,7 @@ def test_what_the_user_sets_is_counted(tmp_path):
 def test_without_a_gpu_the_system_gpu_is_an_error(tmp_path):
     for command in (["run", "justrl_deepseek", "--system", "gpu"], ["cp", "gpu", "mine.yaml"], ["cat", "gpu"]):
         result = verl(*command, cwd=tmp_path, PATH=str(tmp_path))
-        assert result.returncode == 2 and "nvidia-smi finds no GPU" in result.stderr
+        assert result.returncode == 2 and "nvidia-smi is not on PATH" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

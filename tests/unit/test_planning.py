@@ -13,9 +13,10 @@ from composed import load
 from hypothesis import given
 from hypothesis import strategies as st
 
-from justrl_recipe.config import SYSTEMS, Request, names, put
+from justrl_recipe.checks import combinations
+from justrl_recipe.config import SYSTEMS, Config, Request, names, put
 from justrl_recipe.planning import cost, memory
-from justrl_recipe.planning.fit import fit
+from justrl_recipe.planning.fit import at_least, fit
 from justrl_recipe.planning.model_shape import KNOWN, Shape, find
 
 ROOT = Path(__file__).parents[2]
@@ -110,13 +111,23 @@ def test_what_fsdp2_offloads_is_in_the_hosts_memory_and_not_on_the_gpu():
     assert [(row.update, row.rollout) for row in state] == [(0, 0)] * 3
 
 
-@given(st.integers(1, 8), st.sampled_from([8, 16, 24, 40, 48, 80, 141]))
-def test_what_is_proposed_makes_it_fit(gpus, size):
+@given(
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([8, 10, 16, 24, 40, 48, 80, 141]),
+    st.sampled_from(["fsdp", "fsdp2"]),
+    st.booleans(),
+)
+def test_what_is_proposed_makes_it_fit_and_is_what_validate_accepts(gpus, size, strategy, offload):
     values = copy.deepcopy(GIVEN)
     values["trainer"] |= {"nnodes": 1, "n_gpus_per_node": gpus}
+    values["actor_rollout_ref"]["actor"]["strategy"] = strategy
+    values["actor_rollout_ref"]["actor"]["fsdp_config"]["offload_policy"] = offload
+    values["actor_rollout_ref"]["model"]["use_fused_kernels"] = strategy == "fsdp"
+    assert combinations.of_model(Config({}, values), shape()) == []
     found = fit(shape(), values, size * GIB)
     for key, value in found.changes.items():
         put(values, key, value)
+    assert combinations.of_model(Config({}, values), shape()) == []
     assert max(memory.peaks(shape(), values, size * GIB)) == pytest.approx(size * GIB + found.over) or not found.over
     assert (max(memory.peaks(shape(), values, size * GIB)) <= size * GIB) == (found.over == 0)
 
@@ -153,6 +164,26 @@ def test_hours_are_planned_at_what_was_measured(system):
     found = cost.measured("justrl_deepseek", values["machine"]["name"], values, shape().parameters)
     assert found is not None
     assert found.tokens_per_second == pytest.approx(bench["estimated"](system), abs=5)
+
+
+def hours_are_known(gpu: str, *overrides: str, system: str, recipe: str = "justrl_deepseek") -> bool:
+    values = config(*overrides, system=system, recipe=recipe)
+    return cost.measured(recipe, gpu, values, shape().parameters) is not None
+
+
+@pytest.mark.parametrize("recipe", ["justrl_deepseek", "justrl_nemotron"])
+def test_hours_belong_to_a_kind_and_a_number_of_gpus(recipe):
+    """Whatever the system is called: `--system gpu` has the name that nvidia-smi shows."""
+    for gpu, system in [("NVIDIA H200", "h200x1"), ("H200", "h200x2"), ("NVIDIA H100 80GB HBM3", "h100x8")]:
+        assert hours_are_known(gpu, system=system, recipe=recipe)
+    assert not hours_are_known("NVIDIA H100 PCIe", system="h100x8", recipe=recipe)
+    assert not hours_are_known("H100-80GB", "trainer.nnodes=2", system="h100x8", recipe=recipe)
+
+
+@pytest.mark.parametrize("key", cost.UNMEASURED)
+def test_hours_are_unknown_with_what_was_not_measured(key):
+    value = "8" if key.endswith("rank") else "true"
+    assert hours_are_known("H200", system="h200x1") and not hours_are_known("H200", f"{key}={value}", system="h200x1")
 
 
 def test_checkpoints_on_disk():
@@ -200,6 +231,7 @@ def test_a_throughput_is_of_the_kind_of_gpu_and_the_size_of_model_that_it_was_me
         *("justrl_deepseek", "--system", "h200x1"),
         "actor_rollout_ref.model.path=HuggingFaceTB/SmolLM2-135M-Instruct",
         "data.max_response_length=4096",
+        "actor_rollout_ref.model.fused_kernel_options.impl_backend=torch",
         cwd=tmp_path,
     )
     assert "GPU hours    unknown" in smaller.stdout
@@ -210,6 +242,9 @@ def test_the_command_plans_the_tiny_recipe_before_its_model_is_made(tmp_path):
     assert result.returncode == 0 and "fits" in result.stdout and "GPU hours" in result.stdout
 
 
+LORA = ("actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora_alpha=16")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -218,11 +253,79 @@ def test_the_command_plans_the_tiny_recipe_before_its_model_is_made(tmp_path):
         (["data.train_batch_size=100"], "not a multiple"),
         (["actor_rollout_ref.model.path=nobody/none"], "hf download nobody/none"),
         (["--system", "h100x9"], "h100x8"),
+        (["--gpus", "1", "--memory", "1e999"], "--memory inf: give a number above 0"),
+        (["--gpus", "1", "--memory", "nan"], "--memory nan: give a number above 0"),
+        (["--throughput", "inf"], "--throughput inf: give a number above 0"),
+        (["--throughput=-1"], "--throughput -1.0: give a number above 0"),
+        (["machine.memory_gib=-5"], "machine.memory_gib: -5 is not a finite number above 0"),
+        (["machine.memory_gib=inf"], "machine.memory_gib: inf is not a finite number above 0"),
+        (["machine.name="], "machine.name: it is empty"),
+        (["actor_rollout_ref.rollout.gpu_memory_utilization=inf"], "is not a finite number above 0"),
+        (["actor_rollout_ref.model.lora_rank=-8"], "lora_rank: -8 is below 0"),
+        (
+            [*LORA, "actor_rollout_ref.model.target_modules=.*q_proj"],
+            "target_modules=.*q_proj of LoRA is not counted",
+        ),
+        ([*LORA, "actor_rollout_ref.model.target_modules=[lm_head]"], "give all-linear, or a list of q_proj"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, says, tmp_path):
     result = plan("justrl_deepseek", *arguments, cwd=tmp_path)
-    assert result.returncode == 2 and says in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == 2 and says in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_listed_modules_of_lora_are_counted(tmp_path):
+    result = plan("justrl_deepseek", *LORA, "actor_rollout_ref.model.target_modules=[q_proj,v_proj]", cwd=tmp_path)
+    assert result.returncode == 0 and "LoRA of rank 8" in result.stdout
+
+
+QWEN = {
+    **{"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4},
+    **{
+        "vocab_size": 1000,
+        "max_position_embeddings": 32768,
+        "model_type": "qwen3",
+        "architectures": ["Qwen3ForCausalLM"],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"model_type": "qwen3_moe", "num_experts": 64, "moe_intermediate_size": 32}, "a mixture of experts"),
+        ({"model_type": "mixtral", "num_local_experts": 8}, "a mixture of experts"),
+        ({"quantization_config": {"bits": 4}}, "quantised"),
+        ({"model_type": "own", "auto_map": {"AutoModelForCausalLM": "m.M"}}, "needs its own code"),
+        (
+            {"model_type": "gemma3_text", "sliding_window": 512, "layer_types": ["sliding_attention"]},
+            "sliding window",
+        ),
+    ],
+)
+def test_a_model_that_is_not_estimated_or_not_run_is_one_line(tmp_path, content, says):
+    (tmp_path / "config.json").write_text(json.dumps({**QWEN, **content}))
+    model = f"actor_rollout_ref.model.path={tmp_path}"
+    result = plan("justrl_deepseek", "--system", "h200x1", model, cwd=tmp_path)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 2 and len(errors) == 1 and says in errors[0]
+
+
+def test_what_has_no_effect_is_a_line(tmp_path):
+    offload = "actor_rollout_ref.actor.fsdp_config.offload_policy=true"
+    result = plan("justrl_deepseek", offload, cwd=tmp_path)
+    assert result.returncode == 0 and "strategy=fsdp2" in result.stderr
+
+
+def test_a_model_that_other_commands_make_is_named_with_them(tmp_path):
+    result = plan("justrl_smollm2", cwd=tmp_path)
+    assert result.returncode == 2 and "the recipe's head says where its own comes from (verl cat)" in result.stderr
+
+
+def test_what_is_over_never_reads_as_nothing(tmp_path):
+    assert str(fit(shape(), copy.deepcopy(GIVEN), 0)).endswith(" GiB over") and at_least(1) == "0.1"
+    on_cpu = plan("justrl_tiny", "machine.memory_gib=2", cwd=tmp_path)
+    assert on_cpu.stdout.count("it takes more memory") == 1 and "more GPUs" not in on_cpu.stdout
 
 
 def test_a_model_folder_gives_its_own_shape(tmp_path):
