@@ -54,16 +54,21 @@ def is_kind(shown: str, kind: str) -> bool:
     return same_size and re.search(rf"(?<![a-z0-9]){words}(?![a-z0-9])", shown, re.IGNORECASE) is not None
 
 
+def hidden() -> bool:
+    """Whether CUDA_VISIBLE_DEVICES hides every GPU: it is empty, or -1."""
+    return os.environ.get(CHOICE, "all").strip() in ("", "-1")
+
+
 def visible() -> list[dict[str, str]]:
     """What the driver says of each GPU that CUDA_VISIBLE_DEVICES does not hide, by the names of `FIELDS`.
 
-    Empty where nvidia-smi is not installed, or where the variable is empty or -1.
+    Empty where nvidia-smi is not installed, or where all are hidden.
 
     Raises:
         UserError: the driver does not list every GPU, or the variable does not name some of them.
     """
     chosen = os.environ.get(CHOICE)
-    if chosen is not None and chosen.strip() in ("", "-1"):
+    if hidden():
         return []
     try:
         answer = subprocess.run(ASK, capture_output=True, text=True, errors="replace", timeout=LIMIT)

@@ -1,7 +1,6 @@
 """The system `gpu`: what this machine's GPUs amount to, asked for by name or since a recipe's own does not fit."""
 
 import json
-import os
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -69,8 +68,7 @@ def here() -> Gpus:
     """
     found = gpus.find()
     if found is None:
-        chosen = os.environ.get(gpus.CHOICE)
-        why = "nvidia-smi is not on PATH" if chosen is None else f"{gpus.CHOICE}={chosen}"
+        why = f"{gpus.CHOICE} hides all of them" if gpus.hidden() else "nvidia-smi is not on PATH"
         raise UserError(f"the system {THIS_MACHINE}: no GPU here, {why} (verl doctor)")
     return found
 

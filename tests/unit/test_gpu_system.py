@@ -198,7 +198,11 @@ def test_a_driver_that_hangs_is_one_plain_line(tmp_path, monkeypatch):
 def test_hidden_gpus_are_named_with_the_variable(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", driver(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    with pytest.raises(UserError, match="no GPU here, CUDA_VISIBLE_DEVICES=-1"):
+    with pytest.raises(UserError, match="no GPU here, CUDA_VISIBLE_DEVICES hides all"):
+        this_machine.here()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    with pytest.raises(UserError, match="nvidia-smi is not on PATH"):
         this_machine.here()
 
 
