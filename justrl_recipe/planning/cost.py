@@ -39,13 +39,13 @@ class Throughput:
 
 
 def measured(recipe: str, gpu: str, config: Mapping[str, Any], parameters: int) -> Throughput | None:
-    """The throughput that was measured for a recipe on as many GPUs of this name; None where it was not.
+    """The throughput that was measured for a recipe on nodes of as many GPUs of this name; None where it was not.
 
     It holds for models of within a quarter of the parameters, and without what was in no measurement.
     """
-    flat, gpus = dict(leaves(config)), config["trainer"]["nnodes"] * config["trainer"]["n_gpus_per_node"]
+    flat, a_node = dict(leaves(config)), config["trainer"]["n_gpus_per_node"]
     for found in yaml.safe_load(MEASURED.read_text()).get(recipe, []):
-        here = gpu in found["gpu"] and gpus == found["gpus"] and 0.75 < parameters / found["parameters"] < 1.25
+        here = gpu in found["gpu"] and a_node == found["a_node"] and 0.75 < parameters / found["parameters"] < 1.25
         if here and not any(flat[key] for key in UNMEASURED):
             return Throughput(found["tokens_per_second"], found["source"])
     return None

@@ -172,12 +172,12 @@ def hours_are_known(gpu: str, *overrides: str, system: str, recipe: str = "justr
 
 
 @pytest.mark.parametrize("recipe", ["justrl_deepseek", "justrl_nemotron"])
-def test_hours_belong_to_a_kind_and_a_number_of_gpus(recipe):
+def test_hours_belong_to_a_kind_and_a_number_of_gpus_in_a_node(recipe):
     """Whatever the system is called: `--system gpu` has the name that nvidia-smi shows."""
     for gpu, system in [("NVIDIA H200", "h200x1"), ("H200", "h200x2"), ("NVIDIA H100 80GB HBM3", "h100x8")]:
         assert hours_are_known(gpu, system=system, recipe=recipe)
     assert not hours_are_known("NVIDIA H100 PCIe", system="h100x8", recipe=recipe)
-    assert not hours_are_known("H100-80GB", "trainer.nnodes=2", system="h100x8", recipe=recipe)
+    assert not hours_are_known("H100-80GB", "trainer.n_gpus_per_node=4", system="h100x8", recipe=recipe)
 
 
 @pytest.mark.parametrize("key", cost.UNMEASURED)
