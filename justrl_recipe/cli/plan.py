@@ -59,14 +59,16 @@ def plan(
 
 
 def _problems(composed: Config) -> list[Problem]:
-    """What `verl validate` finds in the config and of the model, but for the disk, which is the run folder's."""
+    """What `verl validate` finds in the config and of the model, errors first; a plan needs no disk, no weights."""
     base = config.load_base()
-    found = checks.of_config(composed, base)
-    if any(problem.level == "error" for problem in found):
-        return sorted(found, key=lambda problem: problem.level != "error")
-    if "tiny_model" not in composed.values or os.path.isdir(composed.values["actor_rollout_ref"]["model"]["path"]):
-        found += checks.of_model(composed, base, RUNS)
-    kept = [problem for problem in found if problem.check != "disk" and problem.level != "unchecked"]
+    found, left_out = checks.of_config(composed, base), {"disk"}
+    if not any(problem.level == "error" for problem in found):
+        folder = str(composed.values["actor_rollout_ref"]["model"]["path"])
+        if os.path.isfile(os.path.join(folder, "config.json")):
+            left_out.add("model")
+        if "tiny_model" not in composed.values or os.path.isdir(folder):
+            found += checks.of_model(composed, base, RUNS)
+    kept = [problem for problem in found if problem.check not in left_out and problem.level != "unchecked"]
     return sorted(kept, key=lambda problem: problem.level != "error")
 
 
