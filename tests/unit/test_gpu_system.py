@@ -171,12 +171,17 @@ def test_a_choice_that_cuda_would_cut_is_refused(tmp_path, monkeypatch, chosen, 
 def test_what_the_driver_says_is_quoted_where_it_is_no_list_of_gpus(tmp_path, monkeypatch, arguments, says):
     monkeypatch.setenv("PATH", driver(tmp_path, **arguments))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    request, [said] = this_machine.with_system(Request("justrl_deepseek"))
-    assert request == Request("justrl_deepseek") and says in said
-    assert this_machine.with_system(Request("justrl_tiny")) == (Request("justrl_tiny"), [])
     with pytest.raises(UserError) as error:
         this_machine.here()
     assert says in str(error.value)
+
+
+def test_where_the_driver_fails_a_gpu_recipe_keeps_its_system_and_says_why(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", driver(tmp_path, gpus=0, more="NVIDIA-SMI has failed", code=9))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    request, [said] = this_machine.with_system(Request("justrl_deepseek"))
+    assert request == Request("justrl_deepseek") and "NVIDIA-SMI has failed" in said
+    assert this_machine.with_system(Request("justrl_tiny")) == (Request("justrl_tiny"), [])
 
 
 def test_a_broken_gpu_is_left_out_by_choice(tmp_path, monkeypatch):
