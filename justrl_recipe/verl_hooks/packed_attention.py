@@ -98,9 +98,9 @@ def packed_attention(
         ValueError: sequences that are padded, or an option that this attention does not have.
     """
     if query.shape[0] != 1 or attention_mask is not None or position_ids is None:
-        raise ValueError(f"attn_implementation={NAME} takes packed sequences: set use_remove_padding=true")
+        raise ValueError("packed attention takes packed sequences: set use_remove_padding=true")
     if dropout or any(kwargs.get(option) is not None for option in ("sliding_window", "softcap", "s_aux")):
-        raise ValueError(f"attn_implementation={NAME} has no dropout, sliding window, soft cap or attention sinks")
+        raise ValueError("packed attention has no dropout, sliding window, soft cap or attention sinks")
     states = tuple(states[0].transpose(0, 1) for states in (query, key, value))
     return kernel(Packed(states, *sequences(position_ids)), scaling)[None], None
 
