@@ -7,8 +7,8 @@ What a run spends between two rollouts, without Ray, vLLM and their minutes of s
 (verl/workers/engine_workers.py, as `ActorRolloutRefWorker` makes it), the batch is made up: `--sequences` prompts of
 64 tokens with responses of `--length`, random tokens and advantages, the same for every setting of one seed. The
 log-prob pass gives the old log-probs of the update, so the update's ratio is 1 but for the two passes' difference.
-Prints one JSON line: seconds are of the last pass and, as `first_pass_s`, of the first, which compiles kernels; loss and
-gradient are of the first; memory in GiB is the peak of all.
+Prints one JSON line: seconds are of the last pass and, as `first_pass_s`, of the first, which compiles kernels; loss
+and gradient are of the first; memory in GiB is the peak of all.
 `--gradient FILE` keeps a sample of that gradient; `--reference FILE` says how far it is from a kept one, as
 |g - reference| / |reference|: kept in float32, that is the rounding error of a setting (docs/performance.md).
 `--profile FILE` writes torch's trace of the last update and prints where its time went.
