@@ -9,29 +9,6 @@ import os
 import signal
 import socket
 import sys
-import time
-
-SERVER_TIMEOUT = 600  # seconds for the server to import everything
-
-
-def connect(path: str) -> socket.socket | None:
-    """A connection to the server, which makes the socket once it has imported everything and listens; None where it
-    cannot be forked."""
-    folder = os.path.dirname(path)
-    deadline = time.monotonic() + SERVER_TIMEOUT
-    while time.monotonic() < deadline and os.path.isdir(folder):
-        if os.path.exists(f"{folder}/unusable"):
-            return None
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.connect(path)
-            return connection
-        except FileNotFoundError:
-            connection.close()
-            time.sleep(0.02)
-        except ConnectionRefusedError:
-            break
-    sys.exit(f"no fork server listens at {path}")
 
 
 def inheritable_fds() -> list[int]:
@@ -46,18 +23,27 @@ def inheritable_fds() -> list[int]:
     return fds
 
 
-def main() -> int:
-    fds = inheritable_fds()
-    connection = connect(sys.argv[1])
-    if connection is None:
-        os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+def ask(connection: socket.socket, path: str, fds: list[int]) -> int | None:
+    """The process id of the fork, once the server has imported everything; None where it has ended."""
     request = json.dumps({"argv": sys.argv[2:], "env": dict(os.environ), "cwd": os.getcwd(), "fds": fds}).encode()
-    socket.send_fds(connection, [len(request).to_bytes(8, "big")], fds)
-    connection.sendall(request)
-    answer = connection.recv(8)
-    if not answer:
-        sys.exit("the fork server has ended")
-    pid = int.from_bytes(answer, "big")
+    try:
+        connection.connect(path)
+        socket.send_fds(connection, [len(request).to_bytes(8, "big")], fds)
+        connection.sendall(request)
+        answer = connection.recv(8)
+    except (ConnectionError, FileNotFoundError):
+        return None
+    return int.from_bytes(answer, "big") or None
+
+
+def main() -> int:
+    path, fds = sys.argv[1], inheritable_fds()
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    pid = ask(connection, path, fds)
+    if pid is None:
+        if os.path.exists(f"{os.path.dirname(path)}/unusable"):
+            os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+        sys.exit(f"no fork server listens at {path}")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: os.kill(pid, number))
     for fd in fds:

@@ -39,6 +39,7 @@ CLIENT = Path(__file__).with_name("forkclient.py")
 MAX_FDS = 250
 OPEN_FILES = 65_536  # what Ray raises its own processes to, where the machine allows it
 COUNT_BY_NVML = "PYTORCH_NVML_BASED_CUDA_CHECK"  # torch counts GPUs without starting CUDA; vLLM sets it as well
+WAITING = 256  # clients that may wait for the imports
 UNUSABLE = "unusable"  # the file that tells the clients to start interpreters
 
 
@@ -47,10 +48,13 @@ def start(modules: list[str], env: Mapping[str, str]) -> str:
 
     For Ray's workers `env` has to have the run's job, `RAY_JOB_ID`: a worker of another job is never given work.
     A fork has the environment of its client, and the variables that the imports set. Returns at once: a client waits
-    until the server has imported everything. The server ends with the calling thread's process, and every fork with
-    the server.
+    until the server has imported everything, or has ended. The server ends with the calling thread's process, and
+    every fork with the server.
     """
     folder = tempfile.mkdtemp(prefix="justrl-fork-")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)  # the server's alone, so that it closes with it
+    listener.bind(f"{folder}/socket")
+    listener.listen(WAITING)
     executable = f"{folder}/python"  # a script, since multiprocessing takes a path and no arguments
     Path(executable).write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{CLIENT}" "{folder}/socket" "$@"\n')
     os.chmod(executable, 0o700)
@@ -60,16 +64,25 @@ def start(modules: list[str], env: Mapping[str, str]) -> str:
         "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token"),
         "RAY_RAYLET_PID": str(os.getpid()),
     }
+    server = [sys.executable, "-m", "justrl_recipe.verl_hooks.forkserver"]
     subprocess.Popen(
-        [sys.executable, "-m", "justrl_recipe.verl_hooks.forkserver", str(os.getpid()), executable, *modules],
+        [*server, str(os.getpid()), str(listener.fileno()), executable, *modules],
         env={**os.environ, **env, **ray_env},
+        pass_fds=[listener.fileno()],
     )
+    listener.close()
     return executable
 
 
-def main(parent: int, executable: str, modules: list[str]) -> None:
-    """Import, then serve until `parent` ends."""
+def main(parent: int, listening: int, executable: str, modules: list[str]) -> None:
+    """Import, then serve until `parent` ends.
+
+    Args:
+        listening: the descriptor of the socket that clients connect to.
+    """
     end_with_parent(parent)
+    listener = socket.socket(fileno=listening)
+    listener.set_inheritable(False)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
     before = dict(os.environ)
@@ -82,11 +95,6 @@ def main(parent: int, executable: str, modules: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
     gc.freeze()  # keeps the garbage collector from copying the pages that the forks share
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    path = f"{os.path.dirname(executable)}/socket"
-    listener.bind(f"{path}.new")
-    listener.listen(64)
-    os.rename(f"{path}.new", path)  # a client that finds it and is refused knows that the server has ended
     server = os.getpid()
     while True:
         connection, _ = listener.accept()
@@ -235,4 +243,4 @@ if __name__ == "__main__":
     # By its name: in __main__, Python 3.12 warns of forks with threads.
     from justrl_recipe.verl_hooks import forkserver
 
-    forkserver.main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    forkserver.main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:])

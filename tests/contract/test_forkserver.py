@@ -229,6 +229,23 @@ def test_a_stand_in_without_a_server_says_so_and_ends(tmp_path):
         assert result.returncode == 1 and "no fork server" in result.stderr
 
 
+def test_stand_ins_that_wait_end_with_a_server_that_is_killed_while_it_imports(tmp_path):
+    (tmp_path / "planted.py").write_text("import os, time; print(os.getpid(), file=open('pid', 'w')); time.sleep(60)")
+    code = (
+        "import os, subprocess, time; from justrl_recipe.verl_hooks import forkserver\n"
+        "python = forkserver.start(['planted'], {})\n"
+        "clients = [subprocess.Popen([python, '-c', 'pass']) for _ in range(2)]\n"
+        "while not os.path.exists('pid') or not open('pid').read(): time.sleep(0.05)\n"
+        "os.kill(int(open('pid').read()), 9)\n"
+        "print([client.wait(timeout=20) for client in clients])"
+    )
+    env = {**os.environ, "PYTHONPATH": _also(tmp_path), "TMPDIR": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=env, cwd=tmp_path
+    )
+    assert result.stdout == "[1, 1]\n" and result.stderr.count("no fork server") == 2, result.stderr
+
+
 def test_multiprocessing_spawns_through_it(executable):
     """vLLM's engine process comes this way, from a fork; Python's resource tracker is spawned with it."""
     code = (
