@@ -29,6 +29,10 @@ KINDS: dict[str, tuple[str, dict]] = {
     "qwen3": ("qwen3", {"head_dim": 32, "tie_word_embeddings": True}),
     "llama3": ("llama", {"tie_word_embeddings": False, "rope_parameters": LLAMA3_ROPE}),
     "smollm2": ("llama", {"tie_word_embeddings": True}),
+    "qwen3_moe": (
+        "qwen3_moe",
+        {"head_dim": 32, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64},
+    ),
     # With larger weights it repeats its last token: its embedding, which is the output matrix as well, is scaled.
     "gemma3": ("gemma3_text", {**GEMMA, "query_pre_attn_scalar": 32, "initializer_range": 0.05}),
     "gemma2": ("gemma2", {**GEMMA, "attn_logit_softcapping": 0.5}),
@@ -49,7 +53,7 @@ FUSED = (f"{MODEL}.use_fused_kernels=true", f"{MODEL}.fused_kernel_options.impl_
 PADDED = f"{MODEL}.use_remove_padding=false"
 # Fused log-probs come last: veRL patches the model's class for them.
 SETTINGS: list[tuple[str, tuple[str, ...]]] = [
-    *((name, ()) for name in ("qwen3", "llama3", "smollm2", "gemma3")),
+    *((name, ()) for name in ("qwen3", "llama3", "smollm2", "qwen3_moe", "gemma3")),
     ("gemma3", (f"{ATTENTION}=sdpa", PADDED)),
     ("gemma2", (f"{ATTENTION}=eager", PADDED)),
     ("gemma2", (f"{ATTENTION}=sdpa", PADDED)),

@@ -35,7 +35,7 @@ def found(models) -> dict[tuple[str, tuple[str, ...]], dict]:
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
-        *((name, ()) for name in ("qwen3", "llama3", "smollm2")),
+        *((name, ()) for name in ("qwen3", "llama3", "smollm2", "qwen3_moe")),
         ("gemma3", (f"{ATTENTION}=sdpa", PADDED)),
         ("gemma2", (f"{ATTENTION}=eager", PADDED)),
         *((name, FUSED) for name in ("qwen3", "smollm2")),
