@@ -264,10 +264,7 @@ def _heads(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
 def _fused_kernel(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
     if not values[FUSED]:
         return
-    if values[f"{ACTOR}.strategy"] == "fsdp2" and not shape.tied:
-        why = "FSDP2 shards an output matrix of its own, and veRL's fused log-probs do not gather it"
-        yield Problem("kernel", f"{ACTOR}.strategy", why, f"set {ACTOR}.strategy=fsdp, or {FUSED}=false")
-    elif values[f"{ACTOR}.strategy"] == "fsdp2" and values[BACKEND] == "triton":
+    if values[f"{ACTOR}.strategy"] == "fsdp2" and values[BACKEND] == "triton":
         why = (
             "FSDP2 gives veRL's Triton kernel weights in float32 and activations in bfloat16, which it does not take"
         )

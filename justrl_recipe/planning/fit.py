@@ -37,7 +37,7 @@ def fit(shape: Shape, config: dict[str, Any], memory: float, phases: Sequence[in
     chosen: dict[str, Any] = {}
     refused = _refused(shape, config)
     for phase in phases:
-        for changes in (_for_the_update(shape, config), _for_the_rollout())[phase]:
+        for changes in (_for_the_update(config), _for_the_rollout())[phase]:
             if peaks(shape, config, memory)[phase] <= memory:
                 break
             changed = copy.deepcopy(config)
@@ -59,18 +59,13 @@ def _refused(shape: Shape, config: dict[str, Any]) -> set[str]:
     return {f"{problem.check} {problem.key}" for problem in found if problem.level == "error"}
 
 
-def _for_the_update(shape: Shape, config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The last step takes FSDP2, whose output matrix veRL's fused log-probs take only where it is the embedding."""
+def _for_the_update(config: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [
         {f"{MODEL}.enable_gradient_checkpointing": True},
         {FUSED: True},
         {FUSED: True, BACKEND: "torch"},
         {f"{ACTOR}.ppo_max_token_len_per_gpu": longest(config)},
-        {
-            f"{ACTOR}.strategy": "fsdp2",
-            f"{ACTOR}.fsdp_config.offload_policy": True,
-            **({BACKEND: "torch"} if shape.tied else {FUSED: False}),
-        },
+        {f"{ACTOR}.strategy": "fsdp2", f"{ACTOR}.fsdp_config.offload_policy": True, BACKEND: "torch"},
     ]
 
 

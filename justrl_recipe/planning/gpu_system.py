@@ -18,7 +18,7 @@ from justrl_recipe.errors import UserError
 from justrl_recipe.gpus import Gpus
 from justrl_recipe.planning import fit as fitting
 from justrl_recipe.planning import memory
-from justrl_recipe.planning.memory import ACTOR, BACKEND, FUSED, GIB, MODEL, ROLLOUT
+from justrl_recipe.planning.memory import ACTOR, BACKEND, GIB, MODEL, ROLLOUT
 from justrl_recipe.planning.model_shape import Shape
 
 OLDEST = (8, 0)  # Ampere: the first with bfloat16 and with the kernels of packed attention
@@ -116,8 +116,6 @@ def _update(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
         put(values, key, value)
     host = f"with it {memory.on_host(shape, values) / GIB:.1f} GiB of the host's memory"
     reasons = {f"{ACTOR}.fsdp_config.offload_policy": host, f"{ACTOR}.strategy": "which has offload_policy"}
-    if fit.changes.get(FUSED) is False:
-        reasons[FUSED] = "veRL's do not run with FSDP2 and an untied output matrix"
     for key, value in fit.changes.items():
         found.append(Setting(key, value, reasons.get(key, f"else an update takes {needed:.1f} GiB")))
     return found

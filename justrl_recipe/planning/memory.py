@@ -177,10 +177,12 @@ def _width(config: Mapping[str, Any]) -> int:
 def _gathered(shape: Shape, config: Mapping[str, Any]) -> float:
     """FSDP holds the embedding and the output matrix whole, and a layer beside the one it fetches; and gradients.
 
-    FSDP2 gathers two untied matrices one at a time. LoRA has hardly any gradients.
+    FSDP2 gathers two untied matrices one at a time, but for fused log-probs. LoRA has hardly any gradients.
     """
-    copies = 1 if config["actor_rollout_ref"]["model"]["lora_rank"] else 2
-    outer = shape.outer_parameters / (1 if shape.tied or not _is_fsdp2(config) else 2)
+    model = config["actor_rollout_ref"]["model"]
+    copies = 1 if model["lora_rank"] else 2
+    one_at_a_time = _is_fsdp2(config) and not shape.tied and not model["use_fused_kernels"]
+    outer = shape.outer_parameters / (2 if one_at_a_time else 1)
     return copies * _width(config) * (outer + 2 * shape.layer_parameters)
 
 

@@ -199,6 +199,35 @@ def load_shards_of_other_world_sizes() -> None:
     FSDPCheckpointManager.load_checkpoint = load_checkpoint
 
 
+def gather_output_matrix() -> None:
+    """Have FSDP2 hold an output matrix that veRL's fused log-probs read among the model's outermost weights.
+
+    Symptom: `got mixed torch.Tensor and DTensor` in the first pass, with `strategy=fsdp2`, `use_fused_kernels` and an
+        output matrix that is not the embedding.
+    Cause: veRL 0.9.1 shards that matrix as a module of its own (verl/utils/fsdp_utils.py), which FSDP2 gathers when
+        it is called; the fused path reads its weight and never calls it (verl/models/transformers/dense_common.py).
+    Safe: FSDP2 gathers what no other module has for the whole forward and backward pass, as where the matrix is the
+        embedding. It is then in memory whole.
+    Upstream: none filed. Delete when veRL's fused log-probs run with FSDP2 and an untied matrix.
+
+    Raises:
+        RuntimeError: veRL has changed.
+    """
+    from verl.utils import fsdp_utils
+
+    original = getattr(fsdp_utils, "_select_fsdp2_wrap_targets", None)
+    if original is None:
+        raise RuntimeError("veRL chooses otherwise what FSDP2 wraps: see gather_output_matrix")
+
+    def select(model: Any, layers: list[str]) -> list[Any]:
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # under LoRA
+        fused = type(inner).forward.__module__ == "verl.models.transformers.dense_common"
+        head = inner.get_output_embeddings() if fused else None
+        return [module for module in original(model, layers) if module is not head]
+
+    fsdp_utils._select_fsdp2_wrap_targets = select
+
+
 def number_job() -> str:
     """Give the run a Ray job number that no other run on this machine has, and return it as Ray writes it.
 

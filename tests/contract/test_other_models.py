@@ -38,7 +38,7 @@ def found(models) -> dict[tuple[str, tuple[str, ...]], dict]:
         *((name, ()) for name in ("qwen3", "llama3", "smollm2", "qwen3_moe")),
         ("gemma3", (f"{ATTENTION}=sdpa", PADDED)),
         ("gemma2", (f"{ATTENTION}=eager", PADDED)),
-        *((name, FUSED) for name in ("qwen3", "smollm2")),
+        *((name, FUSED) for name in ("qwen3", "llama3", "smollm2")),
         ("gemma3", (f"{ATTENTION}=sdpa", PADDED, *FUSED)),
     ],
 )
@@ -52,7 +52,6 @@ def test_an_architecture_has_the_log_probs_of_transformers_and_a_gradient(models
     ("name", "overrides", "key", "fails"),
     [
         ("gemma3", (), ATTENTION, "no dropout, sliding window"),
-        ("llama3", FUSED, "actor_rollout_ref.actor.strategy", "mixed torch.Tensor and DTensor"),
         ("gemma2", (f"{ATTENTION}=sdpa", PADDED), ATTENTION, None),  # wrong log-probs, and no error
     ],
 )

@@ -210,12 +210,12 @@ def test_what_does_not_go_with_a_models_shape(tmp_path, overrides, key, says):
     [
         (True, "triton", "fused_kernel_options.impl_backend=torch"),
         (True, "torch", None),
-        (False, "triton", "use_fused_kernels=false"),
-        (False, "torch", "use_fused_kernels=false"),
+        (False, "triton", "fused_kernel_options.impl_backend=torch"),
+        (False, "torch", None),
     ],
 )
 def test_fsdp2_beside_verls_fused_log_probs(tmp_path, tied, backend, fix):
-    """Untied on a GPU: `Both operands must be same dtype. Got bf16 and fp32` of Triton."""
+    """On a GPU: `Both operands must be same dtype. Got bf16 and fp32` of Triton."""
     shape = {"hidden_size": 1536, "intermediate_size": 1536, "num_hidden_layers": 2, "num_attention_heads": 12}
     shape |= {"num_key_value_heads": 2, "vocab_size": 49152, "max_position_embeddings": 32768}
     shape |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": tied}
