@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -13,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from justrl_recipe import config
 from justrl_recipe.config import RECIPES, Config, Request
+from justrl_recipe.files import YAML_LOADER
 from justrl_recipe.own_files import Composable
 from justrl_recipe.search_path import PACKAGE, shipped, verl_config_folder
 
@@ -50,7 +52,8 @@ def _composed(parts: Composable) -> Composed:
     texts = tuple((file.relative_to(parts.folder), file.read_text()) for file in own)
     key = (parts.name, *parts.overrides, texts)
     if key not in _known:
-        _known[key] = pickle.dumps(_by_hydra(parts))
+        with mock.patch.object(yaml, "SafeLoader", YAML_LOADER):  # OmegaConf extends it; libyaml takes a tenth of it
+            _known[key] = pickle.dumps(_by_hydra(parts))
     return pickle.loads(_known[key])
 
 

@@ -17,6 +17,16 @@ UNIT = Path(__file__).with_name("unit")
 SLOW = {"ray", "torch", "verl", "vllm"}  # which take seconds to import: tests/contract and tests/e2e have these tests
 
 
+LONGEST_ID = 100  # characters
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Shorten ids: pytest sends them between processes, and takes seconds for one of megabytes."""
+    if isinstance(val, str | bytes) and len(val) > LONGEST_ID:
+        return f"{val[:LONGEST_ID]!r} and more"
+    return None
+
+
 def slow_imports() -> set[str]:
     return SLOW & sys.modules.keys()
 

@@ -1,5 +1,6 @@
 """The shape of a language model, from its config.json: what its memory and its context depend on."""
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -131,12 +132,16 @@ def find(model: str) -> Shape | None:
     """
     if os.path.isdir(model):
         return _read(Path(model) / "config.json")
-    known = yaml.safe_load(KNOWN.read_text())
-    if model in known:
-        return Shape.of(known[model])
+    if model in _known():
+        return Shape.of(_known()[model])
     hub.require_name(model)
     cached = hub.cached(model, "config.json")
     return _read(cached) if cached else None
+
+
+@functools.cache
+def _known() -> dict[str, dict[str, Any]]:
+    return yaml.safe_load(KNOWN.read_text())
 
 
 def _read(file: Path) -> Shape:

@@ -1,6 +1,7 @@
 """The system `gpu`: what GPUs amount to, and when a run gets it."""
 
 import copy
+import functools
 import runpy
 from pathlib import Path
 
@@ -22,14 +23,18 @@ from justrl_recipe.planning.model_shape import find
 ROOT = Path(__file__).parents[2]
 RTX4090 = "NVIDIA GeForce RTX 4090, 24564, 24100, 8.9"
 CARD = Gpus("A card", 1, 80.0, 79.0, (9, 0))
-VALUES = this_machine.on_shared(Request("justrl_deepseek"), CARD)
 SHAPE = find("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")
 BACKEND, UTILIZATION = gpu_system.BACKEND, gpu_system.UTILIZATION
 
 
+@functools.cache
+def shared() -> dict:
+    return this_machine.on_shared(Request("justrl_deepseek"), CARD)
+
+
 def settings(found: Gpus, flash_attention: bool = False) -> dict:
     assert SHAPE is not None
-    chosen = gpu_system.settings(found, VALUES, SHAPE, flash_attention)
+    chosen = gpu_system.settings(found, shared(), SHAPE, flash_attention)
     return {setting.key: setting.value for setting in chosen}
 
 
@@ -45,7 +50,7 @@ def card(memory_gib: float, capability: tuple[int, int] = (9, 0), count: int = 1
 )
 def test_whatever_is_set_fits_and_changes_nothing_that_is_learned(size, capability, count, free):
     chosen = settings(card(size, capability, count, free * size))
-    values = copy.deepcopy(VALUES)
+    values = copy.deepcopy(shared())
     for key, value in chosen.items():
         assert is_free(key, value), key
         put(values, key, value)
@@ -56,7 +61,7 @@ def test_whatever_is_set_fits_and_changes_nothing_that_is_learned(size, capabili
 
 @given(st.floats(24, 300), st.integers(1, 16))
 def test_the_file_holds_the_settings(size, count):
-    chosen = gpu_system.settings(card(size, count=count), VALUES, SHAPE, False)
+    chosen = gpu_system.settings(card(size, count=count), shared(), SHAPE, False)
     text = gpu_system.text(chosen, ["A head."])
     content = yaml.safe_load(text)
     assert content.pop("defaults") == ["shared/gpu", "_self_"]
@@ -81,7 +86,7 @@ def test_memory_that_others_hold_is_not_taken():
 
 
 def test_gpus_over_which_a_mini_batch_does_not_divide_are_left_out():
-    [setting] = [s for s in gpu_system.settings(card(80, count=6), VALUES, SHAPE, False) if "n_gpus" in s.key]
+    [setting] = [s for s in gpu_system.settings(card(80, count=6), shared(), SHAPE, False) if "n_gpus" in s.key]
     assert setting.value == 4 and setting.why.startswith("of 6: a mini-batch of 512 responses")
 
 

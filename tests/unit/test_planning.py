@@ -118,7 +118,7 @@ def test_what_fsdp2_offloads_is_in_the_hosts_memory_and_not_on_the_gpu():
     st.booleans(),
 )
 def test_what_is_proposed_makes_it_fit_and_is_what_validate_accepts(gpus, size, strategy, offload):
-    values = copy.deepcopy(GIVEN)
+    values = copy.deepcopy(config())
     values["trainer"] |= {"nnodes": 1, "n_gpus_per_node": gpus}
     values["actor_rollout_ref"]["actor"]["strategy"] = strategy
     values["actor_rollout_ref"]["actor"]["fsdp_config"]["offload_policy"] = offload
@@ -130,9 +130,6 @@ def test_what_is_proposed_makes_it_fit_and_is_what_validate_accepts(gpus, size, 
     assert combinations.of_model(Config({}, values), shape()) == []
     assert max(memory.peaks(shape(), values, size * GIB)) == pytest.approx(size * GIB + found.over) or not found.over
     assert (max(memory.peaks(shape(), values, size * GIB)) <= size * GIB) == (found.over == 0)
-
-
-GIVEN = config()
 
 
 @pytest.mark.parametrize("system", [name for name in names(SYSTEMS) if name != "cpu"])
@@ -323,7 +320,7 @@ def test_a_model_that_other_commands_make_is_named_with_them(tmp_path):
 
 
 def test_what_is_over_never_reads_as_nothing(tmp_path):
-    assert str(fit(shape(), copy.deepcopy(GIVEN), 0)).endswith(" GiB over") and at_least(1) == "0.1"
+    assert str(fit(shape(), copy.deepcopy(config()), 0)).endswith(" GiB over") and at_least(1) == "0.1"
     on_cpu = plan("justrl_tiny", "machine.memory_gib=2", cwd=tmp_path)
     assert on_cpu.stdout.count("it takes more memory") == 1 and "more GPUs" not in on_cpu.stdout
 

@@ -524,6 +524,7 @@ def test_several_runs_go_to_a_folder_of_their_own(tmp_path):
     assert not (tmp_path / "a" / "report.html").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_comes_from_a_run_stays_text_and_names_no_machine(tmp_path):
     metrics = two() | {"<img src=x onerror=alert(1)>": np.ones(STEPS)}
     folder = write_run(
@@ -649,6 +650,7 @@ def process_that_ended() -> dict:
         ({"status": "running", "ended": None} | process_that_ended(), "died", True),
     ],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_the_status_of_a_run_is_shown_and_decides_whether_it_is_watched(tmp_path, about, shown, over):
     folder = write_run(tmp_path / "run", two(), **about)
     assert runs.ended(folder) is over
@@ -656,6 +658,7 @@ def test_the_status_of_a_run_is_shown_and_decides_whether_it_is_watched(tmp_path
     assert shown in Page((tmp_path / "out" / "report.html").read_text()).text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_resumed_run_is_one_curve_with_its_attempts_marked_and_listed(tmp_path):
     earlier = [{"status": "died", "first_step": 1, "last_step": None}]
     folder = write_run(tmp_path / "run", two(), attempts=earlier, first_step=21, last_step=40)

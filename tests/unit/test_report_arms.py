@@ -230,6 +230,7 @@ def test_the_page_of_eight_runs(eight, tmp_path):
     assert "justrl_smollm2 + overlong_penalty seed 1: from 0.18 to 0.0651" in page.text  # in print as well
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_name_stays_text_wherever_it_is_shown(tmp_path):
     name = '"><script>alert(1)</script> onmouseover="x'
     folders = [

@@ -240,10 +240,12 @@ def page_of(tmp_path: Path, *lines: object) -> str:
     return write_page([load(run)], run, refresh=3).read_text()  # without PDFs, which take longer than the page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_without_responses_has_no_section(tmp_path):
     assert "Responses</h2>" not in page_of(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_marks_the_box_links_the_steps_and_says_what_is_broken(tmp_path):
     page = page_of(tmp_path, GROUP, GROUP | {"step": 3}, "{")
     assert page.count("so <mark>\\boxed{34}</mark>") == 2 and '<b class="cut">cut off</b>' in page
@@ -251,6 +253,7 @@ def test_the_page_marks_the_box_links_the_steps_and_says_what_is_broken(tmp_path
     assert "1 line is not readable" in page and "The same prompt over the steps" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_long_response_is_folded_and_its_box_marked_across_the_fold(tmp_path):
     folded = "a" * 240 + "\\boxed{" + "b" * 1_000 + "}" + "c" * 420
     page = page_of(tmp_path, GROUP | {"responses": [RESPONSE | {"text": folded}]})
@@ -267,12 +270,14 @@ def text_of_the_card(page: str) -> str:
     return before + rest.partition("</summary>")[2]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_of_very_many_responses_shows_few_and_says_so(tmp_path):
     many = [GROUP | {"step": step, "responses": [RESPONSE | {"text": "<'&" * 800}] * 16} for step in range(1, 200)]
     page = page_of(tmp_path, *many)
     assert len(page) < 8 << 20 and "of these 199; the others are in responses.jsonl" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_responses_of_several_runs_are_folded_and_linked_apart(tmp_path):
     for seed in (1, 2):
         write(write_run(tmp_path / str(seed), two(), seed=seed), GROUP)
