@@ -59,13 +59,10 @@ def write(runs: Sequence[Run], out: Path, refresh: int | None, by_arm: bool | No
     if first:
         name = "ablation" if len(runs) > 1 else "dynamics"
         write_pictures(figures.figure(first), out / PICTURES / name, refresh is None)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=clean, trim_blocks=True, lstrip_blocks=True
-    )
     accuracies = accuracy.tables(arms) if len(runs) > 1 else []
     rules, health_summary = tables.health(groups)
     deviating, deviations = tables.deviations(arms)
-    html = environment.get_template("page.html.j2").render(
+    html = ENVIRONMENT.get_template("page.html.j2").render(
         title=f"Training report: {title(arms)}",
         style=Markup((TEMPLATES / "style.css").read_text() + (TEMPLATES / "responses.css").read_text()),
         responses=sections(runs),
@@ -125,6 +122,11 @@ def clean(value: Any) -> str:
     if isinstance(value, Markup):
         return value
     return without_paths(plain(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+
+
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=clean, trim_blocks=True, lstrip_blocks=True
+)
 
 
 def numbers(series: Series) -> list[str]:

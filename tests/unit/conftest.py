@@ -17,9 +17,16 @@ def recipes_are_composed_once() -> Iterator[None]:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without their figures' drawings, which take half a second a page, for tests of what a page says."""
-    from justrl_recipe.report import figures, page
+def page_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without PNGs and PDFs, for which each figure is drawn again."""
+    from justrl_recipe.report import page
+
+    monkeypatch.setattr(page, "write_pictures", lambda figure, file, pdf: None)
+
+
+@pytest.fixture
+def undrawn(page_alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports whose figures are empty, for tests of what a page says: drawing them takes most of its time."""
+    from justrl_recipe.report import figures
 
     monkeypatch.setattr(figures, "svg", lambda drawn, prefix: "<svg></svg>")
-    monkeypatch.setattr(page, "write_pictures", lambda figure, file, pdf: None)

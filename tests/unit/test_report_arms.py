@@ -216,6 +216,7 @@ def test_one_line_says_whether_it_is_justrl(of, answer):
 # The page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_of_eight_runs(eight, tmp_path):
     source = write(eight, tmp_path, 3).read_text()
     page = Page(source)
@@ -248,6 +249,7 @@ def test_a_name_stays_text_wherever_it_is_shown(tmp_path):
     ("seeds", "option", "by_arm"),
     [((1, 2), [], True), ((1, 2), ["run"], False), ((1, 1), [], False), ((1, 1), ["arm"], True)],
 )
+@pytest.mark.usefixtures("undrawn")
 def test_runs_are_grouped_by_arm_where_an_arm_has_several_seeds(tmp_path, seeds, option, by_arm):
     entropy = {"actor/entropy": healthy(12)["actor/entropy"]}
     folders = [
