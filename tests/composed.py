@@ -1,4 +1,4 @@
-"""Configs as a user gets them, in a tenth of the time: a shipped recipe is composed once, and overrides change a copy."""
+"""Configs as a user gets them, in a tenth of the time: a shipped recipe is composed once, overrides change a copy."""
 
 import contextlib
 import functools

@@ -1,10 +1,12 @@
 """Settings for every test, and what keeps tests/unit quick."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import composed
 import pytest
 from hypothesis import settings
 
@@ -54,6 +56,29 @@ def unit_tests_import_nothing_slow(request: pytest.FixtureRequest) -> Iterator[N
     yield
     if UNIT in request.path.parents and (new := slow_imports() - before):
         pytest.fail(f"a unit test imports {', '.join(new)}")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def configs_of_unit_tests_are_quick(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Also those of `verl` in process (command.py)."""
+    with composed.quick() if UNIT in request.path.parents else contextlib.nullcontext():
+        yield
+
+
+@pytest.fixture
+def page_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without PNGs and PDFs, for which each figure is drawn again."""
+    from justrl_recipe.report import page
+
+    monkeypatch.setattr(page, "write_pictures", lambda figure, file, pdf: None)
+
+
+@pytest.fixture
+def undrawn(page_alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports whose figures are empty, for tests of what a page says: drawing them takes most of its time."""
+    from justrl_recipe.report import figures
+
+    monkeypatch.setattr(figures, "svg", lambda drawn, prefix: "<svg></svg>")
 
 
 @pytest.fixture(scope="session")
