@@ -502,7 +502,7 @@ def test_metrics_that_are_missing_or_null_never_end_the_report(tmp_path, how, na
 
 
 def test_a_report_is_a_page_and_pictures(tmp_path):
-    folder = write_run(tmp_path / "run")
+    folder = write_run(tmp_path / "run", two())
     result = report(folder, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     page = Page((folder / "report.html").read_text())
