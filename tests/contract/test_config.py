@@ -21,6 +21,7 @@ from justrl_recipe.config import (
     recipe_names,
 )
 from justrl_recipe.errors import UserError
+from justrl_recipe.own_files import Made
 
 
 def test_a_recipe_is_found_by_name_and_by_path(tmp_path, monkeypatch):
@@ -229,6 +230,10 @@ def test_leaves_are_all_the_values_of_a_tree(tree):
         Request("justrl_deepseek", "h200x1", ("overlong_penalty", "robust_verifier")),
         Request("justrl_nemotron", overrides=("trainer.save_freq=5", "+a.b={c: [1, x]}", "~data.seed", "++seed=7")),
         Request("justrl_deepseek", overrides=("system=h100x8", "data.train_files=[${seed}]")),
+        Request("justrl_deepseek", overrides=("model_engine=megatron",)),  # which chooses files of veRL's
+        Request("justrl_deepseek", "gpu", made=Made("gpu.yaml", "defaults: [shared/gpu, _self_]\nseed: 7\n")),
+        Request("justrl_tiny", overrides=("+keep_responses=3",)),
+        Request("justrl_tiny", overrides=("seed=1,2",)),
         Request("justrl_tiny", overrides=("trainer.no_such_key=5",)),
         Request("justrl_tiny", overrides=("a b",)),
         Request("justrl_tiny", "h100x9"),
