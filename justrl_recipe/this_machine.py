@@ -21,38 +21,41 @@ trainer: {{nnodes: 1, n_gpus_per_node: {count}}}
 KEPT = "the recipe's own system is kept, whether or not it fits this machine"
 
 
-def with_system(request: Request, address: str | None = None, instead: bool = True) -> tuple[Request, list[str]]:
-    """The request with the system that it gets on this machine, and what to say of it.
+def load(request: Request, address: str | None = None, instead: bool = True) -> tuple[Request, Config, list[str]]:
+    """The request with the system that it gets on this machine, its config, and what to say of the system.
 
     Args:
         address: of a Ray cluster on the command line; a run in a cluster keeps its recipe's own system.
         instead: whether the system takes the place of a recipe's own that does not fit.
 
     Raises:
-        UserError: `--system gpu` without a GPU, with GPUs of several kinds, or on which the run does not fit.
+        UserError: as `config.load`; `--system gpu` without a GPU, with GPUs of several kinds, or on which the run
+            does not fit.
     """
     if request.system == THIS_MACHINE:
         return _made(request, here(), f"--system {THIS_MACHINE}")
+    composed = config.load(request)
     if request.system is not None or not instead:
-        return request, []
+        return request, composed, []
     try:
         found = gpus.find()
     except UserError as error:
-        on_gpus = config.load(request).values["trainer"]["device"] == "cuda"
-        return request, [f"{KEPT}: {error}"] if on_gpus else []
-    why = found and _does_not_fit(config.load(request), found, address)
+        on_gpus = composed.values["trainer"]["device"] == "cuda"
+        return request, composed, [f"{KEPT}: {error}"] if on_gpus else []
+    why = found and _does_not_fit(composed, found, address)
     if not found or not why:
-        return request, []
+        return request, composed, []
     try:
         return _made(request, found, why)
     except UserError as error:
-        return request, [f"{KEPT}: {error}"]
+        return request, composed, [f"{KEPT}: {error}"]
 
 
-def _made(request: Request, found: Gpus, why: str) -> tuple[Request, list[str]]:
+def _made(request: Request, found: Gpus, why: str) -> tuple[Request, Config, list[str]]:
     text = system_file(request, found)
     said = [f"{why}: the system is made of these GPUs, by estimates (docs/gpus.md)", *text.splitlines()]
-    return with_made(request, text), said
+    made = with_made(request, text)
+    return made, config.load(made), said
 
 
 def with_made(request: Request, text: str) -> Request:

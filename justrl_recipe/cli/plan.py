@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from justrl_recipe import checks, config
+from justrl_recipe import checks, config, this_machine
 from justrl_recipe.checks import Problem
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
@@ -17,7 +17,6 @@ from justrl_recipe.planning.fit import at_least, fit
 from justrl_recipe.planning.model_shape import LARGEST, Shape, is_size, required
 from justrl_recipe.run.folder import RUNS
 from justrl_recipe.terminal import say, warn
-from justrl_recipe.this_machine import with_system
 
 EXAMPLE = "Example: verl plan justrl_deepseek --system h100x8"
 A_NODE = 8  # GPUs
@@ -43,8 +42,7 @@ def plan(
         if number is not None and not is_size(number):
             raise UserError(f"{option} {number}: give a number above 0, at most {LARGEST:,}")
     given = [*(overrides or []), *_gpus(gpus, system)]
-    request, _ = with_system(options.request(recipe, given, ablation, system), instead=False)
-    composed = config.load(request)
+    _, composed, _ = this_machine.load(options.request(recipe, given, ablation, system), instead=False)
     for problem in _problems(composed):
         if problem.level == "error":
             raise UserError(f"{problem} (`verl validate` lists what is wrong)")

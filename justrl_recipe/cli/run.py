@@ -13,7 +13,7 @@ import typer
 import yaml
 from omegaconf import OmegaConf
 
-from justrl_recipe import checks, config, files, processes
+from justrl_recipe import checks, config, files, processes, this_machine
 from justrl_recipe.checks import Problem, named_code
 from justrl_recipe.cli import options as arguments
 from justrl_recipe.config import Config
@@ -26,7 +26,6 @@ from justrl_recipe.run import cluster, log, own_reward, provenance, start
 from justrl_recipe.run import resume as continuation
 from justrl_recipe.run.folder import RUNS, RunFolder, new_run_folder, placed
 from justrl_recipe.terminal import say, warn
-from justrl_recipe.this_machine import with_system
 
 EXAMPLE = "Example: verl run recipes/justrl_tiny.yaml --ablation overlong_penalty trainer.total_training_steps=10"
 
@@ -74,9 +73,9 @@ def run(
         name, out = Path(recipe).name, Path(recipe)
         composed, about = continuation.config_of(RunFolder(out)), continuation.about(RunFolder(out))
     else:
-        request, said = with_system(arguments.request(recipe, given, ablation, system), address)
+        request, composed, said = this_machine.load(arguments.request(recipe, given, ablation, system), address)
         say(*said, file=sys.stderr)
-        name, composed = config.find_recipe(recipe).stem, config.load(request)
+        name = config.find_recipe(recipe).stem
         about = {**check(composed, options.skipped), **describe(request, composed)}
     notice(about)
     if dry_run:

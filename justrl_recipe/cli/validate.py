@@ -7,12 +7,11 @@ from typing import Annotated
 
 import typer
 
-from justrl_recipe import checks, config
+from justrl_recipe import checks, config, this_machine
 from justrl_recipe.checks import Problem
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.terminal import say, say_json
-from justrl_recipe.this_machine import with_system
 
 EXAMPLE = "Example: verl validate justrl_deepseek --system h100x8 --ablation overlong_penalty"
 MARKS = {"error": "x", "warning": "!", "unchecked": "?"}
@@ -31,9 +30,8 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """List everything that is wrong with a run: exit code 1 for errors, 2 if something could not be checked."""
-    request, said = with_system(options.request(recipe, overrides, ablation, system))
+    _, composed, said = this_machine.load(options.request(recipe, overrides, ablation, system))
     say(*said, file=sys.stderr)
-    composed = config.load(request)
     found = find_problems(composed, out, import_reward)
     found = checks.kept(found, skip_check or [])
     by_level = {level: [problem for problem in found if problem.level == level] for level in MARKS}

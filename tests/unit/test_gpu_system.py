@@ -184,9 +184,9 @@ def test_what_the_driver_says_is_quoted_where_it_is_no_list_of_gpus(tmp_path, mo
 def test_where_the_driver_fails_a_gpu_recipe_keeps_its_system_and_says_why(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", driver(tmp_path, gpus=0, more="NVIDIA-SMI has failed", code=9))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    request, [said] = this_machine.with_system(Request("justrl_deepseek"))
+    request, _, [said] = this_machine.load(Request("justrl_deepseek"))
     assert request == Request("justrl_deepseek") and "NVIDIA-SMI has failed" in said
-    assert this_machine.with_system(Request("justrl_tiny")) == (Request("justrl_tiny"), [])
+    assert this_machine.load(Request("justrl_tiny"))[::2] == (Request("justrl_tiny"), [])
 
 
 def test_a_broken_gpu_is_left_out_by_choice(tmp_path, monkeypatch):
@@ -289,7 +289,7 @@ def test_a_run_gets_the_system_of_the_machine_where_its_recipes_own_does_not_fit
 def test_a_recipe_keeps_its_own_system(tmp_path, monkeypatch, recipe, system, address, of):
     monkeypatch.setenv("PATH", driver(tmp_path, 1, of))
     request = Request(recipe, system)
-    assert this_machine.with_system(request, address) == (request, [])
+    assert this_machine.load(request, address)[::2] == (request, [])
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_a_recipe_keeps_its_own_system(tmp_path, monkeypatch, recipe, system, ad
 )
 def test_gpus_that_cannot_be_used_are_no_error_where_they_were_not_asked_for(tmp_path, monkeypatch, of, says):
     monkeypatch.setenv("PATH", driver(tmp_path, 1, of))
-    request, said = this_machine.with_system(Request("justrl_deepseek"))
+    request, _, said = this_machine.load(Request("justrl_deepseek"))
     assert request == Request("justrl_deepseek") and len(said) == 1 and "is kept" in said[0] and says in said[0]
 
 
