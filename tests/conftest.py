@@ -1,6 +1,7 @@
 """Settings for every test, and what keeps tests/unit quick."""
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,11 @@ def slow_imports() -> set[str]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse a pytest with which pytest-xdist does not group tests, as 9.2 with 3.8: trainings would run at once."""
+    """Refuse a pytest with which pytest-xdist does not group tests, as 9.2 with 3.8: trainings would run at once.
+
+    Modules that are imported by now are no garbage, and need not be looked at for it.
+    """
+    gc.freeze()
     if session.config.getoption("loadgroup", False):  # in a worker of `--dist loadgroup`
         grouped = [item.nodeid for item in session.items if item.get_closest_marker("xdist_group")]
         if not all("@" in nodeid for nodeid in grouped):

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from justrl_recipe.cpu.tiny_data import all_problems, make_problems, rows
 from justrl_recipe.data.schema import write_parquet
 from justrl_recipe.files import write_json
+from justrl_recipe.quick_imports import quick_imports
 
 DATA_FILE = "tiny_data.json"
 THREADS = 2  # more of them wait for one another: the matrices are small
@@ -33,9 +34,10 @@ def _spec(file: Path) -> dict | None:
 
 def make(config: Mapping[str, Any]) -> None:
     """Make the data, then the model: warmed up on every problem that is not held out for validation."""
-    import torch
+    with quick_imports():
+        import torch
 
-    from justrl_recipe.cpu import tiny_model
+        from justrl_recipe.cpu import tiny_model
 
     torch.set_num_threads(min(torch.get_num_threads(), THREADS))
     data = config["tiny_data"]

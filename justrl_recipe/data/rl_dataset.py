@@ -19,6 +19,7 @@ from justrl_recipe.data import json_rows, parquet
 from justrl_recipe.data.json_rows import JSON
 from justrl_recipe.data.parquet import Coded
 from justrl_recipe.errors import UserError, first_line
+from justrl_recipe.quick_imports import quick_imports
 
 SUFFIXES = (".parquet", ".json", ".jsonl")  # that veRL reads
 ARRAY_BYTES, ARRAY_ROWS = 26 << 20, 70_000  # `datasets` reads an array whole, in ten times its size
@@ -201,7 +202,8 @@ class Lengths:
             raise UserError(f"folder {model} has no tokenizer (none of {', '.join(TOKENIZER_FILES)})")
         if os.path.isdir(model):
             files.require_regular(Path(model))
-        from transformers import AutoTokenizer
+        with quick_imports():
+            from transformers import AutoTokenizer
 
         try:  # trust_remote_code: without a value transformers asks on the terminal
             self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)

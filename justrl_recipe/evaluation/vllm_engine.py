@@ -16,6 +16,7 @@ from justrl_recipe.errors import first_line
 from justrl_recipe.evaluation import untrusted
 from justrl_recipe.evaluation.generation import Generated, Workload
 from justrl_recipe.processes import end_with_parent
+from justrl_recipe.quick_imports import quick_imports
 
 REPORT_EVERY = 0.5  # seconds
 BATCHED_TOKENS = 8_192  # prompt tokens of one step on a CPU
@@ -33,7 +34,9 @@ def prompt_ids(workload: Workload) -> tuple[list[list[int]], int]:
             prompt has more tokens than the model's context holds.
     """
     from jinja2 import TemplateError
-    from transformers import AutoConfig, AutoTokenizer
+
+    with quick_imports():
+        from transformers import AutoConfig, AutoTokenizer
 
     model, new_tokens = workload.model, workload.sampling.max_tokens
     name, template = str(model.folder), model.template
@@ -64,8 +67,9 @@ def prompt_ids(workload: Workload) -> tuple[list[list[int]], int]:
 
 def start(workload: Workload, context: int) -> Any:
     """vLLM's offline engine for the workload."""
-    import torch
-    from vllm import LLM
+    with quick_imports():
+        import torch
+        from vllm import LLM
 
     on_cpu = not torch.cuda.is_available()
     return LLM(

@@ -14,7 +14,6 @@ are to import is in shared_imports.py.
 
 import ctypes
 import fcntl
-import gc
 import importlib
 import json
 import multiprocessing.spawn
@@ -33,6 +32,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from justrl_recipe.processes import end_with_parent
+from justrl_recipe.quick_imports import quick_imports
 from justrl_recipe.verl_hooks.patches import class_ids_from_the_system
 
 CLIENT = Path(__file__).with_name("forkclient.py")
@@ -86,7 +86,9 @@ def main(parent: int, listening: int, executable: str, modules: list[str]) -> No
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, OPEN_FILES)), hard))
     before = dict(os.environ)
-    if problem := _import(modules):
+    with quick_imports():  # which also keeps a collection from copying the pages that the forks share
+        problem = _import(modules)
+    if problem:
         sys.stderr.write(f"fork server: {problem}, so each process imports by itself\n")
         Path(executable).with_name(UNUSABLE).touch()
         return
@@ -94,7 +96,6 @@ def main(parent: int, listening: int, executable: str, modules: list[str]) -> No
     multiprocessing.spawn.set_executable(executable)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps the forks
-    gc.freeze()  # keeps the garbage collector from copying the pages that the forks share
     server = os.getpid()
     while True:
         connection, _ = listener.accept()

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from justrl_recipe import masking, paths
 from justrl_recipe.cpu import ON_THIS_MACHINE
 from justrl_recipe.processes import end_with_parent
+from justrl_recipe.quick_imports import quick_imports
 from justrl_recipe.verl_hooks import patches, reward, shared_imports
 
 Shown = Mapping[masking.Path, Any]
@@ -45,10 +46,11 @@ def main(parent: int, config_file: str, checkpoint: str | None = None, validate:
     if not joins or (config.trainer.device == "cpu" and ON_THIS_MACHINE in os.environ):
         shared_imports.share(config, job)
 
-    from verl.trainer.main_ppo import run_ppo
-    from verl.trainer.ppo.utils import need_critic, need_reference_policy
-    from verl.utils.config import validate_config
-    from verl.utils.device import auto_set_device
+    with quick_imports():
+        from verl.trainer.main_ppo import run_ppo
+        from verl.trainer.ppo.utils import need_critic, need_reference_policy
+        from verl.utils.config import validate_config
+        from verl.utils.device import auto_set_device
 
     auto_set_device(config)
     validate_config(
