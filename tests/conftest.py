@@ -6,10 +6,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import composed
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from trainings import Watched
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: no test uses the network
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: tests run side by side, and waiting threads spin
@@ -90,3 +94,11 @@ def undrawn(page_alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def folder(tmp_path_factory) -> Path:
     """A working folder of trainings, in which the tiny model is made once."""
     return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="session")
+def trained(folder: Path) -> "Watched":
+    """The paper's second arm, trained without any interruption."""
+    from trainings import train_second_arm
+
+    return train_second_arm(folder)

@@ -4,25 +4,22 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from raylets import cluster
+from trainings import SIZES
 
 pytestmark = pytest.mark.xdist_group("training")  # one training at a time
 
-STEPS = 4
+STEPS = 3
 SETTINGS = (
-    *(
-        "trainer.nnodes=2",
-        "trainer.n_gpus_per_node=1",
-        f"trainer.total_training_steps={STEPS}",
-        "trainer.save_freq=2",
-    ),
-    *("tiny_model.warmup_steps=40", "tiny_data.validation=16", f"trainer.test_freq={STEPS}"),
-    "reward.custom_reward_function.path=parity.py",
+    *(*SIZES, "trainer.nnodes=2", "trainer.n_gpus_per_node=1", "reward.custom_reward_function.path=parity.py"),
+    *(f"trainer.total_training_steps={STEPS}", "trainer.save_freq=1"),
+    *(f"trainer.test_freq={STEPS}", "trainer.val_before_train=false"),
 )
 REWARD = """
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
@@ -58,6 +55,13 @@ def wait_for_step(step: int, process: subprocess.Popen, run: Path) -> None:
         time.sleep(0.1)
 
 
+def wait_for(true: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def workers() -> dict[int, tuple[str, str, bool]]:
     """veRL's and vLLM's processes on all nodes, by id: title, the node's folder, and whether it is a fork."""
     found = {}
@@ -78,26 +82,24 @@ def test_a_run_over_two_nodes_is_killed_and_resumes(folder):
         others = workers().keys()
         began = ("justrl_tiny", "--address", address, "--out", run.name, *SETTINGS)
         process = start(folder, SEVERAL_MACHINES, *began)
-        wait_for_step(2, process, run)
+        wait_for_step(1, process, run)
         ours = [of for pid, of in workers().items() if pid not in others]
         assert {node for title, node, _ in ours if title.startswith("ray::WorkerDict")} == {"a", "b"}
         assert {node for title, node, _ in ours if title.startswith("ray::TaskRunner")} == {"a"}  # the command's node
         assert not any(forked for *_, forked in ours)
+        saved = run / "checkpoints" / "global_step_1"
+        wait_for(lambda: (saved / "checkpoint.json").is_file(), 30)
         process.kill()
         process.wait()
-        saved = run / "checkpoints" / "global_step_2" / "actor"
-        assert len(list(saved.glob("model_world_size_2_rank_*.pt"))) == 2
+        assert len(list((saved / "actor").glob("model_world_size_2_rank_*.pt"))) == 2
 
         process = start(folder, COMMAND, "--resume", run.name, "--address", address)
-        wait_for_step(3, process, run)
+        wait_for_step(2, process, run)
         ours = [of for pid, of in workers().items() if pid not in others]
         assert {node for title, node, _ in ours if title.startswith("ray::WorkerDict")} == {"a", "b"}
         assert all(forked for title, _, forked in ours if title.startswith("ray::"))
         assert process.wait(timeout=300) == 0, said.read_text()
-        deadline = time.monotonic() + 30
-        while workers().keys() - others and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not workers().keys() - others
+        wait_for(lambda: not workers().keys() - others, 30)
 
     assert [*gradients(run)] == [*range(1, STEPS + 1)] and min(gradients(run).values()) > 0
     manifest = json.loads((run / "manifest.json").read_text())

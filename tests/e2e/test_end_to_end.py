@@ -1,18 +1,11 @@
 """The product: `verl run` trains, on real veRL, Ray, FSDP, TransferQueue and vLLM; and ends whole."""
 
-import contextlib
-import http.client
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -20,21 +13,16 @@ import pyarrow.parquet
 import pytest
 import torch
 import yaml
-from command import VERL, verl
+from command import verl
 from documents import ROOT, blocks
 from safetensors.torch import load_file
+from trainings import SECOND_ARM_STEPS, SHORT, Trained, second_arm, start
 
 from justrl_recipe.responses.selection import hash_of
 
 pytestmark = pytest.mark.xdist_group("training")  # one training at a time
 
-SHORT = ("tiny_model.warmup_steps=40", "tiny_data.validation=16", "trainer.total_training_steps=3")
-
-
-def start(folder: Path, *arguments: str, **env: str) -> subprocess.Popen:
-    command = [str(VERL), "run", "justrl_tiny", *arguments, *SHORT]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env={**os.environ, **env}, stdout=pipe, stderr=pipe, text=True)
+LAST = f"global_step_{SECOND_ARM_STEPS}"
 
 
 def read(run: Path) -> tuple[dict, list[dict]]:
@@ -61,73 +49,10 @@ def wait_until_gone(run: Path, seconds: float) -> list[psutil.Process]:
     return processes_of(run)
 
 
-class Listeners(threading.Thread):
-    """Watches on which addresses a run's processes listen, and what vLLM's server says to one without its key."""
-
-    def __init__(self, process: subprocess.Popen) -> None:
-        super().__init__(daemon=True)
-        self.process = process
-        self.addresses: dict[str, set[str]] = {}  # by address, the processes
-        self.answers: set[int] = set()
-
-    def run(self) -> None:
-        while self.process.poll() is None:
-            for child in psutil.Process(self.process.pid).children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    self.look(child)
-            time.sleep(0.5)
-
-    def look(self, child: psutil.Process) -> None:
-        name = " ".join(child.cmdline())[:60]
-        for connection in child.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN:
-                address = connection.laddr.ip.removeprefix("::ffff:")  # IPv4's addresses in IPv6
-                self.addresses.setdefault(address, set()).add(name)
-                if "vLLMHttpServer" in name and 401 not in self.answers:
-                    self.answers.add(status(f"http://127.0.0.1:{connection.laddr.port}/v1/models"))
-
-
-def status(url: str) -> int:
-    try:
-        return urllib.request.urlopen(url, timeout=2).status
-    except urllib.error.HTTPError as error:
-        return error.code
-    except (OSError, http.client.HTTPException):
-        return 0  # no HTTP, or not yet
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A training that has ended: its run folder, and what it printed."""
-
-    run: Path
-    out: str
-    err: str
-
-
-@dataclass(frozen=True)
-class Watched(Trained):
-    """And where its processes listened meanwhile."""
-
-    listeners: Listeners
-
-
-@pytest.fixture(scope="module")
-def trained(folder) -> Watched:
-    """The paper's second arm: the overlong penalty, and the verifier as the reward."""
-    flags = ("--ablation", "overlong_penalty", "--ablation", "robust_verifier", "trainer.save_freq=3")
-    process = start(folder, "--out", "both", *flags)
-    listeners = Listeners(process)
-    listeners.start()
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, out + err
-    return Watched(folder / "both", out, err, listeners)
-
-
 def test_it_learns_by_the_reward_with_its_penalty(trained):
     _, entries = read(trained.run)
     steps = [entry for entry in entries if "critic/score/mean" in entry["data"]]
-    assert [entry["step"] for entry in steps] == [1, 2, 3]
+    assert [entry["step"] for entry in steps] == [*range(1, SECOND_ARM_STEPS + 1)]
     for entry in steps:
         metrics = entry["data"]
         assert 0 <= metrics["reward/acc"] <= 1
@@ -137,21 +62,21 @@ def test_it_learns_by_the_reward_with_its_penalty(trained):
         assert metrics["training/rollout_probs_diff_mean"] < 1e-3  # the weights reach the rollout
         assert metrics["actor/grad_norm"] > 0
     assert any("val-core/arithmetic/acc/mean@1" in entry["data"] for entry in entries)
-    assert (trained.run / "checkpoints" / "global_step_3").is_dir()
+    assert (trained.run / "checkpoints" / LAST).is_dir()
     assert wait_until_gone(trained.run, 5) == []
 
 
-def test_it_says_what_it_did(trained):
+def test_it_says_what_it_did(folder, trained):
     out, err = trained.out, trained.err
-    assert out.count("step ") >= 3 and "validation at step 0: arithmetic accuracy" in out
+    assert out.count("step ") >= SECOND_ARM_STEPS and "validation at step 0: arithmetic accuracy" in out
     assert "TaskRunner" not in out + err and "WARNING" not in out + err
     assert "deviation: reward.reward_kwargs.overlong_buffer_cfg.enable: recipe false, yours true" in err
     manifest, _ = read(trained.run)
     assert manifest["status"] == "finished" and manifest["ended"] >= manifest["started"]
     assert manifest["is_justrl"] is False and manifest["ablations"] == ["overlong_penalty", "robust_verifier"]
     arm = {"reward.reward_kwargs.overlong_buffer_cfg.enable", "reward.custom_reward_function.path"}
-    short = {override.split("=")[0] for override in SHORT}
-    assert {deviation["key"] for deviation in manifest["deviations"]} == arm | short
+    given = {key for key, is_value, _ in (word.partition("=") for word in (*SHORT, *second_arm(folder))) if is_value}
+    assert {deviation["key"] for deviation in manifest["deviations"]} == arm | (given - {"trainer.test_freq"})
     assert {"verl", "torch", "transformers", "justrl-recipe", "python"} <= manifest["versions"].keys()
     config = yaml.safe_load((trained.run / "config.yaml").read_text())
     assert config["reward"]["reward_kwargs"]["overlong_buffer_cfg"]["enable"] is True
@@ -162,12 +87,12 @@ def test_it_keeps_responses_with_what_decided_them(folder, trained):
     """Of the two prompts with the smallest hashes, and of the validation's the same at both ends."""
     found = [json.loads(line) for line in (trained.run / "responses.jsonl").read_text().splitlines()]
     assert sorted({(line["batch"], line["step"]) for line in found}) == [
-        *(("training", step) for step in (1, 2, 3)),
-        *(("validation", step) for step in (0, 3)),
+        *(("training", step) for step in range(1, SECOND_ARM_STEPS + 1)),
+        *(("validation", step) for step in (0, 2, 4, SECOND_ARM_STEPS)),
     ]
     rows = pyarrow.parquet.read_table(folder / "data/tiny/validation.parquet").to_pylist()
     texts = sorted((row["prompt"][0]["content"] for row in rows), key=lambda text: hash_of("arithmetic", text))
-    assert [line["prompt"] for line in found if line["batch"] == "validation"] == texts[:2] * 2
+    assert [line["prompt"] for line in found if line["batch"] == "validation"] == texts[:2] * 4
     answers = {row["prompt"][0]["content"]: row["reward_model"]["ground_truth"] for row in rows}
     for line in found:
         is_training = line["batch"] == "training"
@@ -181,7 +106,7 @@ def test_it_keeps_responses_with_what_decided_them(folder, trained):
             assert (one["entropy"] is not None) == is_training
     _, entries = read(trained.run)
     assert all(entry["data"].get("timing_s/keep_responses", 0) < 0.5 for entry in entries)
-    done = subprocess.run([VERL, "responses", "both", "--step", "1"], cwd=folder, capture_output=True, text=True)
+    done = verl("responses", "both", "--step", "1", cwd=folder)
     assert done.returncode == 0 and "step 1, training, arithmetic" in done.stdout
 
 
@@ -193,22 +118,20 @@ def test_its_processes_listen_on_loopback_and_vllm_asks_for_a_key(trained):
 
 def test_what_was_trained_is_evaluated_by_its_run_folder(folder, trained):
     wanted = ("--benchmark", "data/tiny/validation.parquet", "--max-tokens", "24", "--n", "2")
-    done = subprocess.run([VERL, "eval", "both", *wanted], cwd=folder, capture_output=True, text=True, timeout=300)
+    done = verl("eval", "both", *wanted, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "merging global_step_3" in done.stderr
-    checkpoint = trained.run / "checkpoints" / "global_step_3"
+    assert f"merging {LAST}" in done.stderr
+    checkpoint = trained.run / "checkpoints" / LAST
     assert sorted(path.name for path in checkpoint.iterdir() if path.name.startswith((".", "merged"))) == ["merged"]
     assert "packed" not in (checkpoint / "merged" / "config.json").read_text()  # so any program can load it
-    found = json.loads((folder / "evals" / "both-global_step_3" / "results.json").read_text())
+    found = json.loads((folder / "evals" / f"both-{LAST}" / "results.json").read_text())
     assert found["benchmarks"]["validation"]["responses"] == 32 and "validation" in done.stdout
 
 
 def test_what_was_trained_is_exported_and_answers_as_the_readme_shows(folder, trained):
-    done = subprocess.run(
-        [VERL, "export", "both", "my-model"], cwd=folder, capture_output=True, text=True, timeout=200
-    )
+    done = verl("export", "both", "my-model", cwd=folder)
     assert done.returncode == 0, done.stderr
-    checkpoint = trained.run / "checkpoints" / "global_step_3"
+    checkpoint = trained.run / "checkpoints" / LAST
     shard = torch.load(checkpoint / "actor" / "model_world_size_1_rank_0.pt", weights_only=False)
     for name, weight in load_file(folder / "my-model" / "model.safetensors").items():
         assert torch.equal(weight, shard[name].to_local().bfloat16())
@@ -275,7 +198,7 @@ def test_trains_with_a_reward_file_of_the_users_own_and_keeps_secrets(folder, mi
     out, err = mine.out, mine.err
     assert (folder / "mine" / "code" / "mine.py").read_text() == MY_REWARD
     assert "used ${oc.env:PLANTED_KEY}" in out and (folder / "mine").stat().st_mode & 0o777 == 0o700
-    subprocess.run([VERL, "report", "mine", "--out", "mine/report"], cwd=folder, check=True, timeout=100)
+    assert verl("report", "mine", "--out", "mine/report", cwd=folder).returncode == 0
     texts = [file.read_bytes() for file in (folder / "mine").rglob("*") if file.is_file()]
     assert len(texts) > 5 and not any(b"planted" in text for text in (*texts, (out + err).encode()))
     _, entries = read(folder / "mine")
@@ -321,7 +244,7 @@ LOG_PROBS_EVERY = "actor_rollout_ref.rollout.custom.log_probs_every"
 TRAIN_ALONE = ("trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bad_reward(folder) -> str:
     """A reward with a helper beside it that raises for some responses and returns NaN for others."""
     (folder / "helper_beside.py").write_text("def half():\n    return 0.5\n")
@@ -338,32 +261,37 @@ def test_responses_without_a_reward_end_the_run_and_are_counted(folder, bad_rewa
     assert "LostResponsesError" in failure
     assert "KeyError: 'planted'" in failure or ("RewardError" in failure and "bad.py" in failure and "nan" in failure)
     manifest = read_manifest(folder / "lost")
-    assert manifest["status"] == "failed" and manifest["last_step"] == 0 and 0 < manifest["lost_responses"] < 128
+    assert manifest["status"] == "failed" and manifest["last_step"] == 0 and 0 < manifest["lost_responses"] < 64
 
 
-def test_a_share_of_lost_responses_can_be_allowed_and_is_shown(folder, bad_reward):
-    """And what was not logged is left out: a reward that returns a number has no accuracy, bypass mode no entropy."""
-    allowed = "trainer.v1.sampler.sampler_kwargs.max_lost_share=0.99"
+ALLOWED = "trainer.v1.sampler.sampler_kwargs.max_lost_share=0.99"
+
+
+@pytest.fixture(scope="module")
+def cut_short(folder, bad_reward) -> Trained:
+    """A run that may lose responses, in bypass mode, with data for two of its three steps."""
+    few = ("--skip-check", "data-steps", "data.train_max_samples=20", "trainer.total_epochs=1")
     bypass = ("algorithm.rollout_correction.bypass_mode=true", f"{LOG_PROBS_EVERY}=1")
-    process = start(folder, "--out", "allowed", bad_reward, allowed, *bypass, *TRAIN_ALONE)
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, out + err
-    steps = [line for line in out.splitlines() if line.startswith("step")]
-    assert len(steps) == 3 and not any("acc" in line or "entropy" in line for line in steps)
-    assert out.count("LOST ") == 3
-    manifest, entries = read(folder / "allowed")
-    lost = sum(entry["data"]["rollout/lost_responses"] for entry in entries)
-    assert manifest["status"] == "finished" and manifest["lost_responses"] == lost > 0
-    assert f"deviation: {allowed.split('=')[0]}" in err
-
-
-def test_a_run_that_ends_before_its_last_step_is_not_done(folder):
-    few = ("data.train_max_samples=40", "trainer.total_epochs=1")
-    process = start(folder, "--out", "few", "--skip-check", "data-steps", *few, "trainer.val_before_train=false")
+    process = start(folder, "--out", "short", bad_reward, ALLOWED, *few, *bypass, *TRAIN_ALONE)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 1, out + err
-    assert "done" not in out and "it ended at step 2 of 3: trainer.total_epochs=1" in err
-    manifest = read_manifest(folder / "few")
+    return Trained(folder / "short", out, err)
+
+
+def test_a_share_of_lost_responses_can_be_allowed_and_is_shown(cut_short):
+    """And what was not logged is left out: a reward that returns a number has no accuracy, bypass mode no entropy."""
+    steps = [line for line in cut_short.out.splitlines() if line.startswith("step")]
+    assert len(steps) == 2 and not any("acc" in line or "entropy" in line for line in steps)
+    assert cut_short.out.count("LOST ") == 2
+    manifest, entries = read(cut_short.run)
+    lost = sum(entry["data"]["rollout/lost_responses"] for entry in entries)
+    assert len(entries) == 2 and manifest["lost_responses"] == lost > 0
+    assert f"deviation: {ALLOWED.split('=')[0]}" in cut_short.err
+
+
+def test_a_run_that_ends_before_its_last_step_is_not_done(cut_short):
+    assert "done" not in cut_short.out and "it ended at step 2 of 3: trainer.total_epochs=1" in cut_short.err
+    manifest = read_manifest(cut_short.run)
     assert (manifest["status"], manifest["last_step"]) == ("incomplete", 2)
     assert manifest["skipped_checks"] == ["data-steps"]
 
@@ -401,10 +329,10 @@ def test_sigterm_before_the_first_step_ends_everything_at_once(folder):
 
 def test_a_reward_that_cannot_be_imported_is_found_before_anything_starts(folder):
     (folder / "my_reward.py").write_text("def compute_score(): ...\nraise ValueError('planted in my_reward.py')\n")
-    process = start(folder, "--out", "unstarted", "reward.custom_reward_function.path=my_reward.py")
-    out, err = process.communicate(timeout=100)
-    assert process.returncode == 2 and not (folder / "unstarted").exists(), out + err
-    [line] = [line for line in err.splitlines() if line.startswith("error:")]
+    named = "reward.custom_reward_function.path=my_reward.py"
+    done = verl("run", "justrl_tiny", "--out", "unstarted", named, *SHORT, cwd=folder)
+    assert done.returncode == 2 and not (folder / "unstarted").exists(), done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert "ValueError: planted in my_reward.py" in line
 
 
