@@ -1,7 +1,6 @@
 """Settings for every test, and what keeps tests/unit quick."""
 
 import contextlib
-import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 import composed
 import pytest
 from hypothesis import settings
+
+from justrl_recipe.quick_imports import quick_imports
 
 if TYPE_CHECKING:
     from trainings import Watched
@@ -38,12 +39,15 @@ def slow_imports() -> set[str]:
     return SLOW & sys.modules.keys()
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse a pytest with which pytest-xdist does not group tests, as 9.2 with 3.8: trainings would run at once.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Import all test modules, and with them torch, veRL and vLLM."""
+    with quick_imports():
+        return (yield)
 
-    Modules that are imported by now are no garbage, and need not be looked at for it.
-    """
-    gc.freeze()
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a pytest with which pytest-xdist does not group tests, as 9.2 with 3.8: trainings would run at once."""
     if session.config.getoption("loadgroup", False):  # in a worker of `--dist loadgroup`
         grouped = [item.nodeid for item in session.items if item.get_closest_marker("xdist_group")]
         if not all("@" in nodeid for nodeid in grouped):
