@@ -9,8 +9,8 @@ from contextlib import contextmanager
 def quick_imports() -> Iterator[None]:
     """Collect no garbage while the block imports, and leave what there is then out of every later collection.
 
-    Modules live as long as their process. With veRL and vLLM in it, a quarter of the time to import them and a third
-    of a process that imports and ends are collections that find nothing.
+    Modules live as long as their process: a collection looks at all of them, while they are imported and when the
+    process ends, and finds nothing.
     """
     gc.disable()
     try:
