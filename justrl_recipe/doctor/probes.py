@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe.processes import adopt_orphans, end_descendants, end_with_parent, failure, start
+from justrl_recipe.quick_imports import quick_imports
 
 LIMIT = 180.0  # seconds for the probes: a first import of vLLM from a slow disk takes a minute
 POLL = 0.2  # seconds
@@ -165,7 +166,9 @@ def main(name: str, file: str = "/dev/stdout", parent: str = "") -> None:
     """Run a probe and write what it returns as JSON. By hand, it shows the whole error."""
     if parent:
         end_with_parent(int(parent))
-    Path(file).write_text(json.dumps(PROBES[name][1]()))
+    with quick_imports():
+        found = PROBES[name][1]()
+    Path(file).write_text(json.dumps(found))
     os._exit(0)  # torch and vLLM take seconds to shut down
 
 
