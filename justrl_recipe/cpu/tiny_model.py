@@ -73,15 +73,13 @@ def target(problem: Problem, boxed: bool) -> str:
     return f"{problem.working}\n{ending}"
 
 
-def encode(
-    tokenizer: Qwen2Tokenizer, problems: list[Problem], boxed: list[bool]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids and labels, both (problems, longest sequence); only the response has labels."""
+def encode(tokenizer: Qwen2Tokenizer, examples: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids and labels of prompts and responses, both (examples, longest sequence); labels of responses alone."""
     sequences = []
-    for problem, box in zip(problems, boxed, strict=True):
-        prompt = tokenizer.encode(f"{USER}{problem.prompt}{ASSISTANT}")
-        response = tokenizer.encode(target(problem, box) + END)
-        sequences.append((prompt + response, [IGNORED] * len(prompt) + response))
+    for prompt, response in examples:
+        before = tokenizer.encode(f"{USER}{prompt}{ASSISTANT}")
+        after = tokenizer.encode(response + END)
+        sequences.append((before + after, [IGNORED] * len(before) + after))
     width = max(len(ids) for ids, _ in sequences)
     ids = torch.tensor([ids + [tokenizer.pad_token_id] * (width - len(ids)) for ids, _ in sequences])
     labels = torch.tensor([labels + [IGNORED] * (width - len(labels)) for _, labels in sequences])
@@ -91,11 +89,17 @@ def encode(
 def warm_up(
     model: PreTrainedModel,
     tokenizer: Qwen2Tokenizer,
-    problems: list[Problem],
+    draw: Callable[[random.Random], list[tuple[str, str]]],
     spec: Mapping[str, Any],
     progress: Callable[[int], None],
 ) -> None:
-    """Supervised steps on `problems`; `progress` is called with the number of steps done."""
+    """Supervised steps.
+
+    Args:
+        draw: a batch of prompts and responses, by this random generator.
+        spec: `seed`, `warmup_steps` and `warmup_lr` are used.
+        progress: is called with the number of steps done.
+    """
     rng = random.Random(spec["seed"])
     steps, peak = spec["warmup_steps"], spec["warmup_lr"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.98), weight_decay=0.1)
@@ -103,8 +107,7 @@ def warm_up(
         optimizer, lambda step: min(1.0, (step + 1) / 20) * (0.1 + 0.45 * (1 + math.cos(math.pi * step / steps)))
     )
     for step in range(steps):
-        batch = rng.choices(problems, k=spec["warmup_batch_size"])
-        ids, labels = encode(tokenizer, batch, [rng.random() < spec["boxed_share"] for _ in batch])
+        ids, labels = (part.to(model.device) for part in encode(tokenizer, draw(rng)))
         model(input_ids=ids, labels=labels).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -129,7 +132,12 @@ def make(path: Path, spec: Mapping[str, Any], problems: list[Problem], progress:
     texts = [text for problem in problems for text in (problem.prompt, target(problem, True), target(problem, False))]
     tokenizer = build_tokenizer(texts)
     model = build_model(spec, tokenizer)
-    warm_up(model, tokenizer, problems, spec, progress)
+
+    def draw(rng: random.Random) -> list[tuple[str, str]]:
+        batch = rng.choices(problems, k=spec["warmup_batch_size"])
+        return [(problem.prompt, target(problem, rng.random() < spec["boxed_share"])) for problem in batch]
+
+    warm_up(model, tokenizer, draw, spec, progress)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
