@@ -1,13 +1,10 @@
 """The command as a user types it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from command import VERL, verl
+from command import verl
 
 from justrl_recipe.cli.run import placed
 from justrl_recipe.config import RECIPES, Request, load
@@ -23,30 +20,6 @@ def test_dry_run_prints_the_resolved_config_and_nothing_else(tmp_path):
     plain = verl("run", "recipes/justrl_tiny.yaml", "--dry-run", cwd=tmp_path)
     assert yaml.safe_load(plain.stdout) == placed(load(Request("justrl_tiny")), Path("runs/justrl_tiny-TIME"))
     assert "deviation" not in plain.stderr
-
-
-@pytest.mark.parametrize("arguments", [["ls"], ["cat", "justrl_tiny"], ["plan", "justrl_tiny"]])
-def test_output_that_cannot_be_written_is_an_error_in_one_line(arguments, tmp_path):
-    with open("/dev/full", "w") as full:
-        result = subprocess.run([VERL, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr == "error: the output cannot be written: No space left on device\n"
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["ls"], ["cat", "justrl_tiny"], ["run", "justrl_deepseek", "--dry-run"]]
-)
-def test_what_does_not_train_is_quick_and_imports_nothing_heavy(arguments, tmp_path):
-    code = f"import sys; sys.argv = ['verl', *{arguments!r}]\nfrom justrl_recipe.cli import main\n"
-    code += "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
-    code += "print(*({'torch', 'ray', 'verl', 'vllm', 'transformers'} & set(sys.modules)), file=sys.stderr)"
-    before = os.times()
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
-    after = os.times()
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.strip() == ""
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    assert cpu < 4  # seconds of CPU, since other processes share the machine: importing veRL takes ten
 
 
 @pytest.mark.parametrize(
@@ -107,4 +80,4 @@ def test_a_run_folder_that_holds_something_is_refused(tmp_path):
     data = ["data.train_files=train.parquet", "data.val_files=validation.parquet", "trainer.save_freq=-1"]
     result = verl("run", "justrl_deepseek", "--out", "full", *data, cwd=tmp_path)
     assert result.returncode == 2 and "not empty" in result.stderr
-    assert os.listdir(tmp_path / "full") == ["result"]
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["result"]

@@ -1,0 +1,32 @@
+"""The command as a process of its own: what it imports, and where its output cannot be written."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from command import VERL
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["cat", "justrl_tiny"], ["plan", "justrl_tiny"]])
+def test_output_that_cannot_be_written_is_an_error_in_one_line(arguments, tmp_path):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([VERL, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["ls"], ["cat", "justrl_tiny"], ["run", "justrl_deepseek", "--dry-run"]]
+)
+def test_what_does_not_train_is_quick_and_imports_nothing_heavy(arguments, tmp_path):
+    code = f"import sys; sys.argv = ['verl', *{arguments!r}]\nfrom justrl_recipe.cli import main\n"
+    code += "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+    code += "print(*({'torch', 'ray', 'verl', 'vllm', 'transformers'} & set(sys.modules)), file=sys.stderr)"
+    before = os.times()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    after = os.times()
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.strip() == ""
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    assert cpu < 4  # seconds of CPU, since other processes share the machine: importing veRL takes ten
