@@ -1,9 +1,9 @@
 # make install     .venv: the CPU environment with this package (editable) and the test tools
 # make quickstart  install, then train the tiny recipe to its end
 # make docs        fill the tables of README.md and docs/ that are computed from raw results
-# make check       lint, types and tests/unit: two minutes on 2 cores
+# make check       lint, types and tests/unit: a minute on 2 cores
 # make contract    tests/contract: what a new version of veRL, vLLM, Ray or transformers breaks, in 5 minutes
-# make test        all of it, and tests/e2e, which trains and evaluates: 24 minutes on 2 cores
+# make test        all of it, and tests/e2e, which trains and evaluates: 20 minutes on 2 cores
 # make exhaustive  the cases that `make test` samples
 PYTHON ?= python3
 UV := .tools/bin/uv
