@@ -99,7 +99,7 @@ def test_plain_columns_are_taken_too_and_what_is_dropped_is_counted(tmp_path):
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30)
 
 
-@settings(max_examples=20)  # of 50 ms
+@settings(max_examples=40)
 @given(st.lists(st.tuples(TEXT, st.integers(0, 5).map(str), st.booleans()), min_size=1, max_size=20))
 def test_preparing_is_idempotent_and_loses_no_distinct_problem(tmp_path_factory, entries):
     prompts = [PREFIX + problem + SUFFIX if wrapped else problem for problem, _, wrapped in entries]
