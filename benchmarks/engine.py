@@ -45,6 +45,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rollout", metavar="FILE", help="responses of vLLM; without, random tokens")
     parser.add_argument("--fork-loss", action="store_true", help="the loss as the authors' fork of veRL takes it")
     parser.add_argument("--passes", type=int, default=2, help="log-probs and update, so often")
+    parser.add_argument("--memory", type=float, metavar="GIB", help="what torch may take of the GPU; without, all")
     parser.add_argument("--profile", metavar="FILE", help="a trace of the last update")
     parser.add_argument("--gradient", metavar="FILE", help="keep a sample of the gradient")
     parser.add_argument("--reference", metavar="FILE", help="compare the gradient with this sample")
@@ -59,14 +60,19 @@ def main(asked: argparse.Namespace) -> None:
     config = load(Request(asked.recipe, asked.system, overrides=overrides)).values
     if config["trainer"]["device"] == "cpu":
         os.environ["VERL_PLATFORM"] = "cpu"  # before veRL is imported
+    os.environ.update(config["ray_kwargs"]["ray_init"]["runtime_env"].get("env_vars") or {})
     for key, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}.items():
         os.environ.setdefault(key, value)
     import torch
-    from verl.utils.device import get_torch_device
+    from verl.utils.device import get_torch_device, set_expandable_segments
 
     device = get_torch_device()
+    set_expandable_segments(True)  # as veRL's worker does after each transfer of weights (workers/engine_workers.py)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if asked.memory:
+        total = torch.cuda.get_device_properties().total_memory
+        torch.cuda.set_per_process_memory_fraction(asked.memory * 2**30 / total)
     worker = make_worker(config, fork_loss if asked.fork_loss else None)
     resident = device.memory_allocated()
     batch = kept_rollout(asked.rollout) if asked.rollout else made_up(asked, config)

@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/performance.py
 
-h200/steps_*.jsonl are metrics.jsonl files of `verl run`, h200/engine.jsonl, h200/rollout.jsonl, h200/rollout_v2.jsonl
-and h200/update_kernels.jsonl what the scripts printed, h200/drawn_*.jsonl when the responses of a step of step.py
-ran, fork_loss.jsonl what engine.py did on a CPU. Of whole steps the first is left out: it compiles kernels.
+h200/steps_*.jsonl are metrics.jsonl files of `verl run`, h200/drawn_before.jsonl and h200/drawn_after.jsonl when the
+responses of a step of step.py ran, fork_loss.jsonl what engine.py did on a CPU, the others what the scripts printed.
+Of whole steps the first is left out: it compiles kernels.
 """
 
 import json
@@ -111,6 +111,16 @@ def decoding() -> Iterator[str]:
         yield f"| {count} | {final:,} | {bare:,} | {bare / final:.2f} | {1000 * count / bare:.1f} |"
 
 
+def drawn_step() -> Iterator[str]:
+    """A whole step of 256 responses with lengths as in the paper's figure."""
+    yield "| mean length | generation | old log-probs | update | weights | rest | step, s | MFU | tokens/s |"
+    yield "|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    for run in lines("h200/drawn_step")[1:]:
+        seconds = [*(run[phase] for phase in PHASES), run["adv"] + run["rest"], run["step"]]
+        cells = [f"{run['mean_length']:,.0f}", *(f"{value:.1f}" for value in seconds), f"{run['mfu']:.3f}"]
+        yield f"| {' | '.join(cells)} | {run['tokens_per_second']:,} |"
+
+
 def drawn() -> Iterator[str]:
     """Generation of 256 responses with lengths as in the paper's figure, in veRL."""
     yield "| settings | mean length | longest | generation, s | of it with fewer than 32 running |"
@@ -149,16 +159,16 @@ def update_kernels() -> Iterator[str]:
 
 
 def estimated(system: str) -> float:
-    """Tokens per second and GPU on a system: the measured phases of 256 responses of 4,096, scaled by datasheets.
+    """Tokens per second and GPU on a system: the measured phases of 256 responses of drawn lengths, by datasheets.
 
     Generation scales with memory bandwidth, log-probs and update with bf16 arithmetic, the rest not at all.
     """
-    found = medians("h200/steps_4096_of_256")
+    found = lines("h200/drawn_step")[-1]
     (flops, bandwidth), (ours, theirs) = CHIPS["h200x1"], CHIPS[system]
-    generation = found["timing_s/gen"]
-    trained = found["timing_s/old_log_prob"] + found["timing_s/update_actor"]
-    rest = found["timing_s/step"] - generation - trained
-    return found["perf/total_num_tokens"] / (generation * bandwidth / theirs + trained * flops / ours + rest)
+    generation, trained = found["gen"], found["old_log_prob"] + found["update_actor"]
+    rest = found["step"] - generation - trained
+    tokens = found["tokens_per_second"] * found["step"]
+    return tokens / (generation * bandwidth / theirs + trained * flops / ours + rest)
 
 
 def full_recipe() -> Iterator[str]:
@@ -222,6 +232,7 @@ TABLES = (
     agreement,
     rollout,
     decoding,
+    drawn_step,
     drawn,
     update_kernels,
     full_recipe,

@@ -5,6 +5,7 @@ kind of GPU alone is taken there alone.
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -118,7 +119,21 @@ def _update(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
     reasons = {f"{ACTOR}.fsdp_config.offload_policy": host, f"{ACTOR}.strategy": "which has offload_policy"}
     for key, value in fit.changes.items():
         found.append(Setting(key, value, reasons.get(key, f"else an update takes {needed:.1f} GiB")))
+    if values["actor_rollout_ref"]["actor"]["fsdp_config"]["offload_policy"]:
+        found += _larger_micro_batches(values, shape, room)
     return found
+
+
+def _larger_micro_batches(values: dict[str, Any], shape: Shape, room: float) -> list[Setting]:
+    """As many full sequences as fit: each micro-batch moves weights and gradients (docs/planning.md)."""
+    budget, longest = f"{ACTOR}.ppo_max_token_len_per_gpu", memory.longest(values)
+    whole, found = copy.deepcopy(values), []
+    for sequences in itertools.count(2):
+        put(whole, budget, sequences * longest)
+        if memory.tokens_of_micro_batch(whole) < sequences * longest or memory.peaks(shape, whole, room)[0] > room:
+            return found
+        put(values, budget, sequences * longest)
+        found = [Setting(budget, sequences * longest, f"{sequences} full sequences: each time the whole model moves")]
 
 
 def _in_use(gpus: Gpus) -> str:

@@ -211,10 +211,8 @@ def _kept(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
 
 
 def _layer(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:
-    """The layer in its backward pass: what it needs, half as much again for its gradients, and the weights' gradients
-    in float32 where they are on their way to the host."""
-    moved = 4 * shape.outer_parameters * ("gradients" in _away(config)[0])
-    return 1.5 * tokens * _per_token_of_layer(shape, config) + moved
+    """The layer in its backward pass: what it needs, and half as much again for its gradients."""
+    return 1.5 * tokens * _per_token_of_layer(shape, config)
 
 
 def _logits(shape: Shape, config: Mapping[str, Any], tokens: int) -> float:

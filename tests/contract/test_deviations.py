@@ -71,7 +71,7 @@ HOLES = (
     f"+{ENGINE}.compilation_config.pass_config.fuse_norm_quant=true",
     f"+{ENGINE}.a_key_of_the_future=1",
     f"+{VARIABLES}.VLLM_ATTENTION_BACKEND=X",
-    f"+{VARIABLES}.VLLM_USE_V2_MODEL_RUNNER=1",
+    f"+{VARIABLES}.VLLM_BATCH_INVARIANT='\"1\"'",
     f"+{VARIABLES}.NVIDIA_TF32_OVERRIDE=1",
     f"+{VARIABLES}.VERL_FULL_DETERMINISM=1",
     "ray_kwargs.ray_init.runtime_env.py_executable=python",
@@ -173,7 +173,7 @@ def test_a_shipped_systems_value_is_exempt_on_its_own_device_alone(tmp_path, sys
 @pytest.mark.parametrize(
     ("name", "is_justrl"),
     [
-        *[("VLLM_USE_V2_MODEL_RUNNER", False), ("VLLM_ATTENTION_BACKEND", False), ("NVIDIA_TF32_OVERRIDE", False)],
+        *[("VLLM_ATTENTION_BACKEND", False), ("NVIDIA_TF32_OVERRIDE", False)],
         *[("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", False), ("VERL_FULL_DETERMINISM", False)],
         *[("VLLM_LOGGING_LEVEL", True), ("NCCL_DEBUG", True), ("VLLM_CACHE_ROOT", True), ("PATH", True)],
     ],
@@ -219,6 +219,8 @@ def test_what_the_shell_exports_to_the_run_counts_too(monkeypatch, name, is_just
         f"+{ENGINE}.enable_prefix_caching=false",
         f"+{ENGINE}.compilation_config.cudagraph_capture_sizes=[1,2]",
         f"+{VARIABLES}.NCCL_SOCKET_IFNAME=eth0",
+        f"{VARIABLES}.LIGER_KERNEL_IMPL_ROPE=nvidia-cutedsl",
+        f"{VARIABLES}.VLLM_USE_V2_MODEL_RUNNER='\"0\"'",
         f"+{VARIABLES}.WANDB_MODE=offline",
         "+ray_kwargs.ray_init.address=auto",
         "reward.num_workers=2",

@@ -69,6 +69,22 @@ def test_the_file_holds_the_settings(size, count):
     assert text.startswith("# @package _global_\n# A head.\n")
 
 
+@given(st.floats(24, 60))
+def test_a_micro_batch_that_moves_the_model_has_as_many_full_sequences_as_fit(size):
+    """Its transfers take the same time for one sequence as for many (docs/planning.md)."""
+    budget, full = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu", memory.longest(shared())
+    values = copy.deepcopy(shared())
+    for key, value in settings(card(size)).items():
+        put(values, key, value)
+    chosen = values["actor_rollout_ref"]["actor"]["ppo_max_token_len_per_gpu"]
+    if not values["actor_rollout_ref"]["actor"]["fsdp_config"]["offload_policy"]:
+        assert chosen == full
+        return
+    assert chosen >= 4 * full and chosen % full == 0
+    put(values, budget, chosen + full)
+    assert memory.peaks(SHAPE, values, size * memory.GIB)[memory.UPDATE] > gpu_system.ROOM * size * memory.GIB
+
+
 def test_triton_is_taken_where_it_was_measured():
     assert BACKEND not in settings(card(80, (9, 0)))
     assert {settings(card(80, capability))[BACKEND] for capability in [(8, 0), (8, 9), (10, 0), (12, 0)]} == {"torch"}
