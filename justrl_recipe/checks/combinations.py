@@ -20,6 +20,7 @@ PENALTY = "reward.reward_kwargs.overlong_buffer_cfg"
 LOG_PROBS_EVERY = "actor_rollout_ref.rollout.custom.log_probs_every"
 RUNTIME_ENV = "ray_kwargs.ray_init.runtime_env"
 LOG_PATH, CACHE = "VERL_FILE_LOGGER_PATH", "VLLM_CPU_KVCACHE_SPACE"
+LIGER, ROTARY = "actor_rollout_ref.model.use_liger", "LIGER_KERNEL_IMPL_ROPE"
 # verl/utils/tracking.py (veRL 0.9.1), with the package that each tracker imports.
 TRACKERS = {
     "console": None,
@@ -43,6 +44,7 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from critic_warmup(config)
     yield from log_probs(config)
     yield from launcher(config)
+    yield from rotary_kernel(config)
     yield from trackers(config)
 
 
@@ -140,6 +142,15 @@ def launcher(config: Config) -> Iterator[Problem]:
     if on_cpu and runtime_env.get("py_executable"):
         why = "on a CPU every process is a fork of one that this package starts"
         yield Problem("launcher", f"{RUNTIME_ENV}.py_executable", why, "remove it")
+
+
+def rotary_kernel(config: Config) -> Iterator[Problem]:
+    """Liger 0.8.5 compiles one of its two rotary embeddings for each number of tokens (docs/performance.md)."""
+    env_vars = config.values["ray_kwargs"]["ray_init"]["runtime_env"].get("env_vars") or {}
+    on_gpu = config.values["trainer"]["device"] != "cpu"
+    if config.flat.get(LIGER) and on_gpu and isinstance(env_vars, Mapping) and ROTARY not in env_vars:
+        why = "on Hopper and later Liger may compile its rotary embedding for each micro-batch, which takes seconds"
+        yield Problem("kernel", LIGER, why, f"set +{RUNTIME_ENV}.env_vars.{ROTARY}=nvidia-triton", "warning")
 
 
 def trackers(config: Config) -> Iterator[Problem]:

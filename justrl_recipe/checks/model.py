@@ -18,7 +18,6 @@ from justrl_recipe.planning.memory import FUSED
 MODEL = "actor_rollout_ref.model.path"
 TRUST = "actor_rollout_ref.model.trust_remote_code"
 ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
-LIGER = "actor_rollout_ref.model.use_liger"
 # What an attention leaves out of a model; sdpa without an error in transformers 5.9 (integrations/sdpa_attention.py).
 MISSING: dict[str, set[str]] = {
     **{name: {"sliding window", "soft cap", "attention sinks"} for name in combinations.PACKED},
@@ -27,6 +26,7 @@ MISSING: dict[str, set[str]] = {
 }
 TRANSFORMERS_TABLES = ("transformers", "models/auto/auto_mappings.py", "models/auto/configuration_auto.py")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+NO_LIGER = f"set {combinations.LIGER}=false, so that `verl plan` counts their memory"
 LIGER_TABLES = ("liger_kernel", "transformers/monkey_patch.py")
 # What vLLM 0.24.0 has on a CPU (vllm/v1/attention/backends/cpu_attn.py).
 CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
@@ -94,9 +94,9 @@ def architecture(config: Config, model: str) -> Iterator[Problem]:
         other = next(name for name in ("sdpa", "eager") if MISSING[name].isdisjoint(used))
         fix = f"set {ATTENTION}={other} and actor_rollout_ref.model.use_remove_padding=false"
         yield Problem("architecture", ATTENTION, why, fix)
-    if config.flat.get(LIGER) and _in_tables(LIGER_TABLES, found.get("model_type")) is False:
+    if config.flat.get(combinations.LIGER) and _in_tables(LIGER_TABLES, found.get("model_type")) is False:
         why = f"Liger has no kernels for model_type {found.get('model_type')!r}, so transformers' own run"
-        yield Problem("kernel", LIGER, why, f"set {LIGER}=false, so that `verl plan` counts their memory", "warning")
+        yield Problem("kernel", combinations.LIGER, why, NO_LIGER, "warning")
     changes = [key for key, same in AFTER_THE_LOGITS.items() if found.get(key) not in (None, same)]
     if config.flat.get(FUSED) and changes:
         why = f"veRL's fused kernels leave out {changes[0]}={found[changes[0]]} of {model}"

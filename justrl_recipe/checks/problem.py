@@ -21,7 +21,7 @@ CHECKS = {
     "parallelism": "parallel sizes that do not divide the GPUs or the model's heads",
     "token-budget": "token budgets and windows that a full sequence exceeds",
     "context": "sequences longer than the model's context",
-    "kernel": "kernels that do not take the model",
+    "kernel": "kernels that do not take the model, or are slow",
     "weight-bucket": "a bucket that does not hold the largest matrix",
     "architecture": "models that the recipe's path does not run",
     "overlong-penalty": "a penalty without what it needs",

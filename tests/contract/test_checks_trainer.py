@@ -180,6 +180,15 @@ def test_the_level_of_a_problem(override, level):
     assert levels(found(override)).get(override.split("=")[0]) == level
 
 
+def test_ligers_rotary_embedding_that_compiles_for_each_micro_batch_is_a_warning():
+    """The shipped systems name another one; a system of the user's own may not."""
+    unset, liger = f"~{RUNTIME_ENV}.env_vars.LIGER_KERNEL_IMPL_ROPE", "actor_rollout_ref.model.use_liger"
+    assert found() == []
+    [problem] = found(unset)
+    assert (problem.key, problem.level) == (liger, "warning") and "=nvidia-triton" in problem.fix
+    assert found(unset, f"{liger}=false") == []
+
+
 def test_dynamic_sampling_needs_its_metric():
     enable = ["algorithm.filter_groups.enable=true", "trainer.v1.sampler.custom_sampler.path=null"]
     assert levels(found(*enable, "algorithm.filter_groups.metric=null"))["algorithm.filter_groups.metric"] == "error"
