@@ -81,11 +81,12 @@ def main(asked: argparse.Namespace) -> None:
     gradient = keep_gradient(worker)
     seconds: dict[str, float] = {}
     first: dict = {}
+    after_log_probs = 0
     for number in range(1, asked.passes + 1):
         start = time.time()
         old = log_probs(worker, data.clone(), config)
         seconds["log_prob_s"] = time.time() - start
-        after_log_probs = device.max_memory_allocated()
+        after_log_probs = after_log_probs or device.max_memory_allocated()
         start = time.time()
         with profiled(asked.profile if number == asked.passes else None):
             metrics = update(worker, data.clone(), old, config)

@@ -18,6 +18,7 @@ likely vLLM found each token: for `engine.py --rollout FILE`.
 import argparse
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 
@@ -42,14 +43,16 @@ def arguments() -> argparse.Namespace:
 
 
 async def main(asked: argparse.Namespace) -> None:
+    from justrl_recipe.config import Request, load
+
+    config = load(Request(asked.recipe, asked.system, overrides=tuple(asked.overrides))).values
+    os.environ.update(config["ray_kwargs"]["ray_init"]["runtime_env"].get("env_vars") or {})
     from vllm import SamplingParams
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from justrl_recipe.config import Request, load
     from justrl_recipe.verl_hooks.extensions import FINAL_OUTPUT
 
-    config = load(Request(asked.recipe, asked.system, overrides=tuple(asked.overrides))).values
     rollout, data = config["actor_rollout_ref"]["rollout"], config["data"]
     engine = AsyncLLM.from_engine_args(
         AsyncEngineArgs(

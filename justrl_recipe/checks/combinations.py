@@ -147,8 +147,8 @@ def launcher(config: Config) -> Iterator[Problem]:
 def rotary_kernel(config: Config) -> Iterator[Problem]:
     """Liger 0.8.5 compiles one of its two rotary embeddings for each number of tokens (docs/performance.md)."""
     env_vars = config.values["ray_kwargs"]["ray_init"]["runtime_env"].get("env_vars") or {}
-    on_gpu = config.values["trainer"]["device"] != "cpu"
-    if config.flat.get(LIGER) and on_gpu and isinstance(env_vars, Mapping) and ROTARY not in env_vars:
+    named = isinstance(env_vars, Mapping) and env_vars.get(ROTARY) == "nvidia-triton"
+    if config.flat.get(LIGER) and not named and config.values["trainer"]["device"] != "cpu":
         why = "on Hopper and later Liger may compile its rotary embedding for each micro-batch, which takes seconds"
         yield Problem("kernel", LIGER, why, f"set +{RUNTIME_ENV}.env_vars.{ROTARY}=nvidia-triton", "warning")
 

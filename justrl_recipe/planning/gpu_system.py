@@ -24,7 +24,7 @@ from justrl_recipe.planning.model_shape import Shape
 
 OLDEST = (8, 0)  # Ampere: the first with bfloat16 and with the kernels of packed attention
 HOPPER = 9  # where veRL's Triton log-probs were measured (docs/performance.md)
-ROOM = 0.95  # of the free memory that an update may fill: the estimates were up to 4% too low or high
+ROOM = 0.95  # of the free memory that an update may fill; no estimate was too low (docs/planning.md)
 # What vLLM took beyond its share with 256 responses at once on an H200; a smaller GPU's cache holds fewer.
 BEYOND, BEYOND_SHARE = 17 * GIB, 0.2
 MOST = 0.85  # of a GPU for vLLM: the paper's own share
