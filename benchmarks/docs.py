@@ -40,12 +40,14 @@ def trained() -> Iterator[str]:
     """The runs of this repository: validation accuracy before and after, and how long they took."""
     yield "| run | machine | before, % | after, % | wall time | command and details |"
     yield "|---|---|---:|---:|---:|---|"
-    seeds, control = [tiny.outcome(f"seed {seed}") for seed in range(3)], tiny.outcome("control (lr 0)")
+    seeds = [tiny.outcome(f"seed {seed}") for seed in range(3)]
     arms = [small_scale.outcome(f"base_{seed}") for seed in (1, 2)]
     where = "`benchmarks/tiny.py`, [tutorial](docs/tutorial.md#results)"
     yield f"| `justrl_tiny`, 3 seeds | 2 cores | {_listed(seeds)} | {where} |"
-    yield f"| the same, learning rate 0 | 2 cores | {_listed([control])} | the same |"
-    where = "`benchmarks/small_scale.py`, [ablation](docs/small_scale_ablation.md)"
+    steps = [small_scale.several_steps_outcome(f"base_{seed}") for seed in range(1, 7)]
+    where = "`examples/several_steps`, [ablation](docs/small_scale_ablation.md)"
+    yield f"| sums of several steps, 6 seeds | 2 cores | {_listed(steps)} | {where} |"
+    where = "`benchmarks/small_scale.py`, [ablation](docs/small_scale_ablation.md#word-problems-smollm2)"
     yield f"| `justrl_smollm2`, 2 seeds | one H200 | {_listed(arms)} | {where} |"
 
 
@@ -80,12 +82,14 @@ TABLES: dict[str, Callable[[], str | Iterable[str]]] = {
     "planning-systems": planning.of_systems,
     "planning-cards": planning.of_cards,
     "planning-measured": planning.beside_measurements,
-    "small-scale-cut": small_scale.cut,
-    "small-scale-final": small_scale.final,
+    "several-steps-final": partial(small_scale.final, small_scale.SEVERAL_STEPS),
+    "several-steps-seeds": small_scale.by_seed,
+    "several-steps-secondary": small_scale.secondary,
+    "smollm2-final": partial(small_scale.final, small_scale.SMOLLM2),
+    "smollm2-evaluated": small_scale.evaluations,
+    "smollm2-steps": small_scale.training,
 }
 TABLES |= {f"performance-{table.__name__.replace('_', '-')}": table for table in performance.TABLES}
-TABLES |= {f"small-scale-{kind}": partial(small_scale.evaluations, kind) for kind in ("arms", "repeats")}
-TABLES |= {f"small-scale-{kind}-steps": partial(small_scale.training, kind) for kind in ("arms", "repeats", "trials")}
 
 
 def filled(text: str) -> str:
