@@ -127,13 +127,18 @@ def _update(gpus: Gpus, values: dict[str, Any], shape: Shape) -> list[Setting]:
 def _larger_micro_batches(values: dict[str, Any], shape: Shape, room: float) -> list[Setting]:
     """As many full sequences as fit: each micro-batch moves weights and gradients (docs/planning.md)."""
     budget, longest = f"{ACTOR}.ppo_max_token_len_per_gpu", memory.longest(values)
-    whole, found = copy.deepcopy(values), []
-    for sequences in itertools.count(2):
-        put(whole, budget, sequences * longest)
-        if memory.tokens_of_micro_batch(whole) < sequences * longest or memory.peaks(shape, whole, room)[0] > room:
-            return found
-        put(values, budget, sequences * longest)
-        found = [Setting(budget, sequences * longest, f"{sequences} full sequences: each time the whole model moves")]
+    tried = copy.deepcopy(values)
+
+    def fits(sequences: int) -> bool:
+        put(tried, budget, sequences * longest)
+        filled = memory.tokens_of_micro_batch(tried) == sequences * longest
+        return filled and memory.peaks(shape, tried, room)[0] <= room
+
+    sequences = next(number for number in itertools.count(1) if not fits(number + 1))
+    if sequences == 1:
+        return []
+    put(values, budget, sequences * longest)
+    return [Setting(budget, sequences * longest, f"{sequences} full sequences: each time the whole model moves")]
 
 
 def _in_use(gpus: Gpus) -> str:
