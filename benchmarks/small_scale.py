@@ -1,6 +1,5 @@
 """The paper's ablation at small scale: docs/small_scale_ablation.md.
 
-    python benchmarks/small_scale.py page              # `verl report` of the sums of several steps, in report/
     python benchmarks/small_scale.py run ARM SEED      # SmolLM2 on a GPU; ARM: base, overlong, verifier or both
     python benchmarks/small_scale.py before            # evaluates the model that every arm of SmolLM2 starts from
 
@@ -15,7 +14,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -107,12 +105,9 @@ def seconds(folder: Path) -> float:
 
 
 def trained(results: Path) -> list[runs.Run]:
-    """The runs of an experiment, whose arms are told apart by the folders' names.
-
-    On sums of several steps the seeds of an arm start from two models, which `verl report` takes for two experiments.
-    """
-    found = (replace(runs.load(folder), identity=folder.name[:-2]) for folder in folders(results, "metrics.jsonl"))
-    return runs.with_labels(list(found))
+    """The runs of an experiment; on sums of several steps the seeds of an arm start from two models."""
+    found = runs.joined_by_name(runs.load(folder) for folder in folders(results, "metrics.jsonl"))
+    return runs.with_labels(found)
 
 
 def final(results: Path) -> str:
@@ -197,9 +192,5 @@ if __name__ == "__main__":
             evaluate(f"runs/{arm_asked}_{seed_asked}", f"{arm_asked}_{seed_asked}")
         case ["before"]:
             evaluate(WARMED_UP, "before")
-        case ["page"]:
-            from justrl_recipe.report.page import write
-
-            print(write(trained(SEVERAL_STEPS), Path("report"), None, True))
         case _:
             sys.exit(__doc__)

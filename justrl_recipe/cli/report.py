@@ -17,6 +17,7 @@ POLL = 3  # seconds between looks at growing metrics
 
 class GroupBy(str, Enum):
     ARM = "arm"
+    NAME = "name"
     RUN = "run"
 
 
@@ -30,7 +31,10 @@ def report(
     ] = None,
     group_by: Annotated[
         GroupBy | None,
-        typer.Option(help="One curve per arm (mean and band over seeds) or per run; default arm if one has several."),
+        typer.Option(
+            help="One curve per arm (mean and band over seeds), per name of arms whatever their values, or per run; "
+            "default arm if one has several."
+        ),
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Rewrite it until the runs end.")] = False,
@@ -56,10 +60,11 @@ def write_report(
     """Read the runs and write their report; the page, and the last step of each run."""
     from justrl_recipe.report import runs
 
-    found = runs.with_labels([runs.load(path) for path in paths])
+    loaded = [runs.load(path) for path in paths]
+    found = runs.with_labels(runs.joined_by_name(loaded) if group_by == GroupBy.NAME else loaded)
     from justrl_recipe.report.page import write  # matplotlib takes a second: after what may be wrong
 
-    by_arm = group_by == GroupBy.ARM if group_by else None
+    by_arm = group_by != GroupBy.RUN if group_by else None
     return write(found, out, refresh, by_arm), [run.last_step for run in found]
 
 

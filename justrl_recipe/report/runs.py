@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
@@ -186,6 +186,11 @@ def identity(manifest: Manifest, size: Size | None) -> str:
 
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def joined_by_name(runs: Iterable[Run]) -> list[Run]:
+    """The runs, of which arms with one name are one arm whatever their values, e.g. seeds of several first models."""
+    return [replace(run, identity="") for run in runs]
 
 
 def with_labels(runs: Sequence[Run]) -> list[Run]:

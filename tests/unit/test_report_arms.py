@@ -263,6 +263,23 @@ def test_runs_are_grouped_by_arm_where_an_arm_has_several_seeds(tmp_path, seeds,
     assert len(re.findall(r'<td data-label="[^"]*" title=', source)) == 7 * (2 if by_arm else 4)
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_seeds_of_several_models_are_one_arm_by_its_name(tmp_path):
+    """For a recipe of one's own the model makes the arm; where its seeds start from several, the name does."""
+    folders = []
+    for seed in (1, 2):
+        for ablations in ([], ["overlong_penalty"]):
+            folder = write_run(
+                tmp_path / f"{seed}{len(ablations)}", two(), recipe="own.yaml", seed=seed, ablations=ablations
+            )
+            with (folder / "config.yaml").open("a") as config:
+                config.write(f"actor_rollout_ref: {{model: {{path: model_{seed}}}}}\n")
+            folders.append(folder)
+    for by in ("arm", "name"):
+        assert verl("report", *folders, "--group-by", by, "--out", by, cwd=tmp_path).returncode == 0
+        assert ("drawn as a thin line" in (tmp_path / by / "report.html").read_text()) is (by == "name")
+
+
 def test_a_wrong_group_is_refused(tmp_path):
     result = verl("report", write_run(tmp_path / "a", healthy(12)), "--group-by", "seed", cwd=tmp_path)
     assert result.returncode == 2 and "seed" in result.stderr and not (tmp_path / "report").exists()
