@@ -150,7 +150,7 @@ def rotary_kernel(config: Config) -> Iterator[Problem]:
     named = isinstance(env_vars, Mapping) and env_vars.get(ROTARY) == "nvidia-triton"
     if config.flat.get(LIGER) and not named and config.values["trainer"]["device"] != "cpu":
         why = "on Hopper and later Liger may compile its rotary embedding for each micro-batch, which takes seconds"
-        yield Problem("kernel", LIGER, why, f"set +{RUNTIME_ENV}.env_vars.{ROTARY}=nvidia-triton", "warning")
+        yield Problem("kernel", LIGER, why, f"set ++{RUNTIME_ENV}.env_vars.{ROTARY}=nvidia-triton", "warning")
 
 
 def trackers(config: Config) -> Iterator[Problem]:

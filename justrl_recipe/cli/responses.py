@@ -39,7 +39,7 @@ def responses(
         raise UserError(f"{file} holds no responses")
     if step is not None and step not in found.steps:
         near = sorted(sorted(found.steps, key=lambda other: abs(other - step))[:5])
-        raise UserError(f"{file} has no responses of step {step}: give one of {', '.join(map(str, near))}")
+        raise UserError(f"{file} has no responses of step {step}: give another, such as {', '.join(map(str, near))}")
     console = Console(soft_wrap=True)
     left = MOST
     for group in found.groups:

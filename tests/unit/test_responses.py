@@ -227,7 +227,7 @@ def test_a_run_without_responses_is_refused_in_a_line(tmp_path, make):
 
 def test_a_step_that_was_not_kept_names_those_that_were(tmp_path):
     done = verl("responses", write(tmp_path / "run", GROUP, GROUP | {"step": 9}), "--step", "8", cwd=tmp_path)
-    assert done.returncode == 2 and "has no responses of step 8: give one of 1, 9" in done.stderr
+    assert done.returncode == 2 and "has no responses of step 8: give another, such as 1, 9" in done.stderr
 
 
 # --- verl report
