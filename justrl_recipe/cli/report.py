@@ -32,8 +32,8 @@ def report(
     group_by: Annotated[
         GroupBy | None,
         typer.Option(
-            help="One curve per arm (mean and band over seeds), per name of arms whatever their values, or per run; "
-            "default arm if one has several."
+            help="One curve per arm (mean and band over seeds), per name of an arm (its runs may have other values), "
+            "or per run; default arm if one has several."
         ),
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,

@@ -189,7 +189,7 @@ def digest(text: str) -> str:
 
 
 def joined_by_name(runs: Iterable[Run]) -> list[Run]:
-    """The runs, of which arms with one name are one arm whatever their values, e.g. seeds of several first models."""
+    """The runs, with arms of one name made one, whatever their values: seeds may start from several models."""
     return [replace(run, identity="") for run in runs]
 
 

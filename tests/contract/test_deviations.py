@@ -175,6 +175,7 @@ def test_a_shipped_systems_value_is_exempt_on_its_own_device_alone(tmp_path, sys
     [
         *[("VLLM_ATTENTION_BACKEND", False), ("NVIDIA_TF32_OVERRIDE", False)],
         *[("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", False), ("VERL_FULL_DETERMINISM", False)],
+        ("VLLM_USE_V2_MODEL_RUNNER", True),
         *[("VLLM_LOGGING_LEVEL", True), ("NCCL_DEBUG", True), ("VLLM_CACHE_ROOT", True), ("PATH", True)],
     ],
 )
