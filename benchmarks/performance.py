@@ -121,15 +121,67 @@ def drawn_step() -> Iterator[str]:
         yield f"| {' | '.join(cells)} | {run['tokens_per_second']:,} |"
 
 
-def drawn() -> Iterator[str]:
-    """Generation of 256 responses with lengths as in the paper's figure, in veRL."""
-    yield "| settings | mean length | longest | generation, s | of it with fewer than 32 running |"
-    yield "|---|---:|---:|---:|---:|"
-    for name, label in {"before": "V1, log-probs", "after": "V2, no log-probs"}.items():
-        responses = lines(f"h200/drawn_{name}")
-        lengths, ends = [run["length"] for run in responses], sorted(run["end"] for run in responses)
-        share = (ends[-1] - ends[-32]) / ends[-1]
-        yield f"| {label} | {sum(lengths) / len(lengths):,.0f} | {max(lengths):,} | {ends[-1]:.1f} | {share:.0%} |"
+def before_after() -> Iterator[str]:
+    """Whole steps of 256 responses on the two GPUs of a host at once: the settings of 0.1.0, and the fastest ones."""
+    seconds = "generation | its last 31 | log-probs | update | rest | step, s"
+    yield f"| responses | settings | {seconds} | MFU | tokens/s | faster |"
+    yield f"|---|---|{'---:|' * 9}"
+    runs = {name: [line["data"] for line in lines(f"h200/steps_{name}")] for name in ("before", "after")}
+    for number, responses in ((1, "drawn"), (2, "4,096 each")):
+        whole = [run[number]["timing_s/step"] for run in runs.values()]
+        for name, run in runs.items():
+            found = run[number]
+            phases, step = [found[f"timing_s/{phase}"] for phase in PHASES[:3]], found["timing_s/step"]
+            cells = [f"{value:.1f}" for value in (*phases, step - sum(phases), step)]
+            cells.insert(1, f"{alone(name):.1f}" if responses == "drawn" else "")
+            cells += [f"{found['perf/mfu/actor']:.3f}", f"{found['perf/throughput']:,.0f}"]
+            cells = [responses, name, *cells, f"{whole[0] / whole[1]:.2f}" if name == "after" else ""]
+            yield f"| {' | '.join(cells)} |"
+
+
+def alone(name: str) -> float:
+    """Seconds of generation with fewer than 32 of the drawn responses running."""
+    ends = sorted(run["end"] for run in lines(f"h200/drawn_{name}"))
+    return ends[-1] - ends[-32]
+
+
+def context() -> Iterator[str]:
+    """vLLM's V2 runner alone, without log-probs, 1,024 tokens each."""
+    yield "| worker | longest sequence | 32 responses at once | 256 |"
+    yield "|---|---:|---:|---:|"
+    workers = {"mp": "a process of its own", "uni": "in the engine's process"}
+    rates = {
+        (run["executor"], run["context"], run["responses"]): run["tokens_per_second"]
+        for run in lines("h200/rollout_context")
+    }
+    for executor, longest, _ in sorted(key for key in rates if key[2] == 32):
+        few, many = rates[executor, longest, 32], rates[executor, longest, 256]
+        yield f"| {workers[executor]} | {longest:,} | {few:,} | {many:,} |"
+
+
+START = {
+    "fork_server_starts": "the command: config and checks",
+    "imports_end": "the fork server's imports",
+    "server_starts": "data, trainer",
+    "engine_starts": "vLLM's server",
+    "compiled": "vLLM's weights and compiled graphs",
+    "graphs_captured": "memory, CUDA graphs",
+    "kernels_compiled": "Triton's kernels",
+    "first_step_begins": "the rest",
+}
+
+
+def start() -> Iterator[str]:
+    """Seconds from the command to the first step, by the times of two runs' logs."""
+    runs = lines("h200/start")
+    yield f"| seconds for | {' | '.join(run['run'] + ' run' for run in runs)} |"
+    yield f"|---|{'---:|' * len(runs)}"
+    before = None
+    for name, what in START.items():
+        spent = (run[name] - (run[before] if before else 0) for run in runs)
+        yield f"| {what} | {' | '.join(f'{seconds:.1f}' for seconds in spent)} |"
+        before = name
+    yield f"| all | {' | '.join(format(run[before], '.1f') for run in runs)} |"
 
 
 NAMES = {"torch_15360": "16 responses of 15,360", "torch_4096": "64 of 4,096"}
@@ -232,9 +284,11 @@ TABLES = (
     agreement,
     rollout,
     decoding,
+    context,
     drawn_step,
-    drawn,
+    before_after,
     update_kernels,
+    start,
     full_recipe,
     sharding,
     controller,

@@ -53,13 +53,13 @@ async def main(asked: argparse.Namespace) -> None:
 
     from justrl_recipe.verl_hooks.extensions import FINAL_OUTPUT
 
-    rollout, data = config["actor_rollout_ref"]["rollout"], config["data"]
+    rollout = config["actor_rollout_ref"]["rollout"]
     engine = AsyncLLM.from_engine_args(
         AsyncEngineArgs(
             model=asked.model,
             load_format="auto" if asked.keep else "dummy",
             dtype=rollout["dtype"],
-            max_model_len=data["max_prompt_length"] + data["max_response_length"],
+            max_model_len=rollout["max_model_len"],
             max_num_seqs=rollout["max_num_seqs"],
             max_num_batched_tokens=rollout["max_num_batched_tokens"],
             gpu_memory_utilization=rollout["gpu_memory_utilization"],
@@ -70,6 +70,7 @@ async def main(asked: argparse.Namespace) -> None:
             compilation_config={"cudagraph_mode": "FULL_AND_PIECEWISE"},
             profiler_config=profiler(asked.profile),
             seed=config["seed"],
+            **{"distributed_executor_backend": "mp", **(rollout["engine_kwargs"]["vllm"] or {})},
         )
     )
     as_verl = SamplingParams(

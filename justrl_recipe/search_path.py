@@ -1,4 +1,4 @@
-"""Where Hydra finds the recipes, systems and ablations of this package and veRL's own config.
+"""Where Hydra finds the recipes, systems and ablations of this package and veRL's own config; and the sum in them.
 
 A plug-in of Hydra's, so that neither a recipe nor a command has to name these folders. veRL's folder is named as a
 file path, since `pkg://verl...` would import veRL, which takes ten seconds.
@@ -10,6 +10,7 @@ from pathlib import Path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 from justrl_recipe.errors import UserError
 
@@ -26,8 +27,15 @@ class RecipeSearchPath(SearchPathPlugin):
 
 
 def register() -> None:
-    """Have Hydra use the plug-in in this process."""
+    """Have Hydra use the plug-in in this process, and OmegaConf resolve `${justrl.sum:A,B}`."""
     Plugins.instance().register(RecipeSearchPath)
+    OmegaConf.register_new_resolver("justrl.sum", _sum, replace=True)
+
+
+def _sum(*terms: object) -> int | None:
+    """None where a term is no integer: the checks name the key that it came from."""
+    numbers = [term for term in terms if isinstance(term, int)]
+    return sum(numbers) if len(numbers) == len(terms) else None
 
 
 def verl_config_folder() -> Path:

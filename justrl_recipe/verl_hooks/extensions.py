@@ -1,4 +1,4 @@
-"""What veRL's workers need beside veRL: the agent loop `final_output_agent`, packed attention, and two patches.
+"""What veRL's workers need beside veRL: the agent loop `final_output_agent`, packed attention, and three patches.
 
 veRL 0.9.1 imports this module, the recipe's `actor_rollout_ref.model.external_lib`, in every process that reads the
 model's config (verl/workers/config/model.py).
@@ -15,6 +15,7 @@ __all__ = ["FinalOutputAgentLoop", "packed_attention"]
 
 patches.load_shards_of_other_world_sizes()
 patches.gather_output_matrix()
+patches.key_of_the_server_alone()
 
 FINAL_OUTPUT = {"output_kind": RequestOutputKind.FINAL_ONLY, "detokenize": False}
 

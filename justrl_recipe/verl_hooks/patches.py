@@ -88,6 +88,22 @@ def _is_loopback(hostname: str) -> bool:
         return False
 
 
+def key_of_the_server_alone() -> None:
+    """Take vLLM's key out of the environment, so that this process's server has it, and the engine below it does not.
+
+    Symptom: every run compiles vLLM's graphs and kernels again, most of a minute, and its key stands in
+        ~/.cache/vllm (cache_key_factors.json).
+    Cause: vLLM 0.24 counts VLLM_API_KEY among what compiled code depends on (`compile_factors` in vllm/envs.py).
+    Safe: only the server reads the key, by the name in `vllm.envs` that this sets (`build_app` in
+        vllm/entrypoints/openai/api_server.py).
+    Upstream: none filed. Delete when vLLM leaves the variable out.
+    """
+    import vllm.envs
+
+    if key := os.environ.pop("VLLM_API_KEY", None):
+        vllm.envs.environment_variables["VLLM_API_KEY"] = lambda: key
+
+
 def guard_trackers(shown: Mapping[masking.Path, Any]) -> None:
     """Have veRL make and call its trackers (wandb, TensorBoard, ...) by verl_hooks/trackers.py, without secrets.
 

@@ -20,6 +20,7 @@ from justrl_recipe.config import (
     names,
     recipe_names,
 )
+from justrl_recipe.deviations import describe
 from justrl_recipe.errors import UserError
 from justrl_recipe.own_files import Made
 
@@ -249,3 +250,12 @@ def test_the_other_tests_configs_are_those_that_a_user_gets(request_):
             return str(error)
 
     assert result(composed.load) == result(load)
+
+
+@pytest.mark.parametrize("given", ["8192", "null", "long"])
+def test_vllm_s_longest_sequence_follows_the_lengths_of_prompt_and_response(given):
+    request_ = Request("justrl_deepseek", overrides=(f"data.max_response_length={given}",))
+    longest = "actor_rollout_ref.rollout.max_model_len"
+    composed_ = load(request_)
+    assert composed_.flat[longest] == (1024 + 8192 if given == "8192" else None)
+    assert longest not in [d["key"] for d in describe(request_, composed_)["deviations"]]

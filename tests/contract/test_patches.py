@@ -1,10 +1,13 @@
-"""What we patch in torch, against torch itself; Ray's job number is tested in test_cpu_plugin."""
+"""What we patch in torch and vLLM, against themselves; Ray's job number is tested in test_cpu_plugin."""
 
 import subprocess
 import sys
 import textwrap
 
 import pytest
+
+from justrl_recipe.run.folder import RunFolder
+from justrl_recipe.run.start import environment
 
 GROUP = """
     import sys, time
@@ -55,3 +58,27 @@ def unused_tcp_port() -> int:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+SERVER = """
+    import os, subprocess, sys
+    import vllm.envs
+    key = os.environ["VLLM_API_KEY"]
+    import justrl_recipe.verl_hooks.extensions
+    assert vllm.envs.VLLM_API_KEY == key, "the server asks for the run's key"
+    engine = "import vllm.envs; print(vllm.envs.compile_factors())"
+    print(subprocess.run([sys.executable, "-c", engine], capture_output=True, text=True, check=True).stdout)
+"""
+
+
+def test_a_run_finds_what_vllm_has_compiled_in_another_one(tmp_path):
+    factors = []
+    for number in range(2):
+        scratch = tmp_path / f"scratch-{number}"
+        scratch.mkdir()
+        env = environment({"trainer": {"device": "cuda"}}, RunFolder(tmp_path / f"run-{number}"), str(scratch), {})
+        server = [sys.executable, "-c", textwrap.dedent(SERVER)]
+        done = subprocess.run(server, env=env, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        factors.append(done.stdout.strip().splitlines()[-1])
+    assert factors[0] == factors[1] and "'VLLM_API_KEY': None" in factors[0]
