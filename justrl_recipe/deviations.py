@@ -113,9 +113,9 @@ def scaled(base: Config, recipe: Config) -> list[Deviation]:
 
 @functools.cache
 def left_open() -> frozenset[str]:
-    """What justrl.yaml leaves to its recipes: the keys beside free ones that are null in this file, not in veRL's."""
+    """What justrl.yaml leaves to its recipes: the keys that are null in this file, not all that veRL leaves null."""
     content = yaml.safe_load((config.RECIPES / f"{config.BASE}.yaml").read_text())
-    return frozenset(key for key, value in config.leaves(content) if value is None and not is_free(key, value))
+    return frozenset(key for key, value in config.leaves(content) if value is None)
 
 
 def describe(request: Request, composed: Config) -> dict[str, Any]:

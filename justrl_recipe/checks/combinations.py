@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from justrl_recipe.checks.accelerators import CPUS_PER_GPU, other_cpus
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config, nearest
 from justrl_recipe.planning.memory import BACKEND, FUSED
@@ -178,6 +179,7 @@ def of_sizes(config: Config) -> Iterator[Problem]:
     yield from _batches(config.flat)
     yield from _parallel(config.flat)
     yield from _budgets(config.flat)
+    yield from _ray_cpus(config.values)
 
 
 def of_model(config: Config, shape: Shape) -> list[Problem]:
@@ -254,6 +256,14 @@ def _budgets(values: Mapping[str, Any]) -> Iterator[Problem]:
     if window is not None and window < longest:
         why = f"{window} tokens do not hold prompt and response of {longest}: vLLM would cut responses silently"
         yield Problem("token-budget", f"{ROLLOUT}.max_model_len", why, f"give at least {longest}, or null")
+
+
+def _ray_cpus(values: Mapping[str, Any]) -> Iterator[Problem]:
+    given = values["ray_kwargs"]["ray_init"]["num_cpus"]
+    needed = other_cpus(values) + CPUS_PER_GPU * values["trainer"]["n_gpus_per_node"]
+    if given is not None and given < needed:
+        why = f"veRL's actors hold {needed} of Ray's CPUs, which are only counted, and would wait for ever"
+        yield Problem("launcher", "ray_kwargs.ray_init.num_cpus", why, f"give at least {needed}")
 
 
 def _context(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:

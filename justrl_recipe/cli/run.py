@@ -14,7 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from justrl_recipe import checks, config, files, processes, this_machine
-from justrl_recipe.checks import Problem, named_code
+from justrl_recipe.checks import Problem, accelerators, named_code
 from justrl_recipe.cli import options as arguments
 from justrl_recipe.config import Config
 from justrl_recipe.deviations import EMBEDDED_SECTIONS, describe
@@ -126,6 +126,9 @@ def train(
         if log.unfinished(placed(composed, old.path), old) is None:
             say(f"{old.path} is finished: nothing is left to train")
             return
+    cluster_address = cluster.address(address, composed.values)
+    if not cluster_address:
+        about["warnings"] += refuse(checks.kept(accelerators.problems(composed.values), about["skipped_checks"]))
     if "tiny_model" in composed.values:
         make_tiny(composed.values)
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)
@@ -137,7 +140,7 @@ def train(
     about["data"] = provenance.data_files(composed.values)
     if old:
         refuse_other_data(old, about["data"])
-    if cluster_address := cluster.address(address, composed.values):
+    if cluster_address:
         options = replace(options, cluster=join(cluster_address, composed, out or RUNS, about))
     folder = old or new_run_folder(name, out)
     settings = placed(composed, folder.path)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from justrl_recipe import checks, config, this_machine
-from justrl_recipe.checks import Problem
+from justrl_recipe.checks import Problem, accelerators
 from justrl_recipe.cli import options
 from justrl_recipe.config import Config
 from justrl_recipe.terminal import say, say_json
@@ -52,7 +52,7 @@ def find_problems(composed: Config, out: Path | None, import_reward: bool) -> li
 
     base = config.load_base()
     usable = checks.usable(composed, base)
-    found = checks.of_config(composed, base)
+    found = [*checks.of_config(composed, base), *accelerators.warnings(usable.values)]
     if "tiny_model" not in usable.values or tiny.is_made(usable.values):
         found += checks.of_files(composed, base, out or RUNS)
     elif usable.flat["actor_rollout_ref.model.path"] != usable.flat["tiny_model.path"]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import paths, processes
+from justrl_recipe.checks.accelerators import CPUS_PER_GPU, other_cpus
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.cpu import ON_THIS_MACHINE
 from justrl_recipe.errors import UserError
@@ -19,7 +20,6 @@ from justrl_recipe.run.nodes import LIMIT, described, groups
 
 MARK = ".justrl-"  # how a file is called by which a folder is recognised
 OWN = (None, "", "local")  # addresses for which a run starts a cluster of its own, as Ray reads them
-CPUS_PER_GPU = 3  # of veRL 0.9.1's placement groups: max_colocate_count in verl/single_controller/ray/base.py
 START_LIMIT = 60.0  # seconds until the process that asks has imported Ray, connected and asked
 TOKEN_FILE = Path("~/.ray/auth_token")  # Ray 2.60's default
 RAY_LIMITS = {  # Ray 2.60's own are 60, 30 and 20 s
@@ -162,6 +162,13 @@ def problems(cluster: Cluster, config: Mapping[str, Any]) -> Iterator[Problem]:
         why = f"{count} groups of {need} are wanted, and there is room for {free} ({has})"
         fix = "wait for the other job to end" if total >= count else "add nodes, or lower trainer.nnodes"
         yield Problem("cluster", "trainer.nnodes", why, f"{fix}, or lower trainer.n_gpus_per_node")
+    left = sum(node["free"].get("CPU", 0.0) for node in cluster.nodes) - count * wanted["CPU"]
+    if free >= count and left < other_cpus(config):
+        units = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
+        why = (
+            f"beside the accelerators' CPUs {other_cpus(config)} are wanted for TransferQueue, and {left:g} are free"
+        )
+        yield Problem("cluster", units, why, "start Ray with more (--num-cpus counts them as you say), or lower it")
 
 
 def room(node: Mapping[str, Any]) -> str:

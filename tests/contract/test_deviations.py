@@ -330,7 +330,7 @@ def test_another_model_and_another_number_of_steps_are_left_to_a_recipe(tmp_path
 
 
 def test_what_is_left_to_a_recipe_is_what_justrl_yaml_says_and_not_what_verl_leaves_null():
-    assert left_open() == {"actor_rollout_ref.model.path", "trainer.total_training_steps"}
+    assert left_open() == {"actor_rollout_ref.model.path", "trainer.experiment_name", "trainer.total_training_steps"}
 
 
 def test_two_reward_files_can_be_told_apart(tmp_path, monkeypatch):

@@ -101,11 +101,25 @@ def test_what_a_node_lacks_is_named(tmp_path):
     assert "no answer within 10 seconds" in said(found=None)
 
 
+QUEUE = {"transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": 8}}}}
+
+
+@pytest.mark.parametrize(("cpus", "enough"), [(33.0, True), (32.0, False)])
+def test_cpus_for_the_queue_are_wanted_beside_the_accelerators(cpus, enough):
+    here = described([])
+    config = {"trainer": {"device": "cuda", "nnodes": 1, "n_gpus_per_node": 8}, **QUEUE}
+    asked_ = asked(here, free={"GPU": 8.0, "CPU": cpus})
+    found = list(cluster.problems(cluster.Cluster("10.0.0.1:6379", False, [asked_], here), config))
+    assert [problem.key for problem in found] == (
+        [] if enough else ["transfer_queue.backend.SimpleStorage.num_data_storage_units"]
+    )
+
+
 @pytest.mark.parametrize(("nodes", "fix"), [(2, None), (3, "wait for the other job"), (5, "add nodes")])
 def test_too_few_accelerators_are_named_with_who_has_how_many(nodes, fix):
     here = described([])
     answers = [asked(here), asked(here), asked(here, free={"GPU": 2.0, "CPU": 96.0})]
-    config = {"trainer": {"device": "cuda", "nnodes": nodes, "n_gpus_per_node": 8}}
+    config = {"trainer": {"device": "cuda", "nnodes": nodes, "n_gpus_per_node": 8}, **QUEUE}
     found = list(cluster.problems(cluster.Cluster("10.0.0.1:6379", False, answers, here), config))
     assert [fix in str(problem) for problem in found] == ([True] if fix else [])
     assert all("2 of 8 GPU" in str(problem) and "room for 2" in str(problem) for problem in found)

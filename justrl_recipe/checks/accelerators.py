@@ -1,0 +1,76 @@
+"""What a run takes of Ray, and whether this machine has it where the run starts a cluster of its own."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from justrl_recipe import gpus
+from justrl_recipe.checks.problem import Problem
+from justrl_recipe.errors import UserError
+from justrl_recipe.gpus import Gpus
+
+CPUS_PER_GPU = 3  # of veRL 0.9.1's placement groups: max_colocate_count in verl/single_controller/ray/base.py
+COUNT = "trainer.n_gpus_per_node"
+
+
+def other_cpus(values: Mapping[str, Any]) -> int:
+    """CPUs that a run holds beside those of its accelerators: TransferQueue's controller and storage units."""
+    return 1 + values["transfer_queue"]["backend"]["SimpleStorage"]["num_data_storage_units"]
+
+
+def problems(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """What this machine lacks for a run that joins no cluster; veRL and Ray would wait for it, or say so late.
+
+    Args:
+        values: a resolved config.
+    """
+    trainer = values["trainer"]
+    if trainer["device"] != "cuda":
+        return
+    if trainer["nnodes"] > 1:
+        why = f"{trainer['nnodes']} nodes are wanted, and the run joins no Ray cluster"
+        fix = "set RAY_ADDRESS to that of a cluster (docs/clusters.md), or choose a system of one node (verl ls)"
+        yield Problem("accelerators", "trainer.nnodes", why, fix)
+        return
+    found, unknown = None, ""
+    try:
+        found = gpus.find()
+    except UserError as error:
+        unknown = f" ({error})"
+    if found:
+        yield from _differences(values, found)
+    elif trainer["n_gpus_per_node"] > (here := _count_by_torch()):
+        why = f"{trainer['n_gpus_per_node']} wanted, and torch finds {here} here{unknown}"
+        yield Problem("accelerators", COUNT, why, "run it where GPUs are (verl doctor); justrl_tiny needs none")
+
+
+def warnings(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Where the GPUs of this machine, if it has any, are not those of a config of one node; it may run elsewhere."""
+    trainer = values["trainer"]
+    try:
+        found = gpus.find()
+    except UserError:
+        return
+    if found and trainer["device"] == "cuda" and trainer["nnodes"] == 1:
+        yield from (replace(problem, level="warning") for problem in _differences(values, found))
+
+
+def _differences(values: Mapping[str, Any], found: Gpus) -> Iterator[Problem]:
+    """Where a config of one node is for other GPUs than those found."""
+    wanted, machine = values["trainer"]["n_gpus_per_node"], values.get("machine") or {}
+    name, memory_gib = machine.get("name"), machine.get("memory_gib")
+    here = f"{found.count} x {found.name} of {found.memory_gib:g} GiB"
+    if wanted > found.count:
+        fix = "lower it, or choose --system gpu, which is made of the GPUs here"
+        yield Problem("accelerators", COUNT, f"{wanted} wanted, and here are {here}", fix)
+    elif name and memory_gib and not found.are(name, memory_gib):
+        why = f"the system is for {name} of {memory_gib:g} GiB, and here are {here}"
+        fix = "choose --system gpu, which is made of the GPUs here"
+        yield Problem("accelerators", "machine.name", why, fix, level="warning")
+
+
+def _count_by_torch() -> int:
+    """GPUs of which nvidia-smi says nothing, such as AMD's, parts of one, or any in a container without it."""
+    import torch
+
+    return torch.cuda.device_count()
