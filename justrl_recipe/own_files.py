@@ -6,7 +6,7 @@ Each is copied under a name of its own: one that is called like a shipped file e
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def composable(
         def called(part: str | Path | Made, group: str, name: str) -> str:
             if isinstance(part, str):
                 return part
-            text = part.text if isinstance(part, Made) else _read(part)
+            text = part.text if isinstance(part, Made) else _read_part(part)
             if not OTHER_PACKAGE.search(text):
                 text = "# @package _global_\n" + GLOBAL.sub("#", text)
             Path(scratch, group).mkdir(exist_ok=True)
@@ -127,6 +127,15 @@ def _extended(file: Path) -> Iterator[str]:
                 group = str(group).split(" ")[-1].split("@")[0].lstrip("/")
                 for option in options if isinstance(options, list) else [options]:
                     yield f"{group}/{option}"
+
+
+def _read_part(path: Path) -> str:
+    """As `_read`, of a system or an ablation, which Hydra would ignore if it says nothing."""
+    text = _read(path)
+    with suppress(yaml.YAMLError, ValueError, TypeError):  # Hydra refuses these
+        if yaml.load(text, Loader=files.YAML_LOADER) is None:
+            raise UserError(f"{path.name} says nothing: give it keys, or copy a file to start from (verl cp)")
+    return text
 
 
 def _read(path: Path) -> str:

@@ -12,6 +12,7 @@ warm-up.
 
 import argparse
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 from justrl_recipe.cpu import tiny_model
 from justrl_recipe.data import schema
+from justrl_recipe.errors import UserError
 
 SOURCES = {"train": "several_steps", "validation": "several_steps_validation"}
 SIZES = {"train": 4096, "validation": 256}
@@ -142,4 +144,8 @@ if __name__ == "__main__":
     parser.add_argument("seed", type=int, metavar="SEED")
     parser.add_argument("--out", type=Path, default=Path("data/several_steps"))
     asked = parser.parse_args()
-    main(asked.out, asked.seed)
+    try:
+        main(asked.out, asked.seed)
+    except (UserError, OSError) as error:  # a folder that cannot be written, a full disk
+        sys.exit(f"error: {error}")
+    print(f"made {asked.out}: train.parquet, validation.parquet, model_{asked.seed}")

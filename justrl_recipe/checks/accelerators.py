@@ -1,13 +1,16 @@
-"""What a run takes of Ray, and whether this machine has it where the run starts a cluster of its own."""
+"""What a run takes of Ray and of its machine, and whether this one has it where the run joins no cluster."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import psutil
+
 from justrl_recipe import gpus
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.errors import UserError
 from justrl_recipe.gpus import Gpus
+from justrl_recipe.planning import memory, model_shape
 
 CPUS_PER_GPU = 3  # of veRL 0.9.1's placement groups: max_colocate_count in verl/single_controller/ray/base.py
 COUNT = "trainer.n_gpus_per_node"
@@ -56,7 +59,7 @@ def warnings(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _differences(values: Mapping[str, Any], found: Gpus) -> Iterator[Problem]:
-    """Where a config of one node is for other GPUs than those found."""
+    """Where a config of one node is for other GPUs than those found, or for a machine with more memory."""
     wanted, machine = values["trainer"]["n_gpus_per_node"], values.get("machine") or {}
     name, memory_gib = machine.get("name"), machine.get("memory_gib")
     here = f"{found.count} x {found.name} of {found.memory_gib:g} GiB"
@@ -67,6 +70,19 @@ def _differences(values: Mapping[str, Any], found: Gpus) -> Iterator[Problem]:
         why = f"the system is for {name} of {memory_gib:g} GiB, and here are {here}"
         fix = "choose --system gpu, which is made of the GPUs here"
         yield Problem("accelerators", "machine.name", why, fix, level="warning")
+    offloaded, free = wanted * _offloaded_gib(values), psutil.virtual_memory().available / memory.GIB
+    if offloaded > free:
+        why = f"{offloaded:.1f} GiB of it are for offloaded state (verl plan), and {free:.1f} are free"
+        fix = "end other processes, or run on a machine with more"
+        yield Problem("host-memory", "this machine's memory", why, fix, level="warning")
+
+
+def _offloaded_gib(values: Mapping[str, Any]) -> float:
+    """GiB of the host's memory for the state of one GPU; 0 where the model is not estimated."""
+    try:
+        return memory.on_host(model_shape.required(values), values) / memory.GIB
+    except UserError:
+        return 0.0
 
 
 def _count_by_torch() -> int:

@@ -32,6 +32,7 @@ CHECKS = {
     "launcher": "settings that starting the run would replace, that Ray would refuse, or with which it would hang",
     "logger": "trackers that veRL does not know or that are not installed",
     "accelerators": "GPUs of this machine, where the run joins no Ray cluster",
+    "host-memory": "memory of this machine for the state that is not on its GPUs",
     "cluster": "nodes of a Ray cluster that lack something, differ, or have no room (run/cluster.py)",
     "resume": "a checkpoint to resume from, and a reward function that is not what the run started with",
     "hang": "a run that hangs, or a process of it that died, while it trains (run/watch.py)",

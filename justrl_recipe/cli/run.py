@@ -127,15 +127,15 @@ def train(
             say(f"{old.path} is finished: nothing is left to train")
             return
     cluster_address = cluster.address(address, composed.values)
-    if not cluster_address:
-        about["warnings"] += refuse(checks.kept(accelerators.problems(composed.values), about["skipped_checks"]))
     if "tiny_model" in composed.values:
         make_tiny(composed.values)
+    of_machine = [] if cluster_address else list(accelerators.problems(composed.values))
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)
     reward = composed.values["reward"]["custom_reward_function"]
     imported = own_reward.import_reward(reward["path"], reward["name"])
     changed = own_reward.changed(imported.files, old) if old else []
-    found = checks.kept([*of_files, *checks.reward(imported.error, changed)], about["skipped_checks"])
+    found = [*of_files, *checks.reward(imported.error, changed), *of_machine]
+    found = checks.kept(found, about["skipped_checks"])
     about["warnings"] += refuse(found)
     about["data"] = provenance.data_files(composed.values)
     if old:

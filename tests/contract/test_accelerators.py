@@ -1,5 +1,8 @@
 """What a run on this machine's GPUs is told before it starts; the GPUs are those of a stand-in for nvidia-smi."""
 
+from types import SimpleNamespace
+
+import psutil
 import pytest
 from nvidia_driver import driver
 
@@ -51,3 +54,11 @@ def test_a_choice_that_hides_the_gpus_is_quoted(tmp_path, monkeypatch):
 
 def test_a_run_on_the_cpu_needs_no_gpu():
     assert list(accelerators.problems(load(Request("justrl_tiny")).values)) == []
+
+
+@pytest.mark.parametrize(("free_gib", "warned"), [(20, True), (30, False)])
+def test_a_machine_without_room_for_offloaded_state_is_named(tmp_path, monkeypatch, free_gib, warned):
+    monkeypatch.setenv("PATH", driver(tmp_path, 1, "NVIDIA GeForce RTX 4090, 24564, 24100, 8.9"))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free_gib * 2**30))
+    values = load(Request("justrl_deepseek", "rtx4090x1")).values
+    assert ["26.5 GiB" in problem.why for problem in accelerators.problems(values)] == [True] * warned
