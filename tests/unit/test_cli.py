@@ -42,7 +42,7 @@ def test_a_mistake_is_a_line_and_exit_code_2(arguments, says, tmp_path):
     result = verl(*arguments, cwd=tmp_path)
     assert result.returncode == 2
     error = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert says in error[0] and (len(error) == 1 or arguments == ["run", "justrl_deepseek"])  # which lacks two files, and its nodes
+    assert says in error[0] and (len(error) == 1 or arguments == ["run", "justrl_deepseek"])  # which lacks more
     assert "Traceback" not in result.stderr
     assert list(tmp_path.iterdir()) == []
 
