@@ -54,25 +54,24 @@ async def main(asked: argparse.Namespace) -> None:
     from justrl_recipe.verl_hooks.extensions import FINAL_OUTPUT
 
     rollout = config["actor_rollout_ref"]["rollout"]
-    engine = AsyncLLM.from_engine_args(
-        AsyncEngineArgs(
-            model=asked.model,
-            load_format="auto" if asked.keep else "dummy",
-            dtype=rollout["dtype"],
-            max_model_len=rollout["max_model_len"],
-            max_num_seqs=rollout["max_num_seqs"],
-            max_num_batched_tokens=rollout["max_num_batched_tokens"],
-            gpu_memory_utilization=rollout["gpu_memory_utilization"],
-            enable_chunked_prefill=rollout["enable_chunked_prefill"],
-            enable_prefix_caching=rollout["enable_prefix_caching"],
-            enforce_eager=rollout["enforce_eager"],
-            logprobs_mode=rollout["logprobs_mode"],
-            compilation_config={"cudagraph_mode": "FULL_AND_PIECEWISE"},
-            profiler_config=profiler(asked.profile),
-            seed=config["seed"],
-            **{"distributed_executor_backend": "mp", **(rollout["engine_kwargs"]["vllm"] or {})},
-        )
-    )
+    arguments = {
+        "model": asked.model,
+        "load_format": "auto" if asked.keep else "dummy",
+        "dtype": rollout["dtype"],
+        "max_model_len": rollout["max_model_len"],
+        "max_num_seqs": rollout["max_num_seqs"],
+        "max_num_batched_tokens": rollout["max_num_batched_tokens"],
+        "gpu_memory_utilization": rollout["gpu_memory_utilization"],
+        "enable_chunked_prefill": rollout["enable_chunked_prefill"],
+        "enable_prefix_caching": rollout["enable_prefix_caching"],
+        "enforce_eager": rollout["enforce_eager"],
+        "logprobs_mode": rollout["logprobs_mode"],
+        "compilation_config": {"cudagraph_mode": "FULL_AND_PIECEWISE"},
+        "profiler_config": profiler(asked.profile),
+        "seed": config["seed"],
+        "distributed_executor_backend": "mp",
+    }
+    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**{**arguments, **(rollout["engine_kwargs"]["vllm"] or {})}))
     as_verl = SamplingParams(
         temperature=rollout["temperature"],
         logprobs=0,

@@ -130,11 +130,12 @@ def _extended(file: Path) -> Iterator[str]:
 
 
 def _read_part(path: Path) -> str:
-    """As `_read`, of a system or an ablation, which Hydra would ignore if it says nothing."""
+    """As `_read`, of a system or an ablation, which Hydra would accept without a key."""
     text = _read(path)
     with suppress(yaml.YAMLError, ValueError, TypeError):  # Hydra refuses these
-        if yaml.load(text, Loader=files.YAML_LOADER) is None:
-            raise UserError(f"{path.name} says nothing: give it keys, or copy a file to start from (verl cp)")
+        content = yaml.load(text, Loader=files.YAML_LOADER)
+        if not content or content in ({"defaults": []}, {"defaults": ["_self_"]}):
+            raise UserError(f"{path.name} has no keys: add some, or copy a file to start from (verl cp)")
     return text
 
 

@@ -16,9 +16,10 @@ CPUS_PER_GPU = 3  # of veRL 0.9.1's placement groups: max_colocate_count in verl
 COUNT = "trainer.n_gpus_per_node"
 
 
-def other_cpus(values: Mapping[str, Any]) -> int:
-    """CPUs that a run holds beside those of its accelerators: TransferQueue's controller and storage units."""
-    return 1 + values["transfer_queue"]["backend"]["SimpleStorage"]["num_data_storage_units"]
+def queue_units(values: Mapping[str, Any]) -> int:
+    """TransferQueue's storage units, of which each holds one of Ray's CPUs, as its controller does."""
+    backend = values["transfer_queue"]["backend"]
+    return backend["SimpleStorage"]["num_data_storage_units"] if backend["storage_backend"] == "SimpleStorage" else 0
 
 
 def problems(values: Mapping[str, Any]) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from justrl_recipe.checks.accelerators import CPUS_PER_GPU, other_cpus
+from justrl_recipe.checks.accelerators import CPUS_PER_GPU, queue_units
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config, nearest
 from justrl_recipe.planning.memory import BACKEND, FUSED
@@ -260,10 +260,11 @@ def _budgets(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _ray_cpus(values: Mapping[str, Any]) -> Iterator[Problem]:
     given = values["ray_kwargs"]["ray_init"]["num_cpus"]
-    needed = other_cpus(values) + CPUS_PER_GPU * values["trainer"]["n_gpus_per_node"]
+    needed = 1 + queue_units(values) + CPUS_PER_GPU * values["trainer"]["n_gpus_per_node"]
     if given is not None and given < needed:
-        why = f"veRL's actors hold {needed} of Ray's CPUs, which are only counted, and would wait for ever"
-        yield Problem("launcher", "ray_kwargs.ray_init.num_cpus", why, f"give at least {needed}")
+        why = f"veRL's actors hold {needed} of the CPUs that Ray counts, and would wait for ever"
+        fix = f"give at least {needed}, whether or not the machine has them"
+        yield Problem("launcher", "ray_kwargs.ray_init.num_cpus", why, fix)
 
 
 def _context(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:

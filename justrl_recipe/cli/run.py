@@ -129,7 +129,8 @@ def train(
     cluster_address = cluster.address(address, composed.values)
     if "tiny_model" in composed.values:
         make_tiny(composed.values)
-    of_machine = [] if cluster_address else list(accelerators.problems(composed.values))
+    usable = checks.usable(composed, config.load_base())
+    of_machine = [] if cluster_address else list(accelerators.problems(usable.values))
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)
     reward = composed.values["reward"]["custom_reward_function"]
     imported = own_reward.import_reward(reward["path"], reward["name"])

@@ -48,11 +48,14 @@ def validate(
 def find_problems(composed: Config, out: Path | None, import_reward: bool) -> list[Problem]:
     """The problems of a config and of its files; those that `verl run` makes first are not looked for."""
     from justrl_recipe.cpu import tiny
+    from justrl_recipe.run import cluster
     from justrl_recipe.run.folder import RUNS
 
     base = config.load_base()
     usable = checks.usable(composed, base)
-    found = [*checks.of_config(composed, base), *accelerators.warnings(usable.values)]
+    found = checks.of_config(composed, base)
+    if not any(problem.level == "error" for problem in found) and not cluster.address(None, composed.values):
+        found += accelerators.warnings(usable.values)
     if "tiny_model" not in usable.values or tiny.is_made(usable.values):
         found += checks.of_files(composed, base, out or RUNS)
     elif usable.flat["actor_rollout_ref.model.path"] != usable.flat["tiny_model.path"]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from justrl_recipe import paths, processes
-from justrl_recipe.checks.accelerators import CPUS_PER_GPU, other_cpus
+from justrl_recipe.checks.accelerators import CPUS_PER_GPU, queue_units
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.cpu import ON_THIS_MACHINE
 from justrl_recipe.errors import UserError
@@ -162,13 +162,26 @@ def problems(cluster: Cluster, config: Mapping[str, Any]) -> Iterator[Problem]:
         why = f"{count} groups of {need} are wanted, and there is room for {free} ({has})"
         fix = "wait for the other job to end" if total >= count else "add nodes, or lower trainer.nnodes"
         yield Problem("cluster", "trainer.nnodes", why, f"{fix}, or lower trainer.n_gpus_per_node")
-    left = sum(node["free"].get("CPU", 0.0) for node in cluster.nodes) - count * wanted["CPU"]
-    if free >= count and left < other_cpus(config):
-        units = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
-        why = (
-            f"beside the accelerators' CPUs {other_cpus(config)} are wanted for TransferQueue, and {left:g} are free"
+    elif not _has_room_for_queue(cluster.nodes, config):
+        units, has = queue_units(config), "; ".join(f"{node['name']}: {room(node)}" for node in cluster.nodes)
+        key = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
+        why = f"its {units} units take a CPU each, spread over all nodes, beside the accelerators' groups ({has})"
+        yield Problem(
+            "cluster", key, why, "start Ray with more CPUs (ray start --num-cpus=N only counts), or lower it"
         )
-        yield Problem("cluster", units, why, "start Ray with more (--num-cpus counts them as you say), or lower it")
+
+
+def _has_room_for_queue(nodes: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> bool:
+    """Whether TransferQueue's storage, which comes first, leaves room for the run's groups.
+
+    It puts unit i on node i modulo their number (transfer_queue/utils/common.py), and its controller anywhere.
+    """
+    wanted, count = resources(config)
+    left = [dict(node["free"]) for node in nodes]
+    for number in range(queue_units(config)):
+        left[number % len(left)]["CPU"] -= 1
+    max(left, key=lambda node: node["CPU"])["CPU"] -= 1
+    return min(node["CPU"] for node in left) >= 0 and groups(left, wanted) >= count
 
 
 def room(node: Mapping[str, Any]) -> str:

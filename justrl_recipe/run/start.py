@@ -192,5 +192,10 @@ def environment(
         return {**env, **cluster}
     env.pop("RAY_ADDRESS", None)
     cache = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    compiled = {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/torchinductor"}  # torch's own place is in TMPDIR
+    compiled = {
+        "TORCHINDUCTOR_CACHE_DIR": f"{cache}/torchinductor",  # torch's own place is in TMPDIR
+        "TRITON_CACHE_DIR": os.path.expanduser(
+            "~/.triton/cache"
+        ),  # its own, where torch has one for each of vLLM's graphs
+    }
     return START | compiled | env | LOOPBACK | {"VLLM_API_KEY": secrets.token_urlsafe(32)}

@@ -1,4 +1,4 @@
-"""Every patch of veRL, Ray and torch on veRL's side; those of the CPU stand in cpu/.
+"""Every patch of veRL, vLLM, Ray and torch on veRL's side; those of the CPU stand in cpu/.
 
 Each docstring says what goes wrong without it, why, why the patch is safe, and when to delete it.
 """
@@ -95,11 +95,16 @@ def key_of_the_server_alone() -> None:
         ~/.cache/vllm (cache_key_factors.json).
     Cause: vLLM 0.24 counts VLLM_API_KEY among what compiled code depends on (`compile_factors` in vllm/envs.py).
     Safe: only the server reads the key, by the name in `vllm.envs` that this sets (`build_app` in
-        vllm/entrypoints/openai/api_server.py).
+        vllm/entrypoints/openai/api_server.py). Other code of a run's workers does not find it in the environment.
     Upstream: none filed. Delete when vLLM leaves the variable out.
+
+    Raises:
+        RuntimeError: vLLM has changed.
     """
     import vllm.envs
 
+    if "VLLM_API_KEY" not in vllm.envs.environment_variables:
+        raise RuntimeError("vLLM reads its key elsewhere: see key_of_the_server_alone")
     if key := os.environ.pop("VLLM_API_KEY", None):
         vllm.envs.environment_variables["VLLM_API_KEY"] = lambda: key
 

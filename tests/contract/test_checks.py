@@ -171,7 +171,7 @@ def test_an_overlong_penalty_without_its_length():
             "actor_rollout_ref.rollout.max_model_len",
             "silently",
         ),
-        (["ray_kwargs.ray_init.num_cpus=8"], "ray_kwargs.ray_init.num_cpus", "hold 33 of Ray's CPUs"),
+        (["ray_kwargs.ray_init.num_cpus=8"], "ray_kwargs.ray_init.num_cpus", "hold 33 of the CPUs"),
     ],
 )
 def test_sizes_that_do_not_fit(overrides, key, says):

@@ -151,13 +151,13 @@ def test_an_ablation_of_ones_own_speaks_of_the_whole_config(tmp_path, header):
     assert found.flat[N] == 16 and found.flat["reward.reward_kwargs.overlong_buffer_cfg.enable"]
 
 
-@pytest.mark.parametrize("content", ["", "# Of mine.\n", "---\n"])
+@pytest.mark.parametrize("content", ["", "# Of mine.\n", "---\n", "{}\n", "defaults: []\n"])
 @pytest.mark.parametrize("kind", ["system", "ablations"])
-def test_a_system_or_an_ablation_that_says_nothing_is_refused(tmp_path, kind, content):
+def test_a_system_or_an_ablation_without_keys_is_refused(tmp_path, kind, content):
     file = tmp_path / "mine.yaml"
     file.write_text(content)
     asked = Request("justrl_tiny", str(file)) if kind == "system" else Request("justrl_tiny", ablations=(str(file),))
-    with pytest.raises(UserError, match=r"mine\.yaml says nothing"):
+    with pytest.raises(UserError, match=r"mine\.yaml has no keys"):
         load(asked)
 
 

@@ -45,7 +45,9 @@ def config(folder: Path, nodes: int, gpus: int = 1) -> dict:
     return {
         "trainer": {**trainer, "default_local_dir": str(folder / "run" / "checkpoints")},
         "data": {"train_files": str(folder / "train.parquet"), "val_files": None},
-        "transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": 1}}},
+        "transfer_queue": {
+            "backend": {"storage_backend": "SimpleStorage", "SimpleStorage": {"num_data_storage_units": 1}}
+        },
     }
 
 

@@ -88,6 +88,7 @@ OUR_SECTIONS = (  # which this package's own sampler, reward and trainer read
     "actor_rollout_ref.rollout.custom.",
     "keep_responses",
 )
+PASSED_ON = "ray_kwargs.ray_init."  # whole, to `ray.init` (verl/trainer/main_ppo.py)
 
 
 def test_a_reader_of_each_used_key_is_found():
@@ -96,7 +97,7 @@ def test_a_reader_of_each_used_key_is_found():
     unread = {
         key
         for key in justrl.keys() & load_base().raw.keys()
-        if not key.startswith(OUR_SECTIONS)
+        if not key.startswith((*OUR_SECTIONS, PASSED_ON))
         and not any(entry.names(key) for entry in table())
         and not readers().get(last_part(key))
     }

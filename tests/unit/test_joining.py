@@ -101,18 +101,21 @@ def test_what_a_node_lacks_is_named(tmp_path):
     assert "no answer within 10 seconds" in said(found=None)
 
 
-QUEUE = {"transfer_queue": {"backend": {"SimpleStorage": {"num_data_storage_units": 8}}}}
+BACKEND = {"storage_backend": "SimpleStorage", "SimpleStorage": {"num_data_storage_units": 8}}
+QUEUE = {"transfer_queue": {"backend": BACKEND}}
 
 
-@pytest.mark.parametrize(("cpus", "enough"), [(33.0, True), (32.0, False)])
-def test_cpus_for_the_queue_are_wanted_beside_the_accelerators(cpus, enough):
+@pytest.mark.parametrize(
+    ("cpus", "enough"),
+    [([33], True), ([32], False), ([64, 28], True), ([64, 27], False), ([96, 96, 0], False), ([28, 29], True)],
+)
+def test_each_node_needs_cpus_for_its_part_of_the_queue(cpus, enough):
     here = described([])
-    config = {"trainer": {"device": "cuda", "nnodes": 1, "n_gpus_per_node": 8}, **QUEUE}
-    asked_ = asked(here, free={"GPU": 8.0, "CPU": cpus})
-    found = list(cluster.problems(cluster.Cluster("10.0.0.1:6379", False, [asked_], here), config))
-    assert [problem.key for problem in found] == (
-        [] if enough else ["transfer_queue.backend.SimpleStorage.num_data_storage_units"]
-    )
+    gpus = [8.0 if free else 0.0 for free in cpus]
+    config = {"trainer": {"device": "cuda", "nnodes": sum(map(bool, gpus)), "n_gpus_per_node": 8}, **QUEUE}
+    nodes = [asked(here, free={"GPU": gpu, "CPU": float(free)}) for gpu, free in zip(gpus, cpus, strict=True)]
+    found = list(cluster.problems(cluster.Cluster("10.0.0.1:6379", False, nodes, here), config))
+    assert [p.key.rpartition(".")[2] for p in found] == ([] if enough else ["num_data_storage_units"])
 
 
 @pytest.mark.parametrize(("nodes", "fix"), [(2, None), (3, "wait for the other job"), (5, "add nodes")])

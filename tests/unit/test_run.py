@@ -260,15 +260,17 @@ def test_a_run_that_starts_its_own_cluster_listens_on_loopback(tmp_path, monkeyp
 def test_the_next_run_finds_what_torch_and_vllm_have_compiled_unless_the_user_says_where(tmp_path, monkeypatch):
     def caches() -> list[str | None]:
         env = environment({"trainer": {"device": "cuda"}}, RunFolder(tmp_path), "/tmp/short", {})
-        return [env.get(name) for name in ("VLLM_DISABLE_COMPILE_CACHE", "TORCHINDUCTOR_CACHE_DIR")]
+        return [env.get(name) for name in variables]
 
-    for name in ("VLLM_DISABLE_COMPILE_CACHE", "TORCHINDUCTOR_CACHE_DIR"):
+    variables = ("VLLM_DISABLE_COMPILE_CACHE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+    for name in variables:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert caches() == ["0", f"{tmp_path}/torchinductor"]
-    monkeypatch.setenv("VLLM_DISABLE_COMPILE_CACHE", "1")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
-    assert caches() == ["1", "/mine"]
+    monkeypatch.setenv("HOME", "/home/me")
+    assert caches() == ["0", f"{tmp_path}/torchinductor", "/home/me/.triton/cache"]
+    for name, value in zip(variables, ("1", "/mine", "/mine too"), strict=True):
+        monkeypatch.setenv(name, value)
+    assert caches() == ["1", "/mine", "/mine too"]
 
 
 def test_a_reward_that_is_not_what_the_run_started_with_is_found(tmp_path):
