@@ -6,6 +6,7 @@ batches that do not divide over the GPUs, and sequences that exceed token budget
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
@@ -260,9 +261,10 @@ def _budgets(values: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _ray_cpus(values: Mapping[str, Any]) -> Iterator[Problem]:
     given = values["ray_kwargs"]["ray_init"]["num_cpus"]
+    counted = os.cpu_count() or 1 if given is None else given
     needed = 1 + queue_units(values) + CPUS_PER_GPU * values["trainer"]["n_gpus_per_node"]
-    if given is not None and given < needed:
-        why = f"veRL's actors hold {needed} of the CPUs that Ray counts, and would wait for ever"
+    if counted < needed:
+        why = f"veRL's actors hold {needed} CPUs, and Ray counts {counted}: they would wait for ever"
         fix = f"give at least {needed}, whether or not the machine has them"
         yield Problem("launcher", "ray_kwargs.ray_init.num_cpus", why, fix)
 
@@ -274,6 +276,9 @@ def _context(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
         most = shape.context - values["data.max_prompt_length"]
         fix = f"give at most {most}, or take a model with a longer context"
         yield Problem("context", "data.max_response_length", why, fix)
+    elif (window := values[f"{ROLLOUT}.max_model_len"] or 0) > shape.context:
+        why = f"{window} tokens exceed the model's context of {shape.context}"
+        yield Problem("context", f"{ROLLOUT}.max_model_len", why, f"remove it: the recipe's is {longest}")
 
 
 def _heads(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:

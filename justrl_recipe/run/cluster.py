@@ -161,7 +161,11 @@ def problems(cluster: Cluster, config: Mapping[str, Any]) -> Iterator[Problem]:
         has = "; ".join(f"{node['name']}: {room(node)}" for node in cluster.nodes)
         why = f"{count} groups of {need} are wanted, and there is room for {free} ({has})"
         fix = "wait for the other job to end" if total >= count else "add nodes, or lower trainer.nnodes"
-        yield Problem("cluster", "trainer.nnodes", why, f"{fix}, or lower trainer.n_gpus_per_node")
+        fix = f"{fix}, or lower trainer.n_gpus_per_node"
+        accelerators = {name: amount for name, amount in wanted.items() if name != "CPU"}
+        if groups([node["total"] for node in cluster.nodes], accelerators) >= count > total:
+            fix = "start Ray with more CPUs: ray start --num-cpus=N only counts them"
+        yield Problem("cluster", "trainer.nnodes", why, fix)
     elif not _has_room_for_queue(cluster.nodes, config):
         units, has = queue_units(config), "; ".join(f"{node['name']}: {room(node)}" for node in cluster.nodes)
         key = "transfer_queue.backend.SimpleStorage.num_data_storage_units"

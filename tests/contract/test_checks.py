@@ -8,9 +8,10 @@ from command import verl
 from composed import load
 
 from justrl_recipe import checks
-from justrl_recipe.checks import Problem
+from justrl_recipe.checks import Problem, combinations
 from justrl_recipe.config import Request, load_base
 from justrl_recipe.data import schema
+from justrl_recipe.planning import model_shape
 
 OVERRIDES = "actor_rollout_ref.model.override_config"
 BOXED = "What is 1 + 1?" + schema.TRAINING_SUFFIX
@@ -171,12 +172,20 @@ def test_an_overlong_penalty_without_its_length():
             "actor_rollout_ref.rollout.max_model_len",
             "silently",
         ),
-        (["ray_kwargs.ray_init.num_cpus=8"], "ray_kwargs.ray_init.num_cpus", "hold 33 of the CPUs"),
+        (["ray_kwargs.ray_init.num_cpus=8"], "ray_kwargs.ray_init.num_cpus", "hold 33 CPUs, and Ray counts 8"),
     ],
 )
 def test_sizes_that_do_not_fit(overrides, key, says):
     hits = [problem for problem in found(*overrides) if problem.key == key]
     assert len(hits) == 1 and says in str(hits[0]), found(*overrides)
+
+
+def test_a_longest_sequence_beyond_the_model_s_context_is_refused():
+    longest = "actor_rollout_ref.rollout.max_model_len"
+    shape = model_shape.find("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")
+    composed = load(Request("justrl_deepseek", overrides=(f"{longest}=200000",)))
+    [problem] = combinations.of_model(composed, shape)
+    assert (problem.check, problem.key) == ("context", longest) and "16384" in problem.fix
 
 
 def test_a_sequence_may_be_split_over_gpus_to_fit_the_budget():

@@ -128,6 +128,15 @@ def test_too_few_accelerators_are_named_with_who_has_how_many(nodes, fix):
     assert all("2 of 8 GPU" in str(problem) and "room for 2" in str(problem) for problem in found)
 
 
+def test_too_few_cpus_for_the_accelerators_are_a_matter_of_counting():
+    here = described([])
+    few = {"GPU": 8.0, "CPU": 23.0}
+    config = {"trainer": {"device": "cuda", "nnodes": 1, "n_gpus_per_node": 8}, **QUEUE}
+    nodes = [asked(here, free=few, total=few)]
+    (problem,) = cluster.problems(cluster.Cluster("10.0.0.1:6379", False, nodes, here), config)
+    assert "--num-cpus" in problem.fix and "lower" not in problem.fix
+
+
 OTHER = {"versions": {}, "sizes": {}, "machine": "another"}
 
 
