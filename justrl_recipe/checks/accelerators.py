@@ -51,11 +51,13 @@ def problems(values: Mapping[str, Any]) -> Iterator[Problem]:
 def warnings(values: Mapping[str, Any]) -> Iterator[Problem]:
     """Where the GPUs of this machine, if it has any, are not those of a config of one node; it may run elsewhere."""
     trainer = values["trainer"]
+    if trainer["device"] != "cuda" or trainer["nnodes"] > 1:
+        return
     try:
         found = gpus.find()
     except UserError:
         return
-    if found and trainer["device"] == "cuda" and trainer["nnodes"] == 1:
+    if found:
         yield from (replace(problem, level="warning") for problem in _differences(values, found))
 
 
