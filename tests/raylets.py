@@ -23,7 +23,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def cluster(cpus: int = 4, nodes: tuple[str, ...] = NODES, **env: str) -> Iterator[str]:
+def cluster(cpus: int = 5, nodes: tuple[str, ...] = NODES, **env: str) -> Iterator[str]:
     """The address of a cluster that ends with the block.
 
     Args:

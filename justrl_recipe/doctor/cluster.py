@@ -3,6 +3,7 @@
 from justrl_recipe.doctor.checks import Check
 from justrl_recipe.errors import UserError
 from justrl_recipe.run import cluster
+from justrl_recipe.run.nodes import Demand
 
 
 def run_checks(given: str | None) -> list[Check]:
@@ -17,7 +18,7 @@ def run_checks(given: str | None) -> list[Check]:
     address = cluster.address(given)
     if address is None:
         raise UserError("which cluster? give --address HOST:PORT, or set RAY_ADDRESS")
-    found = cluster.ask(address, [], {"GPU": 1, "CPU": 1}, 0)
+    found = cluster.ask(address, [], Demand({"GPU": 1, "CPU": 1}, 0))
     token = "wants a token" if found.token else "wants no token: whoever reaches its port can run code on it"
     return [Check("cluster", "ok", f"{found.address}, {token}"), *(node(of, found.here) for of in found.nodes)]
 

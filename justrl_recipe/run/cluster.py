@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from justrl_recipe.checks.accelerators import CPUS_PER_GPU, queue_units
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.cpu import ON_THIS_MACHINE
 from justrl_recipe.errors import UserError
-from justrl_recipe.run.nodes import LIMIT, described, groups
+from justrl_recipe.run.nodes import LIMIT, Demand, described
 
 MARK = ".justrl-"  # how a file is called by which a folder is recognised
 OWN = (None, "", "local")  # addresses for which a run starts a cluster of its own, as Ray reads them
@@ -28,6 +28,7 @@ RAY_LIMITS = {  # Ray 2.60's own are 60, 30 and 20 s
     "RAY_gcs_server_port_wait_time_s": "3",
 }
 SAME = "install the same environment on every node (docs/clusters.md)"
+COUNT_MORE = "start Ray with more CPUs: ray start --num-cpus=N only counts them"
 SHARED = "put it on a file system that every node has, under the same path"
 
 
@@ -38,7 +39,7 @@ class Cluster:
     Attributes:
         address: HOST:PORT of its GCS.
         token: whether it wants Ray's token.
-        nodes: what each answered (run/nodes.py).
+        nodes: what each answered (run/nodes.py), in the order of their ids.
         here: the same of this machine.
     """
 
@@ -77,12 +78,12 @@ def address(given: str | None, config: Mapping[str, Any] | None = None) -> str |
     return found
 
 
-def resources(config: Mapping[str, Any]) -> tuple[dict[str, float], int]:
-    """What veRL's placement groups take, and how many there are."""
+def demand(config: Mapping[str, Any]) -> Demand:
+    """What veRL takes of a cluster."""
     trainer = config["trainer"]
     each = trainer["n_gpus_per_node"]
     name = "NPU" if trainer["device"] == "npu" else "GPU"
-    return {name: each, "CPU": CPUS_PER_GPU * each}, trainer["nnodes"]
+    return Demand({name: each, "CPU": CPUS_PER_GPU * each}, trainer["nnodes"], queue_units(config))
 
 
 def look(address: str, config: Mapping[str, Any], folder: Path) -> Cluster:
@@ -91,13 +92,12 @@ def look(address: str, config: Mapping[str, Any], folder: Path) -> Cluster:
     Raises:
         UserError: there is no way into the cluster, or a folder cannot be written.
     """
-    wanted, count = resources(config)
     with ExitStack() as marks:
         try:
             marked = [_mark(path, marks) for path in (str(folder), *paths.of(config, paths.WRITTEN))]
         except OSError as error:
             raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
-        return ask(address, [*paths.of(config, paths.READ), *marked], wanted, count)
+        return ask(address, [*paths.of(config, paths.READ), *marked], demand(config))
 
 
 def _mark(path: str, marks: ExitStack) -> str:
@@ -106,8 +106,8 @@ def _mark(path: str, marks: ExitStack) -> str:
     return marks.enter_context(tempfile.NamedTemporaryFile(dir=there, prefix=MARK)).name
 
 
-def ask(address: str, looked_for: Sequence[str], wanted: Mapping[str, float], count: int) -> Cluster:
-    """Ask every node whether files are there, and wait up to 10 s for room for `count` groups of `wanted`.
+def ask(address: str, looked_for: Sequence[str], wanted: Demand) -> Cluster:
+    """Ask every node whether files are there, and wait up to 10 s for room for what is wanted.
 
     A cluster that wants a token gets the one that Ray finds, whatever RAY_AUTH_MODE is: where an address is given,
     Ray 2.60 takes it only by that variable.
@@ -115,7 +115,7 @@ def ask(address: str, looked_for: Sequence[str], wanted: Mapping[str, float], co
     Raises:
         UserError: there is no way into the cluster.
     """
-    request = {"address": address, "paths": list(looked_for), "wanted": dict(wanted), "groups": count}
+    request = {"address": address, "paths": list(looked_for), "demand": asdict(wanted)}
     answer = _child(request, "disabled")
     token = answer.get("authentication", False)
     if token and _has_token():
@@ -154,38 +154,31 @@ def problems(cluster: Cluster, config: Mapping[str, Any]) -> Iterator[Problem]:
     """What is missing or differs on which node, and accelerators that are not there or that another job holds."""
     for node in cluster.nodes:
         yield from of_node(node, cluster.here)
-    wanted, count = resources(config)
-    free, total = (groups([node[which] for node in cluster.nodes], wanted) for which in ("free", "total"))
-    if free < count:
-        need = " and ".join(f"{amount:g} {name}" for name, amount in wanted.items())
-        has = "; ".join(f"{node['name']}: {room(node)}" for node in cluster.nodes)
-        why = f"{count} groups of {need} are wanted, and there is room for {free} ({has})"
-        fix = "wait for the other job to end" if total >= count else "add nodes, or lower trainer.nnodes"
-        fix = f"{fix}, or lower trainer.n_gpus_per_node"
-        accelerators = {name: amount for name, amount in wanted.items() if name != "CPU"}
-        if groups([node["total"] for node in cluster.nodes], accelerators) >= count > total:
-            fix = "start Ray with more CPUs: ray start --num-cpus=N only counts them"
-        yield Problem("cluster", "trainer.nnodes", why, fix)
-    elif not _has_room_for_queue(cluster.nodes, config):
-        units, has = queue_units(config), "; ".join(f"{node['name']}: {room(node)}" for node in cluster.nodes)
+    wanted = demand(config)
+    free, total = ([node[which] for node in cluster.nodes] for which in ("free", "total"))
+    has = "; ".join(f"{node['name']}: {room(node)}" for node in cluster.nodes)
+    if (groups := wanted.groups_on(free)) < wanted.groups:
+        need = " and ".join(f"{amount:g} {name}" for name, amount in wanted.group.items())
+        why = f"{wanted.groups} groups of {need} are wanted, and there is room for {groups} ({has})"
+        yield Problem("cluster", "trainer.nnodes", why, _way_to_room(wanted, total))
+    elif not wanted.fits(free):
         key = "transfer_queue.backend.SimpleStorage.num_data_storage_units"
-        why = f"its {units} units take a CPU each, spread over all nodes, beside the accelerators' groups ({has})"
-        yield Problem(
-            "cluster", key, why, "start Ray with more CPUs (ray start --num-cpus=N only counts), or lower it"
+        why = (
+            f"its {wanted.queue_units} units, spread over all nodes, and its controller, on any of them, take a CPU "
+            f"each beside the accelerators' groups ({has})"
         )
+        fix = "wait for the other job to end" if wanted.fits(total) else COUNT_MORE
+        yield Problem("cluster", key, why, fix)
 
 
-def _has_room_for_queue(nodes: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> bool:
-    """Whether TransferQueue's storage, which comes first, leaves room for the run's groups.
-
-    It puts unit i on node i modulo their number (transfer_queue/utils/common.py), and its controller anywhere.
-    """
-    wanted, count = resources(config)
-    left = [dict(node["free"]) for node in nodes]
-    for number in range(queue_units(config)):
-        left[number % len(left)]["CPU"] -= 1
-    max(left, key=lambda node: node["CPU"])["CPU"] -= 1
-    return min(node["CPU"] for node in left) >= 0 and groups(left, wanted) >= count
+def _way_to_room(wanted: Demand, total: Sequence[Mapping[str, float]]) -> str:
+    """For a cluster that has too little for the groups: what to do."""
+    if wanted.groups_on(total) >= wanted.groups:
+        return "wait for the other job to end, or lower trainer.n_gpus_per_node"
+    accelerators = {name: amount for name, amount in wanted.group.items() if name != "CPU"}
+    if Demand(accelerators, wanted.groups).groups_on(total) >= wanted.groups:
+        return COUNT_MORE
+    return "add nodes, or lower trainer.nnodes or trainer.n_gpus_per_node"
 
 
 def room(node: Mapping[str, Any]) -> str:

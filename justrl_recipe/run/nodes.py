@@ -10,21 +10,53 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from justrl_recipe.processes import end_with_parent
 from justrl_recipe.run.provenance import PACKAGE, package_sha256, versions
 
-LIMIT = 10.0  # seconds for the nodes to answer, and for an ended job to free its accelerators
+LIMIT = 10.0  # seconds for the nodes to answer, and for an ended job to free what it held
 CONNECTION_LIMIT = 5  # seconds for each step of the connection
 POLL = 0.5  # seconds
 
 
-def groups(resources: Iterable[Mapping[str, float]], wanted: Mapping[str, float]) -> int:
-    """How many placement groups of `wanted` the nodes have room for; veRL 0.9.1 puts each on one node."""
-    return sum(int(min(node.get(name, 0) // amount for name, amount in wanted.items())) for node in resources)
+@dataclass(frozen=True)
+class Demand:
+    """What a run takes of a cluster.
+
+    Attributes:
+        group: resources of a placement group of veRL's, which is on one node.
+        groups: how many of them.
+        queue_units: TransferQueue's storage units; each holds a CPU, as its controller does.
+    """
+
+    group: dict[str, float]
+    groups: int
+    queue_units: int = 0
+
+    def groups_on(self, nodes: Iterable[Mapping[str, float]]) -> int:
+        """How many placement groups nodes with these resources have room for."""
+        return sum(int(min(node.get(name, 0) // amount for name, amount in self.group.items())) for node in nodes)
+
+    def fits(self, nodes: Sequence[Mapping[str, float]]) -> bool:
+        """Whether nodes, in the order of their ids, have room for all of it wherever Ray puts the controller.
+
+        TransferQueue 0.1.11 starts first, and puts unit i on node i modulo their number (its utils/common.py).
+        """
+        left = [{"CPU": 0.0, **node} for node in nodes]
+        for number in range(self.queue_units):
+            left[number % len(left)]["CPU"] -= 1
+        if min(node["CPU"] for node in left) < 0:
+            return False
+        controllers = [number for number, node in enumerate(left) if node["CPU"] >= 1]
+        return bool(controllers) and all(
+            self.groups_on({**node, "CPU": node["CPU"] - (at == number)} for at, node in enumerate(left))
+            >= self.groups
+            for number in controllers
+        )
 
 
 def described(paths: Iterable[str]) -> dict[str, Any]:
@@ -96,17 +128,16 @@ def ask(request: Mapping[str, Any]) -> dict[str, Any]:
     """What the nodes answer; those that do not answer in time have no `found`.
 
     Args:
-        request: `address`, `paths` to look for, `wanted`: the resources of a placement group, and `groups` of them.
+        request: `address`, `paths` to look for, and the `demand`.
     """
     import ray
     from ray._private.state import available_resources_per_node
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     address, end = connect(request["address"]), time.monotonic() + LIMIT
-    here = ray.get_runtime_context().get_node_id()
+    demand = Demand(**request["demand"])
     task = ray.remote(num_cpus=0, max_retries=0)(look_around)
-    # veRL's workers run where there are CPUs, its task runner beside the command.
-    nodes = [n for n in ray.nodes() if n["Alive"] and (n["Resources"].get("CPU") or n["NodeID"] == here)]
+    nodes = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeID"])
     asked = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(n["NodeID"], soft=False)).remote(
             request["paths"]
@@ -114,20 +145,21 @@ def ask(request: Mapping[str, Any]) -> dict[str, Any]:
         for n in nodes
     ]
     ready, _ = ray.wait(asked, num_returns=len(asked), timeout=LIMIT)
-    has_room = groups((n["Resources"] for n in nodes), request["wanted"]) >= request["groups"]
+    can_fit = demand.fits([node["Resources"] for node in nodes])
     while True:
-        free = available_resources_per_node()
-        if not has_room or groups(free.values(), request["wanted"]) >= request["groups"] or time.monotonic() > end:
+        of_node = available_resources_per_node()
+        free = [of_node.get(node["NodeID"], {}) for node in nodes]
+        if not can_fit or demand.fits(free) or time.monotonic() > end:
             break
         time.sleep(POLL)
     answers = [
         {
             "name": f"{node['NodeManagerHostname']} ({node['NodeName']}, {node['NodeID'][:6]})",
-            "total": {name: node["Resources"].get(name, 0) for name in request["wanted"]},
-            "free": {name: free.get(node["NodeID"], {}).get(name, 0) for name in request["wanted"]},
+            "total": {name: node["Resources"].get(name, 0) for name in demand.group},
+            "free": {name: has.get(name, 0) for name in demand.group},
             "found": _answer(answer) if answer in ready else None,
         }
-        for node, answer in zip(nodes, asked, strict=True)
+        for node, has, answer in zip(nodes, free, asked, strict=True)
     ]
     return {"address": address, "nodes": answers}
 

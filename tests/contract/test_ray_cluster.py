@@ -16,6 +16,7 @@ from raylets import cluster, free_port
 from justrl_recipe.checks import Problem
 from justrl_recipe.errors import UserError
 from justrl_recipe.run.cluster import ask, look, problems
+from justrl_recipe.run.nodes import Demand
 
 pytestmark = pytest.mark.xdist_group("engine")  # one vLLM engine or Ray cluster at a time, beside a training
 
@@ -177,7 +178,7 @@ def test_what_listens_there_is_no_cluster(tmp_path):
         time.sleep(1)
         began = time.monotonic()
         with pytest.raises(UserError, match="cannot join the Ray cluster at"):
-            ask(f"127.0.0.1:{port}", [], {"GPU": 1}, 1)
+            ask(f"127.0.0.1:{port}", [], Demand({"GPU": 1}, 1))
         assert time.monotonic() - began < 15
     finally:
         server.kill()
@@ -200,11 +201,11 @@ def test_a_cluster_with_a_token(tmp_path, monkeypatch):
         assert found.returncode == 0 and "wants a token" in found.stdout
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text(TOKEN)
-        assert ask(address, [], {"GPU": 1}, 2).environment["RAY_AUTH_MODE"] == "token"
+        assert ask(address, [], Demand({"GPU": 1}, 2)).environment["RAY_AUTH_MODE"] == "token"
 
 
 def test_a_token_does_not_keep_a_run_from_a_cluster_without(address, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    assert ask(address, [], {"GPU": 1}, 2).environment["RAY_AUTH_MODE"] == "disabled"
+    assert ask(address, [], Demand({"GPU": 1}, 2)).environment["RAY_AUTH_MODE"] == "disabled"
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    assert ask(address, [], {"GPU": 1}, 2).environment["RAY_AUTH_MODE"] == "disabled"
+    assert ask(address, [], Demand({"GPU": 1}, 2)).environment["RAY_AUTH_MODE"] == "disabled"

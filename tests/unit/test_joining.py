@@ -12,7 +12,7 @@ from justrl_recipe import paths
 from justrl_recipe.cpu import ON_THIS_MACHINE
 from justrl_recipe.errors import UserError
 from justrl_recipe.run import cluster
-from justrl_recipe.run.nodes import described, groups
+from justrl_recipe.run.nodes import Demand, described
 from justrl_recipe.run.provenance import data_files
 
 
@@ -66,9 +66,9 @@ def test_paths_become_absolute_and_names_stay(tmp_path, monkeypatch):
 
 
 def test_veRLs_groups_fit_on_nodes_and_not_across_them():
-    wanted = {"GPU": 4.0, "CPU": 12.0}
-    assert groups([{"GPU": 8, "CPU": 96}, {"GPU": 6, "CPU": 96}], wanted) == 3
-    assert groups([{"GPU": 8, "CPU": 12}, {"CPU": 96}], wanted) == 1
+    wanted = Demand({"GPU": 4.0, "CPU": 12.0}, 1)
+    assert wanted.groups_on([{"GPU": 8, "CPU": 96}, {"GPU": 6, "CPU": 96}]) == 3
+    assert wanted.groups_on([{"GPU": 8, "CPU": 12}, {"CPU": 96}]) == 1
 
 
 def asked(here: dict, **changes) -> dict:
@@ -107,7 +107,10 @@ QUEUE = {"transfer_queue": {"backend": BACKEND}}
 
 @pytest.mark.parametrize(
     ("cpus", "enough"),
-    [([33], True), ([32], False), ([64, 28], True), ([64, 27], False), ([96, 96, 0], False), ([28, 29], True)],
+    [
+        *[([33], True), ([32], False), ([29, 64], True), ([28, 64], False), ([29, 29], True)],  # 4 units, controller
+        ([96, 96, 0], False),  # a head node that offers none, as with KubeRay, where TransferQueue puts a unit
+    ],
 )
 def test_each_node_needs_cpus_for_its_part_of_the_queue(cpus, enough):
     here = described([])
