@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 from composed import load
 
-from justrl_recipe.checks import Problem, data_files
+from justrl_recipe.checks import Problem, data_files, data_rows
 from justrl_recipe.config import Request
 from justrl_recipe.data import schema
 
@@ -39,7 +39,8 @@ def found(train: str | list[str], *overrides: str) -> list[Problem]:
     val = validation(Path(names[0]).parent)
     files = [f"data.train_files=[{','.join(names)}]", f"data.val_files={val}", "data.train_batch_size=16"]
     request = Request("justrl_deepseek", overrides=(*files, "trainer.total_training_steps=5", *overrides))
-    return data_files.problems(load(request))
+    composed = load(request)
+    return [*data_files.problems(composed), *data_rows.of_prompts(composed)]
 
 
 def brief(problems: list[Problem]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from justrl_recipe.checks.problem import CHECKS, Problem
 from justrl_recipe.config import Config, nearest
 from justrl_recipe.errors import UserError
 
-__all__ = ["CHECKS", "Problem", "kept", "of_config", "of_files", "of_model", "reward", "usable"]
+__all__ = ["CHECKS", "Problem", "kept", "of_config", "of_files", "of_model", "of_prompts", "reward", "usable"]
 
 
 def of_config(config: Config, base: Config) -> list[Problem]:
@@ -47,6 +47,13 @@ def of_files(config: Config, base: Config, folder: Path) -> list[Problem]:
         *named_code.problems(repaired, base),
         *model.problems(repaired, base, folder),
     ]
+
+
+def of_prompts(config: Config, base: Config) -> list[Problem]:
+    """Every problem of the prompts with the model's tokenizer, of files that are fit by `of_files`; takes seconds."""
+    from justrl_recipe.checks import data_rows
+
+    return list(data_rows.of_prompts(usable(config, base)))
 
 
 def of_model(config: Config, base: Config, folder: Path) -> list[Problem]:

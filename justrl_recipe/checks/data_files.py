@@ -28,14 +28,9 @@ def problems(config: Config) -> list[Problem]:
     """What is wrong with a config's data. Reads all rows, in bounded memory; runs no reward but this package's."""
     if (config.values["data"].get("custom_cls") or {}).get("path"):
         return []  # what a user's dataset class reads is not known
-    found: list[Problem] = []
-    rows: dict[str, int] = {}
-    for key in ("train_files", "val_files"):
-        of_key, count = _files(config, key)
-        found += of_key
-        if count is not None:
-            rows[key] = count
-    return [*found, *data_rows.problems(config, rows)]
+    of_training, rows = _files(config, "train_files")
+    of_validation, _ = _files(config, "val_files")
+    return [*of_training, *of_validation, *(data_rows.of_counts(config, rows) if rows is not None else ())]
 
 
 def _files(config: Config, key: str) -> tuple[list[Problem], int | None]:

@@ -16,6 +16,7 @@ from justrl_recipe.data.check import SHARE
 from justrl_recipe.data.rl_dataset import Lengths, NoTemplate
 from justrl_recipe.errors import UserError
 
+FILES = ("train_files", "val_files")
 MODEL = "actor_rollout_ref.model"
 MOST_COUNTED = 20_000  # prompts whose tokens are counted: about 10 seconds
 
@@ -25,55 +26,99 @@ def named_files(config: Config, key: str) -> list[str]:
     return [str(name) for name in (value if isinstance(value, list) else [value])] if value else []
 
 
-def problems(config: Config, rows: dict[str, int]) -> Iterator[Problem]:
-    """Too few rows: for a batch, for the steps, or once veRL has left out the prompts that are too long."""
-    sizes = {name: config.flat.get(name) for name in ("data.train_batch_size", "trainer.total_epochs")}
-    if not all(isinstance(size, int) and size > 0 for size in sizes.values()):
-        return  # checks/known_keys.py names them
-    lengths = None
+def of_counts(config: Config, rows: int) -> Iterator[Problem]:
+    """Too few rows of training data, whose number is given: for a batch, or for the steps."""
+    if not _has_sizes(config):
+        return
+    data, batch = config.values["data"], config.values["data"]["train_batch_size"]
+    taken = _taken(config, rows)
+    if taken < batch:
+        which = f" (data.train_max_samples={data['train_max_samples']})" if taken < rows else ""
+        why = f"{', '.join(named_files(config, 'train_files'))}: {taken} rows{which}, and a batch takes {batch}"
+        yield Problem("data-rows", "data.train_files", why, "give more data, or a smaller data.train_batch_size")
+    elif _too_few_for_steps(config, taken):
+        yield _too_few_steps(config, taken)
+
+
+def of_prompts(config: Config) -> Iterator[Problem]:
+    """What veRL leaves out of data that is fit by `of_counts`: prompts that are too long for the run, by the model's
+    tokenizer and chat template. Imports transformers, and takes up to 10 seconds for MOST_COUNTED prompts.
+    """
+    if not _has_sizes(config):
+        return
     try:
         lengths = _lengths(config)
     except NoTemplate as error:
         yield Problem("chat-template", f"{MODEL}.path", str(error), "veRL makes the prompts with it")
+        return
     except UserError as error:
         level: Level = "error" if os.path.isdir(_tokenizer(config)) else "unchecked"
-        yield Problem(
-            "chat-template", f"{MODEL}.path", str(error), "download the model again, or give its folder", level
-        )
-    if "train_files" in rows:
-        yield from _training(config, rows["train_files"], lengths)
-    if "val_files" in rows and lengths is not None and config.values["data"]["filter_overlong_prompts"]:
-        usable = _usable(config, "val_files", rows["val_files"], lengths, 1)
+        fix = "download the model again, or give its folder"
+        yield Problem("chat-template", f"{MODEL}.path", str(error), fix, level)
+        return
+    if lengths is None:
+        return
+    data, training_rows, validation_rows = config.values["data"], *(_count(config, key) for key in FILES)
+    if training_rows is not None and _taken(config, training_rows) >= data["train_batch_size"]:
+        yield from _training(config, training_rows, lengths)
+    if validation_rows is not None and data["filter_overlong_prompts"]:
+        usable = _usable(config, "val_files", validation_rows, lengths, 1)
         if not usable.rows:
             yield _too_long(config, "val_files", usable, "and none is left for validation")
 
 
-def _training(config: Config, total: int, lengths: Lengths | None) -> Iterator[Problem]:
+def _has_sizes(config: Config) -> bool:
+    """Whether a batch and the epochs are numbers; checks/known_keys.py names those that are not."""
+    sizes = (config.flat.get(name) for name in ("data.train_batch_size", "trainer.total_epochs"))
+    return all(isinstance(size, int) and size > 0 for size in sizes)
+
+
+def _count(config: Config, key: str) -> int | None:
+    """The rows of all files; None where one cannot be read, or where what reads them is not known."""
+    names, data = named_files(config, key), config.values["data"]
+    if not names or not all(map(os.path.isfile, names)) or (data.get("custom_cls") or {}).get("path"):
+        return None
+    try:
+        return sum(batch.rows for name in names for batch in rl_dataset.read(Path(name), data["prompt_key"]))
+    except UserError:  # checks/data_files.py says what is wrong with it
+        return None
+
+
+def _taken(config: Config, rows: int) -> int:
+    """Of so many rows of training data, those that veRL takes."""
+    most = config.values["data"].get("train_max_samples") or -1
+    return min(rows, most) if most > 0 else rows
+
+
+def _training(config: Config, total: int, lengths: Lengths) -> Iterator[Problem]:
     data, trainer = config.values["data"], config.values["trainer"]
     batch, epochs, steps = data["train_batch_size"], trainer["total_epochs"], trainer["total_training_steps"]
-    most = data.get("train_max_samples") or -1
-    rows = min(total, most) if most > 0 else total
-    if rows < batch:
-        which = f" (data.train_max_samples={most})" if rows < total else ""
-        why = f"{', '.join(named_files(config, 'train_files'))}: {rows} rows{which}, and a batch takes {batch}"
-        yield Problem("data-rows", "data.train_files", why, "give more data, or a smaller data.train_batch_size")
-        return
+    rows = _taken(config, total)
     wanted = batch * (math.ceil(steps / epochs) if isinstance(steps, int) and steps > 0 else 1)
-    if lengths is not None:
-        usable = _usable(config, "train_files", total, lengths, wanted if wanted <= rows else batch)
-        if data["filter_overlong_prompts"]:
-            rows = usable.rows if usable.rows < wanted else rows
-        if rows < batch:
-            yield _too_long(config, "train_files", usable, f"and a batch takes {batch}")
-            return
-        if usable.long:
-            yield from _some_too_long(config, usable)
-    have = rows // batch * epochs
-    if isinstance(steps, int) and have < steps:
-        why = f"{rows:,} rows give {rows // batch} batches of {batch}, and {epochs} epochs of them {have} steps"
-        why += f", fewer than trainer.total_training_steps={steps}"
-        fix = f"set trainer.total_epochs={math.ceil(steps / (rows // batch))}, or trainer.total_training_steps={have}"
-        yield Problem("data-steps", "trainer.total_epochs", why, fix)
+    usable = _usable(config, "train_files", total, lengths, wanted if wanted <= rows else batch)
+    left = usable.rows if data["filter_overlong_prompts"] and usable.rows < wanted else rows
+    if left < batch:
+        yield _too_long(config, "train_files", usable, f"and a batch takes {batch}")
+        return
+    if usable.long:
+        yield from _some_too_long(config, usable)
+    if _too_few_for_steps(config, left) and not _too_few_for_steps(config, rows):
+        yield _too_few_steps(config, left)
+
+
+def _too_few_for_steps(config: Config, rows: int) -> bool:
+    trainer, steps = config.values["trainer"], config.values["trainer"]["total_training_steps"]
+    batches = rows // config.values["data"]["train_batch_size"]
+    return isinstance(steps, int) and batches * trainer["total_epochs"] < steps
+
+
+def _too_few_steps(config: Config, rows: int) -> Problem:
+    trainer, batch = config.values["trainer"], config.values["data"]["train_batch_size"]
+    epochs, steps, batches = trainer["total_epochs"], trainer["total_training_steps"], rows // batch
+    why = f"{rows:,} rows give {batches} batches of {batch}, and {epochs} epochs of them {batches * epochs} steps"
+    why += f", fewer than trainer.total_training_steps={steps}"
+    fix = f"set trainer.total_epochs={math.ceil(steps / batches)}, or trainer.total_training_steps={batches * epochs}"
+    return Problem("data-steps", "trainer.total_epochs", why, fix)
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ def run(
 
     try:
         train(composed, name, out, about, options, resume, restarts, address)
+    except start.Refused as refused:
+        raise typer.Exit(2) from refused
     except start.TrainingFailed as failure:
         warn(f"training failed: {failure}")
         raise typer.Exit(1) from failure
@@ -148,17 +150,43 @@ def train(
     with files.locked(folder.path):
         begin = continuation.prepare(settings, folder) if old else start.Begin()
         own_reward.copy_code(imported.files, folder)
-        say(f"run folder: {folder.path}")
-        if (shape := of_recipe(composed.values)) and cost.checkpoints(composed.values):
-            say(f"checkpoints take at most {cost.disk(composed.values, shape)}")
-        if old:
-            say(f"resuming after step {begin.step}" if begin.checkpoint else "no whole checkpoint: starting again")
+
+        def meanwhile() -> None:
+            refuse_prompts(composed, about)
+            announce(folder, composed, begin if old else None)
+
         try:
-            continuation.train(settings, folder, about, options, begin, restarts)
+            continuation.train(settings, folder, about, options, begin, restarts, meanwhile)
+        except start.Refused:
+            if not old:
+                folder.remove()
+            raise
         except (start.TrainingFailed, start.StoppedOnRequest, KeyboardInterrupt):
             warn(f"to continue: verl run --resume {folder.path}")
             raise
     say(f"done: {folder.path}")
+
+
+def refuse_prompts(composed: Config, about: dict[str, Any]) -> None:
+    """Check the prompts with the model's tokenizer, which takes as long as the training process needs to import veRL.
+
+    Raises:
+        Refused: the run cannot go on.
+    """
+    found = checks.kept(checks.of_prompts(composed, config.load_base()), about["skipped_checks"])
+    try:
+        about["warnings"] += refuse(found)
+    except typer.Exit as error:
+        raise start.Refused("; ".join(str(problem) for problem in found if problem.level == "error")) from error
+
+
+def announce(folder: RunFolder, composed: Config, resumes: start.Begin | None) -> None:
+    """Say where the run writes, how much at most, and from where it goes on, if it resumes."""
+    say(f"run folder: {folder.path}")
+    if (shape := of_recipe(composed.values)) and cost.checkpoints(composed.values):
+        say(f"checkpoints take at most {cost.disk(composed.values, shape)}")
+    if resumes:
+        say(f"resuming after step {resumes.step}" if resumes.checkpoint else "no whole checkpoint: starting again")
 
 
 def refuse_changes(folder: RunFolder, settings: dict[str, Any]) -> None:

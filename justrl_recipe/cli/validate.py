@@ -57,7 +57,7 @@ def find_problems(composed: Config, out: Path | None, import_reward: bool) -> li
     if not any(problem.level == "error" for problem in found) and not cluster.address(None, composed.values):
         found += accelerators.warnings(usable.values)
     if "tiny_model" not in usable.values or tiny.is_made(usable.values):
-        found += checks.of_files(composed, base, out or RUNS)
+        found += [*checks.of_files(composed, base, out or RUNS), *checks.of_prompts(composed, base)]
     elif usable.flat["actor_rollout_ref.model.path"] != usable.flat["tiny_model.path"]:
         found += checks.of_model(composed, base, out or RUNS)
     if import_reward:

@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -99,6 +100,13 @@ class RunFolder:
                 file.rename(target / file.name)
         if self.metrics.is_file():  # which the next attempt cuts back
             shutil.copyfile(self.metrics, target / self.metrics.name)
+
+    def remove(self) -> None:
+        """Leave nothing of a run that was refused while it started."""
+        for path in self.path.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with suppress(OSError):  # a mount point, which was empty before
+            self.path.rmdir()
 
     def lost(self) -> list[dict[str, Any]]:
         """The batches of which responses were lost: `step`, `batch`, `lost`, `responses` of each."""

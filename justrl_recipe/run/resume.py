@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +134,12 @@ def train(
     options: start.Options,
     begin: start.Begin,
     restarts: int,
+    meanwhile: Callable[[], None],
 ) -> None:
     """Train; after a failure, resume up to `restarts` times, unless the same step fails twice in a row.
+
+    Args:
+        meanwhile: for the first attempt, as in `start.run`.
 
     Raises:
         What `start.run` raises.
@@ -143,7 +147,7 @@ def train(
     failed_at = None
     for restart in itertools.count(1):
         try:
-            return start.run(config, folder, about, options, begin)
+            return start.run(config, folder, about, options, begin, meanwhile)
         except start.TrainingFailed as failure:
             step = max((step for step, _ in folder.steps()), default=0)
             if restart > restarts or step == failed_at:
@@ -153,4 +157,4 @@ def train(
             warn(f"training failed after step {step}: {failure}")
             warn(f"restart {restart} of {restarts} in {wait:.0f} seconds")
         time.sleep(wait)
-        begin = prepare(config, folder)
+        begin, meanwhile = prepare(config, folder), lambda: None

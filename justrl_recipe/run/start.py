@@ -5,7 +5,7 @@ import os
 import secrets
 import subprocess
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ class TrainingFailed(Exception):
     """A training process ended with an error, or before its last step; the text says why."""
 
 
+class Refused(Exception):
+    """A check that ran while a training process started found an error, which it has said."""
+
+
 class StoppedOnRequest(Exception):
     """A run stopped before its last step as it was asked to; the text says by what and after which step."""
 
@@ -68,14 +72,22 @@ class Begin:
 
 
 def run(
-    config: Mapping[str, Any], folder: RunFolder, about: Mapping[str, Any], options: Options, begin: Begin
+    config: Mapping[str, Any],
+    folder: RunFolder,
+    about: Mapping[str, Any],
+    options: Options,
+    begin: Begin,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     """Train with a resolved config and show each step until the training process has ended.
 
     Args:
         config: its `default_local_dir` is where checkpoints go, and its loggers have `file`.
+        about: for the manifest, where what `meanwhile` adds to it is found at the end.
+        meanwhile: what is left to check while the training process imports veRL, before any step is shown.
 
     Raises:
+        Refused: by `meanwhile`.
         TrainingFailed: it ended with an error, or without its last step, checkpoint or validation; or it hung.
         StoppedOnRequest: it saved and stopped; a resume continues.
         KeyboardInterrupt: the user ended it at once; nothing of it runs any more.
@@ -92,7 +104,7 @@ def run(
         ):
             env = environment(config, folder, scratch, options.cluster)
             watching = watch.Watch(folder, config)
-            returncode = _train(config, folder, env, hidden, content, options, request, begin, watching)
+            returncode = _train(config, folder, env, hidden, content, options, request, begin, watching, meanwhile)
             if returncode != 0:
                 reason = log.reason(folder.log, returncode, watching.lost_server())
                 raise TrainingFailed(f"{reason} (whole log: {folder.log})")
@@ -127,6 +139,7 @@ def _train(
     request: stop.StopRequest,
     begin: Begin,
     watching: watch.Watch,
+    meanwhile: Callable[[], None],
 ) -> int:
     """Run the training process to its end and note in the manifest what it logged; its exit code.
 
@@ -134,6 +147,7 @@ def _train(
         hidden: the values that are masked in the config's file, which the process gets by its environment.
 
     Raises:
+        Refused: by `meanwhile`.
         TrainingFailed: a process that it needs has died, or it hangs.
         StoppedOnRequest: it was asked to stop before it had made a step.
     """
@@ -151,6 +165,7 @@ def _train(
         if process.stdout:
             writer = threading.Thread(target=log.write_masked, args=(process.stdout, folder.log), daemon=True)
             writer.start()
+        meanwhile()
         for steps in Progress(folder, config, options.verbose).follow(process):
             watching.logged(steps)
             if request.made() and not watching.trained:

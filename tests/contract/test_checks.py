@@ -24,7 +24,8 @@ def found(*overrides: str, recipe: str = "justrl_deepseek", system: str | None =
 def in_files(*overrides: str, folder: Path = Path("runs")) -> tuple[list[Problem], list[Problem]]:
     """What is wrong with the files, and what could not be looked at."""
     composed = load(Request("justrl_deepseek", overrides=overrides))
-    found = checks.of_files(composed, load_base(), folder)
+    base = load_base()
+    found = [*checks.of_files(composed, base, folder), *checks.of_prompts(composed, base)]
     unchecked = [problem for problem in found if problem.level == "unchecked"]
     return [problem for problem in found if problem.level != "unchecked"], unchecked
 

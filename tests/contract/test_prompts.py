@@ -169,7 +169,8 @@ def of_model(folder: Path, shape: dict, *overrides: str) -> list[Problem]:
     file = write(folder / "f.parquet", rows(300))
     files = [f"data.train_files={file}", f"data.val_files={file}", f"{MODEL}.path={folder}", "trainer.save_freq=-1"]
     composed = load(Request("justrl_deepseek", overrides=(*files, *overrides)))
-    return list(checks.of_files(composed, load_base(), folder))
+    base = load_base()
+    return [*checks.of_files(composed, base, folder), *checks.of_prompts(composed, base)]
 
 
 def test_a_model_whose_context_is_too_short(tmp_path):

@@ -184,8 +184,9 @@ class Attempts:
         self.folder, self.ends = folder, ends
         self.begun: list[int] = []
 
-    def run(self, config, folder, about, options, begin):
+    def run(self, config, folder, about, options, begin, meanwhile):
         self.begun.append(begin.step)
+        meanwhile()
         end = self.ends.pop(0)
         with self.folder.metrics.open("a") as lines:
             lines.writelines(line(step) + "\n" for step in range(begin.step + 1, end + 1))
@@ -204,17 +205,17 @@ class Attempts:
 )
 def test_restarts(folder, monkeypatch, ends, restarts, begun, fails):
     attempts = Attempts(folder, ends)
-    waited = []
+    waited, checked = [], []
     monkeypatch.setattr(resume.start, "run", attempts.run)
     monkeypatch.setattr(resume.time, "sleep", waited.append)
     folder.metrics.write_text("")
-    arguments = (config(folder), folder, {}, start.Options(), start.Begin(), restarts)
+    arguments = (config(folder), folder, {}, start.Options(), start.Begin(), restarts, lambda: checked.append("once"))
     if fails:
         with pytest.raises(start.TrainingFailed):
             resume.train(*arguments)
     else:
         resume.train(*arguments)
-    assert attempts.begun == begun
+    assert attempts.begun == begun and checked == ["once"]
     assert waited == [10.0 * 2**number for number in range(len(begun) - 1)]
 
 
