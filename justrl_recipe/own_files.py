@@ -130,11 +130,11 @@ def _extended(file: Path) -> Iterator[str]:
 
 
 def _read_part(path: Path) -> str:
-    """As `_read`, of a system or an ablation, which Hydra would accept without a key."""
+    """As `_read`, of a system or an ablation, which Hydra would accept without a key, or blame the recipe for."""
     text = _read(path)
     with suppress(yaml.YAMLError, ValueError, TypeError):  # Hydra refuses these
         content = yaml.load(text, Loader=files.YAML_LOADER)
-        if not content or content in ({"defaults": []}, {"defaults": ["_self_"]}):
+        if not isinstance(content, dict) or content in ({}, {"defaults": []}, {"defaults": ["_self_"]}):
             raise UserError(f"{path.name} has no keys: add some, or copy a file to start from (verl cp)")
     return text
 

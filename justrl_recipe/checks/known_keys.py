@@ -81,13 +81,17 @@ def _repair(node: Mapping[str, Any], base: Mapping[str, Any], prefix: str, probl
         if name in node and is_section and isinstance(node[name], Mapping):
             found[name] = _repair(node[name], default, f"{key}.", problems)
             continue
+        annotation = fields(base.get("_target_", "")).get(name, "")
         if name not in node:
-            wrong = None if default == {} else _removed(is_section)
+            fix = (
+                "restore it" if is_section or _is_needed(key, default, annotation) else "restore it or set it to null"
+            )
+            what = "section" if is_section else "key"
+            wrong = None if default == {} else ("removed-key", f"required {what} was removed", fix)
         elif is_section:
             why = f"{_text(node[name])} replaces a section of {len(default)} keys"
             wrong = ("removed-key", why, "restore it, and set single keys in it")
         else:
-            annotation = fields(base.get("_target_", "")).get(name, "")
             wrong = _mistyped(key, node[name], default, annotation)
         if wrong:
             check, why, fix = wrong
@@ -95,12 +99,6 @@ def _repair(node: Mapping[str, Any], base: Mapping[str, Any], prefix: str, probl
         if wrong or name not in node:
             found[name] = default
     return found
-
-
-def _removed(is_section: bool) -> tuple[str, str, str]:
-    if is_section:
-        return "removed-key", "required section was removed", "restore it"
-    return "removed-key", "required key was removed", "restore it or set it to null"
 
 
 def _mistyped(key: str, value: Any, default: Any, annotation: str) -> tuple[str, str, str] | None:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,17 +129,16 @@ def train(
             say(f"{old.path} is finished: nothing is left to train")
             return
     cluster_address = cluster.address(address, composed.values)
+    if not cluster_address:
+        usable = checks.usable(composed, config.load_base())
+        refuse_more(accelerators.problems(usable.values), about)
     if "tiny_model" in composed.values:
         make_tiny(composed.values)
-    usable = checks.usable(composed, config.load_base())
-    of_machine = [] if cluster_address else list(accelerators.problems(usable.values))
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)
     reward = composed.values["reward"]["custom_reward_function"]
     imported = own_reward.import_reward(reward["path"], reward["name"])
     changed = own_reward.changed(imported.files, old) if old else []
-    found = [*of_files, *checks.reward(imported.error, changed), *of_machine]
-    found = checks.kept(found, about["skipped_checks"])
-    about["warnings"] += refuse(found)
+    refuse_more([*of_files, *checks.reward(imported.error, changed)], about)
     about["data"] = provenance.data_files(composed.values)
     if old:
         refuse_other_data(old, about["data"])
@@ -173,9 +172,9 @@ def refuse_prompts(composed: Config, about: dict[str, Any]) -> None:
     Raises:
         Refused: the run cannot go on.
     """
-    found = checks.kept(checks.of_prompts(composed, config.load_base()), about["skipped_checks"])
+    found = checks.of_prompts(composed, config.load_base())
     try:
-        about["warnings"] += refuse(found)
+        refuse_more(found, about)
     except typer.Exit as error:
         raise start.Refused("; ".join(str(problem) for problem in found if problem.level == "error")) from error
 
@@ -218,8 +217,14 @@ def join(address: str, composed: Config, out: Path, about: dict[str, Any]) -> di
     say(f"Ray cluster: {address}")
     settings = placed(composed, out)
     found = cluster.look(address, settings, out)
-    about["warnings"] += refuse(checks.kept(cluster.problems(found, settings), about["skipped_checks"]))
+    refuse_more(cluster.problems(found, settings), about)
     return found.environment
+
+
+def refuse_more(found: Iterable[Problem], about: dict[str, Any]) -> None:
+    """As `refuse`, without the checks that are skipped; the manifest lists a warning once, also of a resumed run."""
+    lines = refuse(checks.kept(found, about["skipped_checks"]))
+    about["warnings"] += [line for line in lines if line not in about["warnings"]]
 
 
 def refuse(found: list[Problem]) -> list[str]:

@@ -125,7 +125,8 @@ def ask(address: str, looked_for: Sequence[str], wanted: Demand) -> Cluster:
         fix = "set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, to that of its nodes (docs/clusters.md)"
         raise UserError(f"the Ray cluster at {address} wants a token, and {has}: {fix}")
     if "why" in answer:
-        raise UserError(f"cannot join the Ray cluster at {address}: {answer['why']}")
+        fix = "give the HOST:PORT that `ray start --head` printed, or unset RAY_ADDRESS to run on this machine alone"
+        raise UserError(f"cannot join the Ray cluster at {address}: {answer['why']}: {fix}")
     return Cluster(answer["address"], token, answer["nodes"], described(looked_for))
 
 

@@ -1,6 +1,8 @@
 """What `verl validate` and `verl run` find before anything starts: mistakes that real users make."""
 
+import functools
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,8 @@ from command import verl
 from composed import load
 
 from justrl_recipe import checks
-from justrl_recipe.checks import Problem, combinations
-from justrl_recipe.config import Request, load_base
+from justrl_recipe.checks import Problem, combinations, known_keys
+from justrl_recipe.config import Config, Request, load_base
 from justrl_recipe.data import schema
 from justrl_recipe.planning import model_shape
 
@@ -111,6 +113,26 @@ def test_what_verl_would_ignore_or_trip_over(overrides, key, fix):
 )
 def test_what_verl_takes_is_accepted(override):
     assert found(override) == []
+
+
+def test_what_a_removed_key_may_be_set_to_is_accepted():
+    base = load_base()
+
+    def fixes(key: str, values: dict) -> list[str]:
+        problems = known_keys.repaired(Config(base.raw, values), base)[0]
+        return [found.fix for found in problems if found.key == key and found.check != "missing-value"]
+
+    seen = set()
+    for key in base.flat:
+        *sections, name = key.split(".")
+        values = deepcopy(base.values)
+        section = functools.reduce(dict.__getitem__, sections, values)
+        section.pop(name)
+        [fix] = fixes(key, values) or [None]
+        section[name] = None
+        assert fix is None or bool(fixes(key, values)) == (fix == "restore it"), key
+        seen.add(fix)
+    assert seen == {None, "restore it", "restore it or set it to null"}
 
 
 def test_a_key_is_not_unused_where_its_switch_is_on():

@@ -151,7 +151,7 @@ def test_an_ablation_of_ones_own_speaks_of_the_whole_config(tmp_path, header):
     assert found.flat[N] == 16 and found.flat["reward.reward_kwargs.overlong_buffer_cfg.enable"]
 
 
-@pytest.mark.parametrize("content", ["", "# Of mine.\n", "---\n", "{}\n", "defaults: []\n"])
+@pytest.mark.parametrize("content", ["", "# Of mine.\n", "---\n", "{}\n", "defaults: []\n", "- a\n", "5\n", "text\n"])
 @pytest.mark.parametrize("kind", ["system", "ablations"])
 def test_a_system_or_an_ablation_without_keys_is_refused(tmp_path, kind, content):
     file = tmp_path / "mine.yaml"
