@@ -129,16 +129,17 @@ def train(
             say(f"{old.path} is finished: nothing is left to train")
             return
     cluster_address = cluster.address(address, composed.values)
-    if not cluster_address:
-        usable = checks.usable(composed, config.load_base())
-        refuse_more(accelerators.problems(usable.values), about)
+    usable = checks.usable(composed, config.load_base())
+    of_machine = [] if cluster_address else list(accelerators.problems(usable.values))
     if "tiny_model" in composed.values:
+        refuse_more(of_machine, about)
         make_tiny(composed.values)
+        of_machine = []
     of_files = checks.of_files(composed, config.load_base(), out or RUNS)
     reward = composed.values["reward"]["custom_reward_function"]
     imported = own_reward.import_reward(reward["path"], reward["name"])
     changed = own_reward.changed(imported.files, old) if old else []
-    refuse_more([*of_files, *checks.reward(imported.error, changed)], about)
+    refuse_more([*of_files, *checks.reward(imported.error, changed), *of_machine], about)
     about["data"] = provenance.data_files(composed.values)
     if old:
         refuse_other_data(old, about["data"])
