@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,39 +117,20 @@ def train(
     restarts: int,
     address: str | None,
 ) -> None:
-    """Make what is missing, then train in a new run folder, or go on in an old one."""
-    old = RunFolder(out) if resume and out and RunFolder(out).manifest.is_file() else None
-    if resume and not old:
-        if not out:
-            raise UserError("--resume needs the folder of the run: verl run RECIPE --out FOLDER --resume")
-        warn(f"{out} has no run yet: it starts from the beginning")
-    if old:
-        refuse_changes(old, placed(composed, old.path))
-        if log.unfinished(placed(composed, old.path), old) is None:
-            say(f"{old.path} is finished: nothing is left to train")
-            return
+    """Make what is missing, check the rest, then train in a new run folder, or go on in an old one."""
+    old = started(composed, out) if resume else None
+    if old and log.unfinished(placed(composed, old.path), old) is None:
+        say(f"{old.path} is finished: nothing is left to train")
+        return
     cluster_address = cluster.address(address, composed.values)
-    usable = checks.usable(composed, config.load_base())
-    of_machine = [] if cluster_address else list(accelerators.problems(usable.values))
-    if "tiny_model" in composed.values:
-        refuse_more(of_machine, about)
-        make_tiny(composed.values)
-        of_machine = []
-    of_files = checks.of_files(composed, config.load_base(), out or RUNS)
-    reward = composed.values["reward"]["custom_reward_function"]
-    imported = own_reward.import_reward(reward["path"], reward["name"])
-    changed = own_reward.changed(imported.files, old) if old else []
-    refuse_more([*of_files, *checks.reward(imported.error, changed), *of_machine], about)
-    about["data"] = provenance.data_files(composed.values)
-    if old:
-        refuse_other_data(old, about["data"])
+    code = ready(composed, out, old, about, cluster_address is not None)
     if cluster_address:
         options = replace(options, cluster=join(cluster_address, composed, out or RUNS, about))
     folder = old or new_run_folder(name, out)
     settings = placed(composed, folder.path)
     with files.locked(folder.path):
         begin = continuation.prepare(settings, folder) if old else start.Begin()
-        own_reward.copy_code(imported.files, folder)
+        own_reward.copy_code(code, folder)
 
         def meanwhile() -> None:
             refuse_prompts(composed, about)
@@ -165,6 +146,44 @@ def train(
             warn(f"to continue: verl run --resume {folder.path}")
             raise
     say(f"done: {folder.path}")
+
+
+def started(composed: Config, out: Path | None) -> RunFolder | None:
+    """The run in a folder that is to resume; None where none has started there yet.
+
+    Raises:
+        UserError: no folder is named, or the run would go on as another one.
+    """
+    if not out:
+        raise UserError("--resume needs the folder of the run: verl run RECIPE --out FOLDER --resume")
+    if not RunFolder(out).manifest.is_file():
+        warn(f"{out} has no run yet: it starts from the beginning")
+        return None
+    refuse_changes(RunFolder(out), placed(composed, out))
+    return RunFolder(out)
+
+
+def ready(
+    composed: Config, out: Path | None, old: RunFolder | None, about: dict[str, Any], joins: bool
+) -> Sequence[Path]:
+    """Make what the tiny recipe lacks, and check this machine, unless the run `joins` a cluster, and what a run reads
+    and writes; the files of its own reward function.
+    """
+    base = config.load_base()
+    of_machine = [] if joins else list(accelerators.problems(checks.usable(composed, base).values))
+    if "tiny_model" in composed.values:
+        refuse_more(of_machine, about)
+        make_tiny(composed.values)
+        of_machine = []
+    of_files = checks.of_files(composed, base, out or RUNS)
+    reward = composed.values["reward"]["custom_reward_function"]
+    imported = own_reward.import_reward(reward["path"], reward["name"])
+    changed = own_reward.changed(imported.files, old) if old else []
+    refuse_more([*of_files, *checks.reward(imported.error, changed), *of_machine], about)
+    about["data"] = provenance.data_files(composed.values)
+    if old:
+        refuse_other_data(old, about["data"])
+    return imported.files
 
 
 def refuse_prompts(composed: Config, about: dict[str, Any]) -> None:
