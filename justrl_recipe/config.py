@@ -6,6 +6,7 @@ A recipe, system or ablation is a shipped one by name, or a YAML file of the use
 import difflib
 import functools
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,10 @@ class Config:
             raw = OmegaConf.to_container(composed)
             resolved = OmegaConf.to_container(composed, resolve=True)
         except OmegaConfBaseException as error:
-            raise UserError(" ".join(str(error).split())) from error
+            message = " ".join(str(error).split())
+            if removed := re.search(r"Interpolation key '([^']+)' not found", message):
+                message = f"{removed[1]}: there is no such key, and {error.full_key} is made of it: restore it"
+            raise UserError(message) from error
         masking.learn(raw, resolved)
         return cls(dict(leaves(raw)), resolved, system if system in names(SYSTEMS) else None)  # type: ignore[arg-type]
 

@@ -24,6 +24,7 @@ MEGABYTE = 1 << 20
 TEXT_BYTES = 8 * MEGABYTE  # of a file that is read at once; as JSON it may take 30 times its size in memory
 YAML_BYTES = MEGABYTE
 LINE_BYTES = 16 * MEGABYTE  # of a line of a file that is read line by line
+LOCK = ".lock"
 YAML_NODES = 100_000  # with every alias in place
 MOST_DEEP = 100  # levels, so that what is read can also be written
 # An integer that takes long to read, cannot be printed, or overflows.
@@ -238,7 +239,7 @@ def locked(folder: Path) -> Iterator[None]:
         UserError: another process holds it, or it cannot be written.
     """
     try:
-        lock = (folder / ".lock").open("w")
+        lock = (folder / LOCK).open("w")
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
     with lock:

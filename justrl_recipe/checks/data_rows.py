@@ -49,7 +49,8 @@ def of_prompts(config: Config) -> Iterator[Problem]:
     try:
         lengths = _lengths(config)
     except NoTemplate as error:
-        yield Problem("chat-template", f"{MODEL}.path", str(error), "veRL makes the prompts with it")
+        why = f"{error.why}, with which veRL makes the prompts"
+        yield Problem("chat-template", f"{MODEL}.path", why, error.fix)
         return
     except UserError as error:
         level: Level = "error" if os.path.isdir(_tokenizer(config)) else "unchecked"
@@ -63,8 +64,10 @@ def of_prompts(config: Config) -> Iterator[Problem]:
         yield from _training(config, training_rows, lengths)
     if validation_rows is not None and data["filter_overlong_prompts"]:
         usable = _usable(config, "val_files", validation_rows, lengths, 1)
-        if not usable.rows:
-            yield _too_long(config, "val_files", usable, "and none is left for validation")
+        if usable.empty:
+            yield _empty("val_files", usable)
+        elif not usable.rows:
+            yield _too_long(config, "val_files", usable, lengths, "and none is left for validation")
 
 
 def _has_sizes(config: Config) -> bool:
@@ -96,9 +99,12 @@ def _training(config: Config, total: int, lengths: Lengths) -> Iterator[Problem]
     rows = _taken(config, total)
     wanted = batch * (math.ceil(steps / epochs) if isinstance(steps, int) and steps > 0 else 1)
     usable = _usable(config, "train_files", total, lengths, wanted if wanted <= rows else batch)
+    if usable.empty:
+        yield _empty("train_files", usable)
+        return
     left = usable.rows if data["filter_overlong_prompts"] and usable.rows < wanted else rows
     if left < batch:
-        yield _too_long(config, "train_files", usable, f"and a batch takes {batch}")
+        yield _too_long(config, "train_files", usable, lengths, f"and a batch takes {batch}")
         return
     if usable.long:
         yield from _some_too_long(config, usable)
@@ -130,19 +136,21 @@ class Usable:
         counted: prompts that were looked at, until there were enough or `MOST_COUNTED`.
         long: of these, the ones that are too long, or that the chat template refuses.
         refused: of these, the ones that the chat template refuses.
+        empty: of those that were looked at, the ones without a token of their text.
     """
 
     rows: int
     counted: int
     long: int
     refused: int
+    empty: int
 
 
 def _usable(config: Config, key: str, total: int, lengths: Lengths, enough: int) -> Usable:
     data = config.values["data"]
     chosen = _chosen(data, "train_max_samples" if key == "train_files" else "val_max_samples", total)
     known: dict[bytes, int | None] = {}
-    seen = long = refused = start = 0
+    seen = long = refused = empty = start = 0
     for name in named_files(config, key):
         for batch in rl_dataset.read(Path(name), data["prompt_key"]):
             for row in range(batch.rows):
@@ -155,14 +163,15 @@ def _usable(config: Config, key: str, total: int, lengths: Lengths, enough: int)
                 tokens = known[prompt]
                 seen += 1
                 refused += tokens is None
+                empty += tokens == 0
                 long += tokens is None or tokens > data["max_prompt_length"]
                 if seen - long >= enough:
-                    return Usable(enough, seen, long, refused)
+                    return Usable(enough, seen, long, refused, empty)
                 if len(known) >= MOST_COUNTED:
                     all_rows = total if chosen is None else int(chosen.sum())
-                    return Usable((seen - long) * all_rows // seen, seen, long, refused)
+                    return Usable((seen - long) * all_rows // seen, seen, long, refused, empty)
             start += batch.rows
-    return Usable(seen - long, seen, long, refused)
+    return Usable(seen - long, seen, long, refused, empty)
 
 
 def _chosen(data: dict, key: str, total: int) -> numpy.ndarray | None:
@@ -178,11 +187,19 @@ def _chosen(data: dict, key: str, total: int) -> numpy.ndarray | None:
     return chosen
 
 
-def _too_long(config: Config, key: str, usable: Usable, but: str) -> Problem:
+def _empty(key: str, usable: Usable) -> Problem:
+    which = f"{usable.empty:,} of the first {usable.counted:,} prompts"
+    why = f"the model's tokenizer makes no token of {which}, or only special ones"
+    fix = "see whether tokenizer.json is whole and what chat_template.jinja leaves out, in the model's folder"
+    return Problem("chat-template", f"data.{key}", why, fix)
+
+
+def _too_long(config: Config, key: str, usable: Usable, lengths: Lengths, but: str) -> Problem:
     limit = config.values["data"]["max_prompt_length"]
     if usable.refused == usable.counted:
-        why = f"the model's chat template refuses all {usable.counted:,} prompts that were tried"
-        return Problem("chat-template", f"data.{key}", why, "see the template in the model's tokenizer_config.json")
+        why = f"the model's chat template refuses all {usable.counted:,} prompts that were tried ({lengths.refusal})"
+        fix = "see chat_template.jinja or tokenizer_config.json in the model's folder"
+        return Problem("chat-template", f"data.{key}", why, fix)
     fit = usable.counted - usable.long
     why = f"{fit:,} of {usable.counted:,} prompts have at most data.max_prompt_length={limit} tokens, {but}"
     return Problem("prompt-length", f"data.{key}", why, "set a larger data.max_prompt_length, or give other data")

@@ -34,7 +34,8 @@ app.add_typer(data.app, name="data", epilog=data.EXAMPLE)
 
 def main() -> None:
     """Run a verb; a user's mistake is one line on standard error and exit code 2. No secret of a config is shown."""
-    sys.stdout, sys.stderr = MaskedStream(sys.stdout), MaskedStream(sys.stderr)  # type: ignore[assignment]
+    streams = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115  # one is closed
+    sys.stdout, sys.stderr = map(MaskedStream, streams)  # type: ignore[assignment]
     if sys.argv[1:2] != ["run"]:  # whose modules may stand in the working folder; another verb's may not
         os.environ["PYTHONSAFEPATH"] = "1"  # for its subprocesses; from Python 3.11
     try:

@@ -71,7 +71,10 @@ def run(
                 f"{recipe} resumes with its own config: to change it, verl run RECIPE --out {recipe} --resume"
             )
         name, out = Path(recipe).name, Path(recipe)
+        if not RunFolder(out).manifest.is_file():
+            raise UserError(f"{recipe} has no run yet: verl run RECIPE --out {recipe} starts one")
         composed, about = continuation.config_of(RunFolder(out)), continuation.about(RunFolder(out))
+        about["skipped_checks"] = [*dict.fromkeys((*about["skipped_checks"], *options.skipped))]
     else:
         request, composed, said = this_machine.load(arguments.request(recipe, given, ablation, system), address)
         say(*said, file=sys.stderr)
@@ -85,8 +88,6 @@ def run(
 
     try:
         train(composed, name, out, about, options, resume, restarts, address)
-    except start.Refused as refused:
-        raise typer.Exit(2) from refused
     except start.TrainingFailed as failure:
         warn(f"training failed: {failure}")
         raise typer.Exit(1) from failure
@@ -128,23 +129,29 @@ def train(
         options = replace(options, cluster=join(cluster_address, composed, out or RUNS, about))
     folder = old or new_run_folder(name, out)
     settings = placed(composed, folder.path)
+    unchecked = old is None  # until then a run leaves nothing
     with files.locked(folder.path):
-        begin = continuation.prepare(settings, folder) if old else start.Begin()
-        own_reward.copy_code(code, folder)
-
-        def meanwhile() -> None:
-            refuse_prompts(composed, about)
-            announce(folder, composed, begin if old else None)
-
         try:
+            if old:
+                refuse_more(checks.of_prompts(composed, config.load_base()), about)
+            begin = continuation.prepare(settings, folder) if old else start.Begin()
+            own_reward.copy_code(code, folder)
+
+            def meanwhile() -> None:
+                nonlocal unchecked
+                if unchecked:
+                    refuse_more(checks.of_prompts(composed, config.load_base()), about)
+                    unchecked = False
+                announce(folder, composed, begin if old else None)
+
             continuation.train(settings, folder, about, options, begin, restarts, meanwhile)
-        except start.Refused:
-            if not old:
-                folder.remove()
-            raise
         except (start.TrainingFailed, start.StoppedOnRequest, KeyboardInterrupt):
-            warn(f"to continue: verl run --resume {folder.path}")
+            if not unchecked:
+                warn(f"to continue: verl run --resume {folder.path}")
             raise
+        finally:
+            if unchecked:
+                folder.remove()
     say(f"done: {folder.path}")
 
 
@@ -184,19 +191,6 @@ def ready(
     if old:
         refuse_other_data(old, about["data"])
     return imported.files
-
-
-def refuse_prompts(composed: Config, about: dict[str, Any]) -> None:
-    """Check the prompts with the model's tokenizer, which takes as long as the training process needs to import veRL.
-
-    Raises:
-        Refused: the run cannot go on.
-    """
-    found = checks.of_prompts(composed, config.load_base())
-    try:
-        refuse_more(found, about)
-    except typer.Exit as error:
-        raise start.Refused("; ".join(str(problem) for problem in found if problem.level == "error")) from error
 
 
 def announce(folder: RunFolder, composed: Config, resumes: start.Begin | None) -> None:

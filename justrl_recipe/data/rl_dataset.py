@@ -182,7 +182,11 @@ def _require_row(file: Path, row: int, column: str, prompt: Any, reward_model: A
 
 
 class NoTemplate(UserError):
-    """A tokenizer that cannot make a prompt of messages."""
+    """A tokenizer that cannot make a prompt of messages: why, and what to do."""
+
+    def __init__(self, why: str, fix: str) -> None:
+        super().__init__(f"{why}: {fix}")
+        self.why, self.fix = why, fix
 
 
 class Lengths:
@@ -208,23 +212,31 @@ class Lengths:
         try:  # trust_remote_code: without a value transformers asks on the terminal
             self.tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         except Exception as error:  # the tokenizers library raises plain Exceptions at what it cannot read
-            raise UserError(f"no tokenizer {model}: {first_line(error)[:150]}") from error
+            why = f"{type(error).__name__}: {first_line(error)[:150]}"
+            raise UserError(f"no tokenizer {model} that transformers can load ({why})") from error
         if template is not None:
             self.tokenizer.chat_template = template
         try:
             self.tokenizer.get_chat_template()
         except ValueError as error:  # none, or several and none of them the default
             fix = "set actor_rollout_ref.model.custom_chat_template, or take an instruction-tuned model"
-            raise NoTemplate(f"the tokenizer {model} has no chat template: {fix}") from error
+            raise NoTemplate(f"the tokenizer {model} has no chat template", fix) from error
         skipped = ("tokenize", "return_dict", "return_tensors")
         self.arguments = {name: value for name, value in (arguments or {}).items() if name not in skipped}
+        self.special = set(self.tokenizer.all_special_ids)
+        self.refusal = ""
 
     def of(self, messages: list[dict[str, Any]] | None) -> int | None:
-        """The number of tokens; None where the chat template refuses the prompt, which veRL counts as too long."""
+        """The number of tokens; None where the chat template refuses the prompt, which veRL counts as too long.
+
+        0 where all tokens are special: transformers 5 makes a tokenizer also without the file of its vocabulary.
+        What the template raised first is in `refusal`.
+        """
         try:
             tokens = self.tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=True, return_dict=False, **self.arguments
             )
-        except Exception:  # a template is a program of the model's author, and veRL catches the same here
+        except Exception as error:  # a template is a program of the model's author, and veRL catches the same here
+            self.refusal = self.refusal or f"{type(error).__name__}: {first_line(error)[:150]}"
             return None
-        return len(tokens)
+        return len(tokens) if set(tokens) - self.special else 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from justrl_recipe.config import Config, load_base
 from justrl_recipe.errors import UserError
-from justrl_recipe.files import parse_json
+from justrl_recipe.files import LOCK, parse_json
 from justrl_recipe.metrics import (
     LOST_FILE,
     MANIFEST_FILE,
@@ -30,6 +30,11 @@ class RunFolder:
     """Where one run keeps everything."""
 
     path: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by the command that trains in the folder (`files.locked`)."""
+        return self.path / LOCK
 
     @property
     def config(self) -> Path:
@@ -102,10 +107,12 @@ class RunFolder:
             shutil.copyfile(self.metrics, target / self.metrics.name)
 
     def remove(self) -> None:
-        """Leave nothing of a run that was refused while it started."""
-        for path in self.path.iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        with suppress(OSError):  # a mount point, which was empty before
+        """Remove what a run writes before its first step, and the folder, if nothing else is in it."""
+        for path in (self.config, self.manifest, self.log, self.lock):
+            path.unlink(missing_ok=True)
+        if self.code.is_dir():
+            shutil.rmtree(self.code)
+        with suppress(OSError):  # it has files of others, or is a mount point
             self.path.rmdir()
 
     def lost(self) -> list[dict[str, Any]]:
@@ -147,11 +154,17 @@ def new_run_folder(recipe: str, out: Path | None) -> RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         if RunFolder(path).manifest.is_file():
             raise UserError(f"{path} holds a run: add --resume to continue it, or choose another --out")
-        if any(path.iterdir()):
+        if not _is_unstarted(path):
             raise UserError(f"{path} is not empty: a run needs a folder of its own, choose another --out")
     except OSError as error:
         raise UserError(f"cannot make the run folder {path}: {error.strerror}") from error
     return RunFolder(path)
+
+
+def _is_unstarted(path: Path) -> bool:
+    """Whether a folder is empty, or has only what a command that was killed writes before a manifest."""
+    folder, found = RunFolder(path), set(path.iterdir())
+    return not found or (folder.lock in found and found <= {folder.lock, folder.config, folder.code})
 
 
 def _make_new(path: Path) -> Path:

@@ -56,7 +56,7 @@ def manifest(file: Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "status": RUNNING,
         "error": None,
     }
-    write_json(file, masked_tree(content))
+    write(file, content)
     try:
         yield content
     except BaseException as error:
@@ -70,6 +70,15 @@ def manifest(file: Path, about: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     _close(file, content)
 
 
+def write(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a manifest without the secrets that are known.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    write_json(file, masked_tree(content))
+
+
 def earlier(file: Path) -> list[dict[str, Any]]:
     """How each attempt so far went, by a manifest that another one is to replace; empty without."""
     if not file.is_file():
@@ -81,7 +90,7 @@ def earlier(file: Path) -> list[dict[str, Any]]:
 
 def _close(file: Path, content: dict[str, Any]) -> None:
     content["ended"] = now()
-    write_json(file, masked_tree(content))
+    write(file, content)
 
 
 def outcome(content: Mapping[str, Any]) -> str:

@@ -38,10 +38,6 @@ class TrainingFailed(Exception):
     """A training process ended with an error, or before its last step; the text says why."""
 
 
-class Refused(Exception):
-    """A check that ran while a training process started found an error, which it has said."""
-
-
 class StoppedOnRequest(Exception):
     """A run stopped before its last step as it was asked to; the text says by what and after which step."""
 
@@ -83,11 +79,10 @@ def run(
 
     Args:
         config: its `default_local_dir` is where checkpoints go, and its loggers have `file`.
-        about: for the manifest, where what `meanwhile` adds to it is found at the end.
-        meanwhile: what is left to check while the training process imports veRL, before any step is shown.
+        about: for the manifest, which is written again with what `meanwhile` adds to it.
+        meanwhile: what is left to check while the training process imports veRL; what it raises ends that.
 
     Raises:
-        Refused: by `meanwhile`.
         TrainingFailed: it ended with an error, or without its last step, checkpoint or validation; or it hung.
         StoppedOnRequest: it saved and stopped; a resume continues.
         KeyboardInterrupt: the user ended it at once; nothing of it runs any more.
@@ -147,7 +142,6 @@ def _train(
         hidden: the values that are masked in the config's file, which the process gets by its environment.
 
     Raises:
-        Refused: by `meanwhile`.
         TrainingFailed: a process that it needs has died, or it hangs.
         StoppedOnRequest: it was asked to stop before it had made a step.
     """
@@ -166,6 +160,7 @@ def _train(
             writer = threading.Thread(target=log.write_masked, args=(process.stdout, folder.log), daemon=True)
             writer.start()
         meanwhile()
+        manifest.write(folder.manifest, content)
         for steps in Progress(folder, config, options.verbose).follow(process):
             watching.logged(steps)
             if request.made() and not watching.trained:

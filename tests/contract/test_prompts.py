@@ -79,7 +79,12 @@ def test_validation_prompts_that_are_all_too_long(tmp_path, model):
 
 @pytest.mark.parametrize(
     ("template", "says"),
-    [(None, "no chat template"), (REFUSES, "refuses all 300 prompts"), (RAISES, "refuses all 300 prompts")],
+    [
+        (None, "no chat template"),
+        (REFUSES, "refuses all 300 prompts"),
+        (RAISES, "refuses all 300 prompts"),
+        ("{% if %}", "TemplateSyntaxError"),
+    ],
 )
 def test_chat_templates_that_make_no_prompt(tmp_path, model, template, says):
     folder = with_template(model, tmp_path / "model", template)
@@ -93,6 +98,18 @@ def test_chat_templates_that_make_no_prompt(tmp_path, model, template, says):
         assert done.exit_code == 2 or isinstance(done.exception, UserError)
     else:
         assert done.exit_code == 1 and "prompt that the chat template refuses" in done.output
+
+
+@pytest.mark.parametrize("spoil", ["template", "vocabulary"])
+def test_prompts_without_a_token_of_their_text(tmp_path, model, spoil):
+    """transformers makes a tokenizer without its vocabulary, and vLLM fails at the prompts after minutes."""
+    folder = Path(
+        with_template(model, tmp_path / "model", "" if spoil == "template" else "{{ messages[0].content }}")
+    )
+    if spoil == "vocabulary":
+        (folder / "tokenizer.json").unlink()
+    problems = found(write(tmp_path / "f.parquet", rows(300)), f"{MODEL}.path={folder}")
+    assert brief(problems) == [("chat-template", "error")] * 2 and "makes no token" in problems[0].why
 
 
 def test_arguments_of_the_chat_template_count(tmp_path, model):

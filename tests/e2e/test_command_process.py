@@ -17,6 +17,16 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line(arguments, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("stream", "arguments", "code"), [(1, "ls", 0), (1, "cat nothing", 2), (2, "cat nothing", 2)]
+)
+def test_a_closed_stream_changes_nothing_else(stream, arguments, code, tmp_path):
+    command = ["sh", "-c", f"exec {VERL} {arguments} {stream}>&-"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == code and "Traceback" not in result.stderr
+    assert ("nothing is called" in result.stderr) == (code == 2 and stream == 1)
+
+
+@pytest.mark.parametrize(
     "arguments", [["--help"], ["ls"], ["cat", "justrl_tiny"], ["run", "justrl_deepseek", "--dry-run"]]
 )
 def test_what_does_not_train_is_quick_and_imports_nothing_heavy(arguments, tmp_path):

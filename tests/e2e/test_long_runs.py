@@ -99,6 +99,14 @@ def test_a_run_that_is_stopped_and_killed_ends_as_one_that_was_not(folder, train
     refused = verl("run", *command, "--resume", "actor_rollout_ref.actor.optim.lr=1", cwd=folder)
     assert refused.returncode == 2 and "actor.optim.lr is 0.00015 in run and 1 now" in refused.stderr
 
+    vocabulary = folder / "data/tiny/model/tokenizer.json"
+    files = {path: path.read_bytes() for path in run.glob("*") if path.is_file()}
+    vocabulary.rename(folder / "hidden")
+    refused = verl("run", "--resume", "run", cwd=folder)
+    (folder / "hidden").rename(vocabulary)
+    assert refused.returncode == 2 and "[chat-template]" in refused.stderr, refused.stderr
+    assert {path: path.read_bytes() for path in run.glob("*") if path.is_file()} == files
+
     before = left_by(0)
     process = start(folder, *command, "--resume")
     wait_for_step(process, run, stopped_at + 1)

@@ -177,6 +177,34 @@ def test_a_folder_with_a_run_asks_for_resume(folder):
         new_run_folder("justrl_tiny", folder.path)
 
 
+def test_what_a_command_leaves_that_is_killed_at_once_is_no_run(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.code.mkdir(parents=True)
+    folder.config.touch()
+    with pytest.raises(UserError, match="is not empty"):
+        new_run_folder("justrl_tiny", folder.path)
+    folder.lock.touch()
+    assert new_run_folder("justrl_tiny", folder.path) == folder
+    (folder.path / "notes.txt").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        new_run_folder("justrl_tiny", folder.path)
+
+
+def test_a_run_that_is_refused_as_it_starts_leaves_the_files_of_others(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.code.mkdir(parents=True)
+    notes, link = folder.path / "notes.txt", folder.path / "link"
+    for file in (folder.lock, folder.config, folder.manifest, folder.log, folder.code / "reward.py", notes):
+        file.touch()
+    link.symlink_to(tmp_path)
+    folder.remove()
+    assert set(folder.path.iterdir()) == {notes, link} and tmp_path.is_dir()
+    for file in (notes, link):
+        file.unlink()
+    folder.remove()
+    assert not folder.path.exists()
+
+
 class Attempts:
     """Stands for `start.run`: each attempt logs steps up to the next of `ends`, and fails."""
 
