@@ -14,7 +14,7 @@ from typing import Any
 from justrl_recipe.checks.accelerators import CPUS_PER_GPU, queue_units
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config, nearest
-from justrl_recipe.planning.memory import BACKEND, FUSED
+from justrl_recipe.planning.memory import BACKEND, FUSED, longest
 from justrl_recipe.planning.model_shape import Shape
 
 OUR_SAMPLER = "pkg://justrl_recipe.verl_hooks.reward_metrics"
@@ -179,14 +179,15 @@ def of_sizes(config: Config) -> Iterator[Problem]:
     """What is wrong with the sizes without knowing the model."""
     yield from _batches(config.flat)
     yield from _parallel(config.flat)
-    yield from _budgets(config.flat)
+    yield from _budgets(config.flat, longest(config.values))
     yield from _ray_cpus(config.values)
 
 
 def of_model(config: Config, shape: Shape) -> list[Problem]:
     """What is wrong with the sizes for a model of this shape."""
-    checks = (_context, _heads, _fused_kernel, _bucket)
-    return [problem for check in checks for problem in check(config.flat, shape)]
+    of_context = _context(config.flat, longest(config.values), shape)
+    checks = (_heads, _fused_kernel, _bucket)
+    return [*of_context, *(problem for check in checks for problem in check(config.flat, shape))]
 
 
 def _batches(values: Mapping[str, Any]) -> Iterator[Problem]:
@@ -241,8 +242,7 @@ def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("parallelism", ulysses, "sequences are split over GPUs only when they are packed", fix)
 
 
-def _budgets(values: Mapping[str, Any]) -> Iterator[Problem]:
-    longest = values["data.max_prompt_length"] + values["data.max_response_length"]
+def _budgets(values: Mapping[str, Any], longest: int) -> Iterator[Problem]:
     split = values[f"{ACTOR}.ulysses_sequence_parallel_size"]
     for switch, budget in (
         (f"{ACTOR}.use_dynamic_bsz", f"{ACTOR}.ppo_max_token_len_per_gpu"),
@@ -269,8 +269,7 @@ def _ray_cpus(values: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("launcher", "ray_kwargs.ray_init.num_cpus", why, fix)
 
 
-def _context(values: Mapping[str, Any], shape: Shape) -> Iterator[Problem]:
-    longest = values["data.max_prompt_length"] + values["data.max_response_length"]
+def _context(values: Mapping[str, Any], longest: int, shape: Shape) -> Iterator[Problem]:
     if longest > shape.context:
         why = f"prompt and response of {longest} tokens exceed the model's context of {shape.context}"
         most = shape.context - values["data.max_prompt_length"]

@@ -35,8 +35,10 @@ class Row:
 
 
 def longest(config: Mapping[str, Any]) -> int:
-    """Tokens of a full prompt with a full response."""
-    return config["data"]["max_prompt_length"] + config["data"]["max_response_length"]
+    """Tokens of a full prompt with a full response, by the data's limits or the rollout's, equal in a recipe."""
+    data, rollout = config["data"], config["actor_rollout_ref"]["rollout"]
+    prompt = max(data["max_prompt_length"], rollout["prompt_length"])
+    return prompt + max(data["max_response_length"], rollout["response_length"])
 
 
 def tokens_of_micro_batch(config: Mapping[str, Any]) -> int:

@@ -176,6 +176,11 @@ def test_an_overlong_penalty_without_its_length():
             "at least 16384",
         ),
         (
+            ["actor_rollout_ref.rollout.response_length=30000", "actor_rollout_ref.rollout.max_model_len=null"],
+            "actor_rollout_ref.actor.ppo_max_token_len_per_gpu",
+            "at least 31024",
+        ),
+        (
             ["actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=8192"],
             "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu",
             "at least 16384",
