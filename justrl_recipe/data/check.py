@@ -240,14 +240,16 @@ def _unreadable() -> Finding:
 
 def _lengths(tokenizer: str | None, limit: int) -> list[Finding]:
     long, refused = f"prompt longer than {limit} tokens", "prompt that the chat template refuses"
+    empty = "prompt of which the tokenizer makes no token"
     if tokenizer is None:
-        return [Finding.unasked(name, "not checked: give --tokenizer MODEL") for name in (long, refused)]
+        return [Finding.unasked(name, "not checked: give --tokenizer MODEL") for name in (long, refused, empty)]
     lengths = Lengths(tokenizer)
-    count = functools.lru_cache(1)(lambda batch: batch.prompts.map(lengths.of))  # both ask the same batch
+    count = functools.lru_cache(1)(lambda batch: batch.prompts.map(lengths.of))  # all ask the same batch
     note = "veRL leaves the row out (data.filter_overlong_prompts)"
     return [
         Finding(long, lambda batch: count(batch).where(lambda tokens: (tokens or 0) > limit), note=note),
         Finding(refused, lambda batch: count(batch).where(lambda tokens: tokens is None), note=note),
+        Finding(empty, lambda batch: count(batch).where(lambda tokens: tokens == 0), ALWAYS, "vLLM fails at it"),
     ]
 
 

@@ -108,8 +108,13 @@ def test_prompts_without_a_token_of_their_text(tmp_path, model, spoil):
     )
     if spoil == "vocabulary":
         (folder / "tokenizer.json").unlink()
-    problems = found(write(tmp_path / "f.parquet", rows(300)), f"{MODEL}.path={folder}")
+    file = write(tmp_path / "f.parquet", rows(300))
+    problems = found(file, f"{MODEL}.path={folder}")
     assert brief(problems) == [("chat-template", "error")] * 2 and "makes no token" in problems[0].why
+    done = CliRunner().invoke(app, ["data", "check", file, "--tokenizer", str(folder)])
+    assert done.exit_code == 1 and "x prompt of which the tokenizer makes no token 300 100.0%" in " ".join(
+        done.output.split()
+    )
 
 
 def test_arguments_of_the_chat_template_count(tmp_path, model):
