@@ -141,8 +141,8 @@ def train(
                 nonlocal unchecked
                 if unchecked:
                     refuse_more(checks.of_prompts(composed, config.load_base()), about)
-                    unchecked = False
                 announce(folder, composed, begin if old else None)
+                unchecked = False
 
             continuation.train(settings, folder, about, options, begin, restarts, meanwhile)
         except (start.TrainingFailed, start.StoppedOnRequest, KeyboardInterrupt):

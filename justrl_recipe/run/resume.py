@@ -4,6 +4,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
     """Make a run folder ready for its next attempt, and say why later checkpoints are not used.
 
     Raises:
-        UserError: the run folder cannot be written, or no checkpoint of it says whether it is whole.
+        UserError: the run folder cannot be written, or checkpoints that it must have are not there, or no checkpoint
+            of it says whether it is whole.
     """
     saved = Path(config["trainer"]["default_local_dir"])
     checkpoint, passed_over = checkpoints.latest_whole(saved)
@@ -37,6 +39,12 @@ def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
         raise UserError(
             f"{folder.path} is a run of justrl-recipe 0.1, which did not say which of its checkpoints are whole: "
             f"start a new run with trainer.resume_mode=resume_path trainer.resume_from_path={last}"
+        )
+    last_step, save_freq = max((step for step, _ in folder.steps()), default=0), config["trainer"]["save_freq"]
+    if not checkpoint and not passed_over and 0 < save_freq < last_step:
+        raise UserError(
+            f"{folder.path} has steps up to {last_step}, and {saved} none of their checkpoints: restore them, or "
+            "start a new run with another --out"
         )
     if checkpoint:
         tell_resharding(config, checkpoint)
@@ -103,12 +111,28 @@ def lost_validation(config: Mapping[str, Any], folder: RunFolder, step: int) -> 
 
 
 def config_of(folder: RunFolder) -> Config:
-    """The config that a run was started with.
+    """The config that a run was started with, where the run's folder is now: it may have been moved, or be named from
+    another working folder.
 
     Raises:
         UserError: it cannot be read, or has a secret that is not in the environment.
     """
-    return Config.of(OmegaConf.create(masking.from_environment(files.read_yaml(folder.config))))
+    config = Config.of(OmegaConf.create(masking.from_environment(files.read_yaml(folder.config))))
+    trainer = config.values.get("trainer")
+    if not isinstance(trainer, dict) or not _were_inside(trainer.get("default_local_dir"), folder):
+        return config
+    here = str(folder.checkpoints)
+    raw = {**config.raw, "trainer.default_local_dir": here}
+    return replace(config, raw=raw, values={**config.values, "trainer": {**trainer, "default_local_dir": here}})
+
+
+def _were_inside(checkpoints_folder: Any, folder: RunFolder) -> bool:
+    """Whether a run kept its checkpoints in its folder: they are there, or were to be in a folder of a run."""
+    if folder.checkpoints.is_dir():
+        return True
+    named = Path(str(checkpoints_folder))
+    parent = RunFolder(named.parent)
+    return named.name == folder.checkpoints.name and (not parent.path.is_dir() or parent.manifest.is_file())
 
 
 def about(folder: RunFolder) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -75,9 +76,46 @@ def test_the_kept_responses_of_what_is_trained_again_are_cut_back(folder, saved,
     if not saved:
         shutil.rmtree(folder.checkpoints)
     given = config(folder)
-    given["trainer"]["test_freq"] = 6 if lost else 4
+    given["trainer"] |= {"test_freq": 6 if lost else 4, "save_freq": 2 if saved else 8}
     assert resume.prepare(given, folder).validate is (lost or not saved)
     assert sorted(json.loads(one)["step"] for one in folder.responses.read_text().splitlines()) == kept
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_start_again(folder):
+    shutil.rmtree(folder.checkpoints)
+    before = {path: path.read_bytes() for path in folder.path.glob("*")}
+    with pytest.raises(UserError, match=r"has steps up to 7, and .*checkpoints none of their checkpoints"):
+        resume.prepare(config(folder), folder)
+    assert {path: path.read_bytes() for path in folder.path.glob("*")} == before
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("original", ["there", "gone", "elsewhere"])
+def test_a_run_that_was_moved_copied_or_named_otherwise_has_its_own_checkpoints(folder, tmp_path, saved, original):
+    copy = RunFolder(tmp_path / "copy")
+    run = RunFolder(tmp_path / "run")
+    for target in (run, copy):
+        target.path.mkdir()
+        target.manifest.write_text("{}")
+        content = config(RunFolder(Path("runs/x")) if original == "elsewhere" else run)
+        OmegaConf.save(content, target.config)
+        if saved:
+            save(target.checkpoints, 2)
+    if original == "gone":
+        shutil.rmtree(run.path)
+    found = resume.config_of(copy)
+    here = str(copy.checkpoints)
+    assert found.flat["trainer.default_local_dir"] == found.raw["trainer.default_local_dir"] == here
+
+
+def test_checkpoints_that_are_kept_elsewhere_stay_there(folder, tmp_path):
+    shutil.rmtree(folder.checkpoints)
+    (tmp_path / "large").mkdir()
+    for name in ("checkpoints", "mine"):
+        content = config(folder)
+        content["trainer"]["default_local_dir"] = str(tmp_path / "large" / name)
+        OmegaConf.save(content, folder.config)
+        assert resume.config_of(folder).flat["trainer.default_local_dir"] == str(tmp_path / "large" / name)
 
 
 @pytest.mark.parametrize("cut", range(0, 50, 10))
