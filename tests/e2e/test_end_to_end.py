@@ -338,12 +338,12 @@ def test_a_reward_that_cannot_be_imported_is_found_before_anything_starts(folder
 
 def test_prompts_that_do_not_fit_end_the_start_and_leave_nothing(folder):
     """They are counted while the training process imports veRL."""
-    refused = ("data.max_prompt_length=8", *SHORT)
-    done = verl("run", "justrl_tiny", "--out", "too-long", *refused, cwd=folder)
-    assert done.returncode == 2 and not (folder / "too-long").exists(), done.stderr
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
-    assert len(errors) == 2 and all("data.max_prompt_length=8" in line for line in errors), done.stderr
-    assert "run folder" not in done.stdout and processes_of(folder / "too-long") == []
+    process = start(folder, "--out", "too-long", "data.max_prompt_length=8")
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 2 and not (folder / "too-long").exists(), err
+    errors = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 2 and all("data.max_prompt_length=8" in line for line in errors), err
+    assert "run folder" not in out and processes_of(folder / "too-long") == []
 
 
 def read_manifest(run: Path) -> dict:
