@@ -129,7 +129,7 @@ def train(
         options = replace(options, cluster=join(cluster_address, composed, out or RUNS, about))
     folder = old or new_run_folder(name, out)
     settings = placed(composed, folder.path)
-    unchecked = old is None  # until then a run leaves nothing
+    unchecked = old is None  # a new run leaves nothing until its prompts are checked
     with files.locked(folder.path):
         try:
             if old:

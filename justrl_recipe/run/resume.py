@@ -40,12 +40,8 @@ def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
             f"{folder.path} is a run of justrl-recipe 0.1, which did not say which of its checkpoints are whole: "
             f"start a new run with trainer.resume_mode=resume_path trainer.resume_from_path={last}"
         )
-    last_step, save_freq = max((step for step, _ in folder.steps()), default=0), config["trainer"]["save_freq"]
-    if not checkpoint and not passed_over and 0 < save_freq < last_step:
-        raise UserError(
-            f"{folder.path} has steps up to {last_step}, and {saved} none of their checkpoints: restore them, or "
-            "start a new run with another --out"
-        )
+    if not checkpoint and not passed_over:
+        refuse_lost_checkpoints(folder, saved)
     if checkpoint:
         tell_resharding(config, checkpoint)
     step = checkpoints.step_of(checkpoint) or 0 if checkpoint else 0
@@ -54,6 +50,20 @@ def prepare(config: Mapping[str, Any], folder: RunFolder) -> start.Begin:
     validate = lost_validation(config, folder, step)
     rewind_responses(folder, step if checkpoint else -1, validate)
     return start.Begin(step, checkpoint, validate)
+
+
+def refuse_lost_checkpoints(folder: RunFolder, saved: Path) -> None:
+    """Stop where the last attempt went on after a step that it saved, and there is no checkpoint.
+
+    Raises:
+        UserError: so it is.
+    """
+    save_freq, steps = files.read_yaml(folder.config)["trainer"]["save_freq"], [step for step, _ in folder.steps()]
+    if save_freq > 0 and any(0 < step < steps[-1] and step % save_freq == 0 for step in steps):
+        raise UserError(
+            f"{folder.path} has steps up to {steps[-1]}, and {saved} none of their checkpoints: restore them, or "
+            "start a new run with another --out"
+        )
 
 
 def tell_resharding(config: Mapping[str, Any], checkpoint: Path) -> None:

@@ -73,7 +73,7 @@ def run(
     about: Mapping[str, Any],
     options: Options,
     begin: Begin,
-    meanwhile: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[], None],
 ) -> None:
     """Train with a resolved config and show each step until the training process has ended.
 

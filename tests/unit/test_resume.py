@@ -77,6 +77,7 @@ def test_the_kept_responses_of_what_is_trained_again_are_cut_back(folder, saved,
         shutil.rmtree(folder.checkpoints)
     given = config(folder)
     given["trainer"] |= {"test_freq": 6 if lost else 4, "save_freq": 2 if saved else 8}
+    OmegaConf.save(given, folder.config)
     assert resume.prepare(given, folder).validate is (lost or not saved)
     assert sorted(json.loads(one)["step"] for one in folder.responses.read_text().splitlines()) == kept
 
@@ -87,6 +88,17 @@ def test_a_run_whose_checkpoints_are_gone_does_not_start_again(folder):
     with pytest.raises(UserError, match=r"has steps up to 7, and .*checkpoints none of their checkpoints"):
         resume.prepare(config(folder), folder)
     assert {path: path.read_bytes() for path in folder.path.glob("*")} == before
+
+
+@pytest.mark.parametrize(("save_freq", "first", "last"), [(50, 101, 120), (50, 1, 50), (-1, 1, 99)])
+def test_a_run_that_has_saved_nothing_yet_starts_again(folder, save_freq, first, last):
+    """Also one that began from another run's checkpoint, and one that is to save more often from now on."""
+    shutil.rmtree(folder.checkpoints)
+    folder.metrics.write_text("".join(f"{line(step)}\n" for step in range(first, last + 1)))
+    before = config(folder)
+    before["trainer"]["save_freq"] = save_freq
+    OmegaConf.save(before, folder.config)
+    assert resume.prepare(config(folder), folder).checkpoint is None
 
 
 @pytest.mark.parametrize("saved", [True, False])
