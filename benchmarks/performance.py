@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/performance.py
 
-h200/steps_*.jsonl are metrics.jsonl files of `verl run`, h200/drawn_before.jsonl and h200/drawn_after.jsonl when the
-responses of a step of step.py ran, fork_loss.jsonl what engine.py did on a CPU, the others what the scripts printed.
+h200/steps_*.jsonl are metrics.jsonl files of `verl run`, fork_loss.jsonl what engine.py did on a CPU, the others what
+the scripts printed, h200/step_*.jsonl with the seconds that were predicted for each step.
 Of whole steps the first is left out: it compiles kernels.
 """
 
@@ -111,38 +111,79 @@ def decoding() -> Iterator[str]:
         yield f"| {count} | {final:,} | {bare:,} | {bare / final:.2f} | {1000 * count / bare:.1f} |"
 
 
-def drawn_step() -> Iterator[str]:
-    """A whole step of 256 responses with lengths as in the paper's figure."""
-    yield "| mean length | generation | old log-probs | update | weights | rest | step, s | MFU | tokens/s |"
-    yield "|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
-    for run in lines("h200/drawn_step")[1:]:
-        seconds = [*(run[phase] for phase in PHASES), run["adv"] + run["rest"], run["step"]]
-        cells = [f"{run['mean_length']:,.0f}", *(f"{value:.1f}" for value in seconds), f"{run['mfu']:.3f}"]
-        yield f"| {' | '.join(cells)} | {run['tokens_per_second']:,} |"
+STEPS = {"drawn": "drawn", "4096": "4,096 each", "15360x64": "64 of 15,360, 192 of one"}
 
 
 def before_after() -> Iterator[str]:
-    """Whole steps of 256 responses on the two GPUs of a host at once: the settings of 0.1.0, and the fastest ones."""
+    """Whole steps of 256 responses: with the settings of 0.1.0, and with those of now."""
     seconds = "generation | its last 31 | log-probs | update | rest | step, s"
-    yield f"| responses | settings | {seconds} | MFU | tokens/s | faster |"
-    yield f"|---|---|{'---:|' * 9}"
-    runs = {name: [line["data"] for line in lines(f"h200/steps_{name}")] for name in ("before", "after")}
-    for number, responses in ((1, "drawn"), (2, "4,096 each")):
-        whole = [run[number]["timing_s/step"] for run in runs.values()]
+    yield f"| responses | settings | {seconds} | predicted | MFU | tokens/s | faster |"
+    yield f"|---|---|{'---:|' * 10}"
+    runs = {name: {run["lengths"]: run for run in lines(f"h200/step_{name}")} for name in ("before", "after")}
+    for lengths, responses in STEPS.items():
         for name, run in runs.items():
-            found = run[number]
-            phases, step = [found[f"timing_s/{phase}"] for phase in PHASES[:3]], found["timing_s/step"]
+            found, faster = run[lengths], runs["before"][lengths]["step"] / run[lengths]["step"]
+            phases, step = [found[phase] for phase in PHASES[:3]], found["step"]
             cells = [f"{value:.1f}" for value in (*phases, step - sum(phases), step)]
-            cells.insert(1, f"{alone(name):.1f}" if responses == "drawn" else "")
-            cells += [f"{found['perf/mfu/actor']:.3f}", f"{found['perf/throughput']:,.0f}"]
-            cells = [responses, name, *cells, f"{whole[0] / whole[1]:.2f}" if name == "after" else ""]
-            yield f"| {' | '.join(cells)} |"
+            cells.insert(1, f"{found['tail'] * found['gen']:.1f}" if lengths == "drawn" else "")
+            cells += [f"{found['predicted_step_s']:.0f}", f"{found['mfu']:.3f}", f"{found['tokens_per_second']:,}"]
+            yield (
+                f"| {responses} | {name} | {' | '.join(cells)} | {faster:.2f} |"
+                if name == "after"
+                else (f"| {responses} | {name} | {' | '.join(cells)} | |")
+            )
 
 
-def alone(name: str) -> float:
-    """Seconds of generation with fewer than 32 of the drawn responses running."""
-    ends = sorted(run["end"] for run in lines(f"h200/drawn_{name}"))
-    return ends[-1] - ends[-32]
+DECODING = {
+    "attention": ("flash::",),
+    "matrix products": ("nvjet", "splitKreduce"),
+    "sampling": ("gumbel", "direct_copy"),
+}
+
+
+def decode_kernels() -> Iterator[str]:
+    """Milliseconds of a decode step by kind of kernel, from vLLM's profiler."""
+    yield "| responses at once | attention | matrix products | sampling | others | all |"
+    yield "|---:|---:|---:|---:|---:|---:|"
+    for run in lines("h200/decode_kernels"):
+        parts = [
+            sum(ms for name, ms in run["kernels_ms"].items() if any(part in name for part in kind))
+            for kind in DECODING.values()
+        ]
+        cells = [*parts, run["busy_ms"] - sum(parts), run["busy_ms"]]
+        yield f"| {run['responses']} | {' | '.join(f'{ms:.2f}' for ms in cells)} |"
+
+
+def decode_attention() -> Iterator[str]:
+    """One layer's attention in a decode step: as vLLM does it, and the fastest other way."""
+    yield "| responses x tokens | vLLM's choice, ms | TB/s | Triton's kernel, ms | fastest other setting | ms |"
+    yield "|---:|---:|---:|---:|---|---:|"
+    runs = lines("h200/decode_attention")
+    for responses in dict.fromkeys(run["responses"] for run in runs):
+        own, *others = [run for run in runs if run["responses"] == responses]
+        triton = min(run["ms"] for run in others if run["kernel"] == "Triton")
+        best = min(others, key=lambda run: run["ms"])
+        splits = "no splits" if best["splits"] == 1 else f"up to {best['splits']} splits"
+        setting = f"{best['layout']}, blocks of {best['block']}, {splits}"
+        cells = [f"{own['ms']:.3f}", f"{own['tb_per_second']:.2f}", f"{triton:.3f}", setting, f"{best['ms']:.3f}"]
+        yield f"| {responses} | {' | '.join(cells)} |"
+
+
+ATTENTIONS = {
+    "torch_3072": "`packed`: torch's",
+    "fa4_3072": "`packed_fa4`: FlashAttention 4",
+    "fa4_3072_32k": "FlashAttention 4, 32,768 tokens a micro-batch",
+}
+
+
+def attention_gradients() -> Iterator[str]:
+    """The update's gradient by attention: 16 responses of 3,072 tokens, distance from float32 with padded sdpa."""
+    yield "| attention | loss | gradient norm | gradient error |"
+    yield "|---|---:|---:|---:|"
+    for run in lines("h200/flash_attention_4"):
+        if run["name"] in ATTENTIONS:
+            cells = f"{run['loss']:.6f} | {run['grad_norm']:.4f} | {run['gradient_error']:.4f}"
+            yield f"| {ATTENTIONS[run['name']]} | {cells} |"
 
 
 def context() -> Iterator[str]:
@@ -215,7 +256,7 @@ def estimated(system: str) -> float:
 
     Generation scales with memory bandwidth, log-probs and update with bf16 arithmetic, the rest not at all.
     """
-    found = lines("h200/drawn_step")[-1]
+    [found] = [run for run in lines("h200/step_after") if run["lengths"] == "drawn"]
     (flops, bandwidth), (ours, theirs) = CHIPS["h200x1"], CHIPS[system]
     generation, trained = found["gen"], found["old_log_prob"] + found["update_actor"]
     rest = found["step"] - generation - trained
@@ -285,8 +326,10 @@ TABLES = (
     rollout,
     decoding,
     context,
-    drawn_step,
     before_after,
+    decode_kernels,
+    decode_attention,
+    attention_gradients,
     update_kernels,
     start,
     full_recipe,

@@ -207,5 +207,7 @@ def environment(
         "TRITON_CACHE_DIR": os.path.expanduser(
             "~/.triton/cache"
         ),  # its own, where torch has one for each of vLLM's graphs
+        "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED": "1",
+        "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": f"{cache}/flash_attention_4",  # its own place is in TMPDIR
     }
     return START | compiled | env | LOOPBACK | {"VLLM_API_KEY": secrets.token_urlsafe(32)}

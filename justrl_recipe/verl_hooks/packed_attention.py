@@ -6,7 +6,7 @@ which has no wheels for this torch, or by masks of tokens x tokens. Here each se
 - `attn_implementation: packed`: on a GPU by torch's own variable-length kernel (torch.nn.attention.varlen), elsewhere
   sequence by sequence;
 - `attn_implementation: packed_fa4`: by FlashAttention 4, which vLLM's wheel carries with its backward
-  pass (vllm/vllm_flash_attn/cute/interface.py); no system sets it (docs/performance.md).
+  pass (vllm/vllm_flash_attn/cute/interface.py).
 
 Importing this module registers both with transformers; extensions.py has veRL import it. Not with ulysses sequence
 parallelism, whose exchange of heads veRL puts into flash-attn's own path.

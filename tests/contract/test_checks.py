@@ -3,6 +3,7 @@
 import functools
 import json
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,11 @@ def test_an_overlong_penalty_without_its_length():
             "actor_rollout_ref.rollout.max_model_len",
             "silently",
         ),
+        (
+            ["actor_rollout_ref.model.override_config.attn_implementation=packed_fa4", "trainer.device=cpu"],
+            "actor_rollout_ref.model.override_config.attn_implementation",
+            "FlashAttention 4 is for GPUs",
+        ),
         (["ray_kwargs.ray_init.num_cpus=8"], "ray_kwargs.ray_init.num_cpus", "hold 33 CPUs, and Ray counts 8"),
     ],
 )
@@ -214,6 +220,14 @@ def test_a_longest_sequence_beyond_the_model_s_context_is_refused():
     composed = load(Request("justrl_deepseek", overrides=(f"{longest}=200000",)))
     [problem] = combinations.of_model(composed, shape)
     assert (problem.check, problem.key) == ("context", longest) and "16384" in problem.fix
+
+
+def test_flash_attention_4_is_refused_for_heads_of_another_size_than_was_compared():
+    shape = model_shape.find("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")
+    composed = load(Request("justrl_deepseek", "h100x8"))
+    assert combinations.of_model(composed, shape) == []
+    [problem] = combinations.of_model(composed, replace(shape, head_size=64))
+    assert (problem.check, problem.fix) == ("kernel", f"set {OVERRIDES}.attn_implementation=packed")
 
 
 def test_a_sequence_may_be_split_over_gpus_to_fit_the_budget():

@@ -262,15 +262,28 @@ def test_the_next_run_finds_what_torch_and_vllm_have_compiled_unless_the_user_sa
         env = environment({"trainer": {"device": "cuda"}}, RunFolder(tmp_path), "/tmp/short", {})
         return [env.get(name) for name in variables]
 
-    variables = ("VLLM_DISABLE_COMPILE_CACHE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+    variables = (
+        "VLLM_DISABLE_COMPILE_CACHE",
+        "TORCHINDUCTOR_CACHE_DIR",
+        "TRITON_CACHE_DIR",
+        "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED",
+        "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR",
+    )
     for name in variables:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", "/home/me")
-    assert caches() == ["0", f"{tmp_path}/torchinductor", "/home/me/.triton/cache"]
-    for name, value in zip(variables, ("1", "/mine", "/mine too"), strict=True):
+    assert caches() == [
+        "0",
+        f"{tmp_path}/torchinductor",
+        "/home/me/.triton/cache",
+        "1",
+        f"{tmp_path}/flash_attention_4",
+    ]
+    mine = ["1", "/mine", "/mine too", "0", "/and mine"]
+    for name, value in zip(variables, mine, strict=True):
         monkeypatch.setenv(name, value)
-    assert caches() == ["1", "/mine", "/mine too"]
+    assert caches() == mine
 
 
 def test_a_reward_that_is_not_what_the_run_started_with_is_found(tmp_path):
