@@ -124,6 +124,30 @@ def _import(modules: list[str]) -> str | None:
     return None
 
 
+def take_threads_from_environment() -> None:
+    """Have torch compute with OMP_NUM_THREADS threads, which it reads when it is imported: the server's own here.
+
+    Ray sets the variable in an actor before its class is loaded: to the CPUs that the actor holds, or 1. A process
+    with a GPU keeps all threads, since an optimizer in the host's memory computes with them.
+    """
+    torch, utils = sys.modules.get("torch"), sys.modules.get("ray._private.utils")
+    if torch is None:
+        return
+    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
+        torch.set_num_threads(int(threads))
+    if utils is None:
+        return
+    given = utils.set_omp_num_threads_if_unset
+
+    def set_omp_num_threads_if_unset() -> bool:
+        has_set = given()
+        if has_set and not any(sys.modules["ray"].get_runtime_context().get_accelerator_ids().values()):
+            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        return has_set
+
+    vars(utils)["set_omp_num_threads_if_unset"] = set_omp_num_threads_if_unset
+
+
 def has_started_cuda() -> bool:
     """Whether this process has initialised CUDA: its driver counts devices only after that."""
     try:
@@ -202,6 +226,7 @@ def _become(connection: socket.socket, before: Mapping[str, str], imports_set: M
     import numpy
 
     numpy.random.seed()  # Python reseeds its own generator after a fork, numpy does not
+    take_threads_from_environment()
     status = 1
     try:
         _run(request["argv"])

@@ -112,6 +112,55 @@ def test_forks_of_a_server_that_has_defined_an_actor_make_different_ids(tmp_path
     assert len(made) == 3 and "" not in made
 
 
+ACTORS = """
+import json
+import ray
+from justrl_recipe.verl_hooks import forkserver, patches
+
+env = {"RAY_JOB_ID": patches.number_job()}
+runtime_env = {"py_executable": forkserver.start(["wave", "torch", "ray.actor"], env)}
+cluster = {"num_cpus": 4, "num_gpus": 1, "object_store_memory": 10**8}
+ray.init("local", include_dashboard=False, runtime_env=runtime_env, **cluster)
+
+
+@ray.remote
+class Actor:
+    async def threads(self):
+        import sys
+        import torch
+
+        return "wave" in sys.modules, torch.get_num_threads()
+
+
+actors = [Actor.options(**options).remote() for options in ({}, {"num_cpus": 3}, {"num_gpus": 1})]
+print(json.dumps(ray.get([actor.threads.remote() for actor in actors])))
+"""
+
+
+THREADS = "import torch; print(torch.get_num_threads())"
+
+
+@pytest.fixture
+def threads_by_default(monkeypatch) -> str:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return run(sys.executable, "-c", THREADS).stdout.strip()
+
+
+def test_torch_computes_with_as_many_threads_as_ray_says_except_beside_a_gpu(threads_by_default):
+    """With all of a machine's, the agent loops kept each other waiting, for 0.1 s at each response."""
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    found = run(sys.executable, "-c", ACTORS, env=env)
+    expected = f"[[true, 1], [true, 3], [true, {threads_by_default}]]"
+    assert found.stdout.splitlines()[-1:] == [expected], found.stdout + found.stderr
+
+
+def test_torch_computes_with_as_many_threads_as_the_environment_says(tmp_path, threads_by_default):
+    with serving("torch", TMPDIR=str(tmp_path)) as (python, _):
+        for given, expected in (("3", "3"), ("", threads_by_default), ("none", threads_by_default)):
+            found = run(python, "-c", THREADS, env={**os.environ, "OMP_NUM_THREADS": given})
+            assert found.stdout.strip() == expected, found.stderr
+
+
 STARTS_CUDA = "from justrl_recipe.verl_hooks import forkserver; forkserver.has_started_cuda = lambda: True"
 MAKES_AN_ID = "import ray; ray.ObjectRef.from_random()"
 
