@@ -12,7 +12,7 @@ from composed import load
 
 from justrl_recipe import checks
 from justrl_recipe.checks import Problem, combinations, known_keys
-from justrl_recipe.config import Config, Request, load_base
+from justrl_recipe.config import SYSTEMS, Config, Request, load_base
 from justrl_recipe.data import schema
 from justrl_recipe.planning import model_shape
 
@@ -220,6 +220,21 @@ def test_a_longest_sequence_beyond_the_model_s_context_is_refused():
     composed = load(Request("justrl_deepseek", overrides=(f"{longest}=200000",)))
     [problem] = combinations.of_model(composed, shape)
     assert (problem.check, problem.key) == ("context", longest) and "16384" in problem.fix
+
+
+MODELS = {
+    "justrl_deepseek": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
+    "justrl_nemotron": "nvidia/OpenMath-Nemotron-1.5B",
+    "justrl_smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
+}
+
+
+@pytest.mark.parametrize("system", sorted(file.stem for file in SYSTEMS.glob("*.yaml") if file.stem != "cpu"))
+@pytest.mark.parametrize("recipe", MODELS)
+def test_the_kernels_of_each_system_take_the_model_of_each_recipe(recipe, system):
+    shape = model_shape.find(MODELS[recipe])
+    problems = combinations.of_model(load(Request(recipe, system)), shape)
+    assert [problem for problem in problems if problem.check == "kernel"] == []
 
 
 def test_flash_attention_4_is_refused_for_heads_of_another_size_than_was_compared():
