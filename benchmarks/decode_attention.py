@@ -3,9 +3,9 @@
     python benchmarks/decode_attention.py
 
 For heads as in the recipe's model, responses that have all the same number of tokens, and blocks of the cache in
-random order. `splits` is vLLM's `flash_attn_max_num_splits_for_cuda_graph`, whose default is 32. Prints a JSON line
-for each; the first of each number of responses is vLLM's own choice on Hopper. `error` is the largest difference from
-attention in float32.
+random order. `splits` is vLLM's `flash_attn_max_num_splits_for_cuda_graph`, whose default is 32; 0 leaves it to the
+kernel. Prints a JSON line for each; the first of each number of responses is vLLM's own choice on Hopper. `error` is
+the largest difference from attention in float32.
 """
 
 import json
@@ -20,8 +20,11 @@ from vllm.vllm_flash_attn import flash_attn_varlen_func, get_scheduler_metadata
 HEADS, KV_HEADS, HEAD_SIZE = 12, 2, 128
 LONGEST = 16_384  # tokens
 RESPONSES = {"256 x 2,200": (256, 2_200), "64 x 8,000": (64, 8_000), "16 x 10,000": (16, 10_000)}
-SETTINGS = [("FlashAttention 3", *rest) for rest in product(("NHD", "HND"), (16, 128, 256), (32, 1))]
-SETTINGS += [("Triton", layout, 16, 0) for layout in ("NHD", "HND")]
+SETTINGS = [("FlashAttention 3", "NHD", 16, splits) for splits in (32, 1, 4, 8, 0)]
+SETTINGS += [("FlashAttention 3", "HND", 16, splits) for splits in (32, 1)]
+SETTINGS += [("FlashAttention 3", layout, 128, splits) for layout, splits in (("NHD", 32), ("HND", 32), ("HND", 1))]
+SETTINGS += [("FlashAttention 3", layout, block, 32) for layout, block in (("HND", 64), ("NHD", 256))]
+SETTINGS += [("Triton", layout, block, 0) for layout, block in (("NHD", 16), ("HND", 16), ("HND", 128))]
 LAUNCHES, REPLAYS = 10, 3
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import psutil
 
 from justrl_recipe import gpus
-from justrl_recipe.checks import flash_attention_4
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.errors import UserError
 from justrl_recipe.gpus import Gpus
@@ -44,7 +43,6 @@ def problems(values: Mapping[str, Any]) -> Iterator[Problem]:
         unknown = f" ({error})"
     if found:
         yield from _differences(values, found)
-        yield from flash_attention_4.of_machine(values, found)
     elif trainer["n_gpus_per_node"] > (here := _count_by_torch()):
         why = f"{trainer['n_gpus_per_node']} wanted, and torch finds {here} here{unknown}"
         yield Problem("accelerators", COUNT, why, "run it where GPUs are (verl doctor); justrl_tiny needs none")

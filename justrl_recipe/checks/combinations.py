@@ -11,9 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from justrl_recipe.checks import flash_attention_4
 from justrl_recipe.checks.accelerators import CPUS_PER_GPU, queue_units
-from justrl_recipe.checks.flash_attention_4 import ATTENTION
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config, nearest
 from justrl_recipe.planning.memory import BACKEND, FUSED, longest
@@ -173,7 +171,7 @@ def trackers(config: Config) -> Iterator[Problem]:
 # --- sizes
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
-PACKED = ("packed", flash_attention_4.NAME)  # of verl_hooks/packed_attention.py
+PACKED = ("packed", "packed_torch")  # of verl_hooks/packed_attention.py, which takes seconds to import
 TRITON_WIDTH = 128  # verl/utils/kernel/kernels.py
 
 
@@ -181,7 +179,6 @@ def of_sizes(config: Config) -> Iterator[Problem]:
     """What is wrong with the sizes without knowing the model."""
     yield from _batches(config.flat)
     yield from _parallel(config.flat)
-    yield from flash_attention_4.of_device(config.flat)
     yield from _budgets(config.flat, longest(config.values))
     yield from _ray_cpus(config.values)
 
@@ -189,7 +186,7 @@ def of_sizes(config: Config) -> Iterator[Problem]:
 def of_model(config: Config, shape: Shape) -> list[Problem]:
     """What is wrong with the sizes for a model of this shape."""
     of_context = _context(config.flat, longest(config.values), shape)
-    checks = (_heads, flash_attention_4.of_model, _fused_kernel, _bucket)
+    checks = (_heads, _fused_kernel, _bucket)
     return [*of_context, *(problem for check in checks for problem in check(config.flat, shape))]
 
 
@@ -232,13 +229,14 @@ def _parallel(values: Mapping[str, Any]) -> Iterator[Problem]:
     if gpus % values[ulysses]:
         why = f"{values[ulysses]} does not divide {gpus} GPUs"
         yield Problem("parallelism", ulysses, why, f"give a divisor of {gpus}")
-    packed = values.get(ATTENTION) in PACKED
+    attention = "actor_rollout_ref.model.override_config.attn_implementation"
+    packed = values.get(attention) in PACKED
     if packed and values[ulysses] > 1:
-        fix = f"set {ulysses}=1, or with the flash-attn package {ATTENTION}=flash_attention_2"
-        yield Problem("parallelism", ATTENTION, "packed attention does not split sequences over GPUs", fix)
+        fix = f"set {ulysses}=1, or with the flash-attn package {attention}=flash_attention_2"
+        yield Problem("parallelism", attention, "packed attention does not split sequences over GPUs", fix)
     if packed and not values["actor_rollout_ref.model.use_remove_padding"]:
         fix = "set actor_rollout_ref.model.use_remove_padding=true"
-        yield Problem("parallelism", ATTENTION, "packed attention takes packed sequences", fix)
+        yield Problem("parallelism", attention, "packed attention takes packed sequences", fix)
     if values[ulysses] > 1 and not values["actor_rollout_ref.model.use_remove_padding"]:
         fix = "set actor_rollout_ref.model.use_remove_padding=true"
         yield Problem("parallelism", ulysses, "sequences are split over GPUs only when they are packed", fix)

@@ -9,7 +9,6 @@ from typing import Any
 
 from justrl_recipe import files, hub
 from justrl_recipe.checks import checkpoints, combinations
-from justrl_recipe.checks.flash_attention_4 import ATTENTION
 from justrl_recipe.checks.problem import Problem
 from justrl_recipe.config import Config
 from justrl_recipe.errors import UserError
@@ -18,6 +17,7 @@ from justrl_recipe.planning.memory import FUSED
 
 MODEL = "actor_rollout_ref.model.path"
 TRUST = "actor_rollout_ref.model.trust_remote_code"
+ATTENTION = "actor_rollout_ref.model.override_config.attn_implementation"
 # What an attention leaves out of a model; sdpa without an error in transformers 5.9 (integrations/sdpa_attention.py).
 MISSING: dict[str, set[str]] = {
     **{name: {"sliding window", "soft cap", "attention sinks"} for name in combinations.PACKED},

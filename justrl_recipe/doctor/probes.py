@@ -19,7 +19,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from justrl_recipe.checks.flash_attention_4 import HOPPER
 from justrl_recipe.processes import adopt_orphans, end_descendants, end_with_parent, failure, start
 from justrl_recipe.quick_imports import quick_imports
 
@@ -131,20 +130,18 @@ def probe_ray() -> str:
 
 
 def probe_kernels() -> str:
-    """Runs what recipes/system/shared/gpu.yaml names, on the first GPU, and imports what hopper.yaml does."""
+    """Runs what recipes/system/shared/gpu.yaml names, on the first GPU."""
     import torch
 
-    from justrl_recipe.verl_hooks.packed_attention import packed_attention, torch_kernel
+    from justrl_recipe.verl_hooks.packed_attention import HEAD_SIZE, fastest_kernel, packed_attention, torch_kernel
 
     importlib.import_module("liger_kernel.transformers")
-    if torch.cuda.get_device_capability()[0] == HOPPER:
-        importlib.import_module("vllm.vllm_flash_attn.cute.interface")
-    states = [torch.randn(1, heads, 8, 64, dtype=torch.bfloat16, device="cuda") for heads in (4, 2, 2)]
+    states = [torch.randn(1, heads, 8, HEAD_SIZE, dtype=torch.bfloat16, device="cuda") for heads in (4, 2, 2)]
     query, key, value = (state.requires_grad_() for state in states)
     positions = torch.arange(8, device="cuda")[None]
-    module = torch.nn.Module()
-    out, _ = packed_attention(module, query, key, value, None, position_ids=positions, kernel=torch_kernel)
-    out.sum().backward()
+    for kernel in (torch_kernel, fastest_kernel):
+        out, _ = packed_attention(torch.nn.Module(), query, key, value, None, position_ids=positions, kernel=kernel)
+        out.sum().backward()
     torch.cuda.synchronize()
     return "attention runs, forward and backward"
 

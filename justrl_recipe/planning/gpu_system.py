@@ -13,18 +13,17 @@ from typing import Any
 
 import yaml
 
-from justrl_recipe.checks import flash_attention_4
 from justrl_recipe.checks.combinations import TRITON_WIDTH
-from justrl_recipe.checks.flash_attention_4 import ATTENTION, HOPPER
 from justrl_recipe.config import put
 from justrl_recipe.errors import UserError
 from justrl_recipe.gpus import Gpus
 from justrl_recipe.planning import fit as fitting
 from justrl_recipe.planning import memory
-from justrl_recipe.planning.memory import ACTOR, BACKEND, GIB, ROLLOUT
+from justrl_recipe.planning.memory import ACTOR, BACKEND, GIB, MODEL, ROLLOUT
 from justrl_recipe.planning.model_shape import Shape
 
 OLDEST = (8, 0)  # Ampere: the first with bfloat16 and with the kernels of packed attention
+HOPPER = 9  # where veRL's Triton log-probs were measured (docs/performance.md)
 ROOM = 0.95  # of the free memory that an update may fill; no estimate was too low (docs/planning.md)
 # What vLLM took beyond its share with 256 responses at once on an H200; a smaller GPU's cache holds fewer.
 BEYOND, BEYOND_SHARE = 17 * GIB, 0.2
@@ -87,10 +86,9 @@ def _count(gpus: Gpus, config: Mapping[str, Any]) -> Setting:
 
 def _kernels(gpus: Gpus, shape: Shape, flash_attention: bool) -> list[Setting]:
     found = []
-    if gpus.capability[0] == HOPPER and shape.head_size == flash_attention_4.HEAD_SIZE:
-        found.append(Setting(ATTENTION, flash_attention_4.NAME, "FlashAttention 4 of vLLM's wheel"))
-    elif flash_attention:
-        found.append(Setting(ATTENTION, "flash_attention_2", "the flash-attn package is installed"))
+    if flash_attention:
+        key = f"{MODEL}.override_config.attn_implementation"
+        found.append(Setting(key, "flash_attention_2", "the flash-attn package is installed"))
     if gpus.capability[0] != HOPPER:
         found.append(Setting(BACKEND, "torch", "Triton's was measured on Hopper alone"))
     elif shape.hidden % TRITON_WIDTH:

@@ -133,7 +133,8 @@ def take_threads_from_environment() -> None:
     torch, utils = sys.modules.get("torch"), sys.modules.get("ray._private.utils")
     if torch is None:
         return
-    if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal():
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdecimal() and int(threads):
         torch.set_num_threads(int(threads))
     if utils is None:
         return

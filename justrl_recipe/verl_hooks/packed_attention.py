@@ -3,24 +3,30 @@
 The recipe packs sequences (`use_remove_padding`). transformers attends to these by the flash-attn package,
 which has no wheels for this torch, or by masks of tokens x tokens. Here each sequence attends to itself:
 
-- `attn_implementation: packed`: on a GPU by torch's own variable-length kernel (torch.nn.attention.varlen), elsewhere
-  sequence by sequence;
-- `attn_implementation: packed_fa4`: by FlashAttention 4, which vLLM's wheel carries with its backward
-  pass (vllm/vllm_flash_attn/cute/interface.py).
+- `attn_implementation: packed`: by FlashAttention 4, which vLLM's wheel carries with its backward pass
+  (vllm/vllm_flash_attn/cute/interface.py), where its gradients were compared (docs/performance.md), else as below.
+  The log says which;
+- `attn_implementation: packed_torch`: on a GPU by torch's own variable-length kernel (torch.nn.attention.varlen),
+  elsewhere sequence by sequence.
 
 Importing this module registers both with transformers; extensions.py has veRL import it. Not with ulysses sequence
 parallelism, whose exchange of heads veRL puts into flash-attn's own path.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from importlib.util import find_spec
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
-NAME, FLASH_ATTENTION_4 = "packed", "packed_fa4"
+NAME, BY_TORCH = "packed", "packed_torch"
+# Where FlashAttention 4 was compared: compute capability, features a head, precision.
+HOPPER, HEAD_SIZE, PRECISION = 9, 128, torch.bfloat16
+MODULES = ("cutlass", "quack")  # that it imports, of packages that vLLM's wheel for CUDA requires
 _latest: tuple[torch.Tensor, torch.Tensor, list[int]] | None = None  # every layer of a pass asks for the same
 
 
@@ -52,6 +58,28 @@ def torch_kernel(packed: Packed, scaling: float | None) -> torch.Tensor:
         for q, k, v in zip(*heads_first, strict=True)
     ]
     return torch.cat(outs, dim=2)[0].transpose(0, 1)
+
+
+def fastest_kernel(packed: Packed, scaling: float | None) -> torch.Tensor:
+    """As torch_kernel."""
+    states = packed.states[0]
+    return _fastest(states.device, states.dtype, states.shape[-1])(packed, scaling)
+
+
+@cache
+def _fastest(device: torch.device, precision: torch.dtype, head_size: int) -> Callable[..., torch.Tensor]:
+    if device.type != "cuda":
+        return torch_kernel
+    lacks = []
+    if torch.cuda.get_device_capability(device)[0] != HOPPER:
+        lacks.append(torch.cuda.get_device_name(device))
+    if head_size != HEAD_SIZE:
+        lacks.append(f"heads of {head_size}")
+    if precision != PRECISION:
+        lacks.append(str(precision))
+    lacks += [f"no {module}" for module in MODULES if find_spec(module) is None]
+    sys.stderr.write(f"packed attention: {'torch, since ' + ', '.join(lacks) if lacks else 'FlashAttention 4'}\n")
+    return torch_kernel if lacks else flash_attention_4
 
 
 def flash_attention_4(packed: Packed, scaling: float | None) -> torch.Tensor:
@@ -90,7 +118,7 @@ def packed_attention(
         query: [1, heads, tokens, head_size].
         key, value: [1, kv_heads, tokens, head_size].
         position_ids: [1, tokens]; a sequence starts where they do not count on.
-        kernel: torch_kernel or flash_attention_4.
+        kernel: fastest_kernel or torch_kernel.
 
     Returns: [1, tokens, heads, head_size], and no weights.
 
@@ -120,6 +148,6 @@ def no_mask(*args, **kwargs) -> None:
     """The position ids say all."""
 
 
-for name, kernel in {NAME: torch_kernel, FLASH_ATTENTION_4: flash_attention_4}.items():
+for name, kernel in {NAME: fastest_kernel, BY_TORCH: torch_kernel}.items():
     AttentionInterface.register(name, partial(packed_attention, kernel=kernel))
     AttentionMaskInterface.register(name, no_mask)

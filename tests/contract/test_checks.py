@@ -3,7 +3,6 @@
 import functools
 import json
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from composed import load
 
 from justrl_recipe import checks
 from justrl_recipe.checks import Problem, combinations, known_keys
-from justrl_recipe.config import SYSTEMS, Config, Request, load_base
+from justrl_recipe.config import Config, Request, load_base
 from justrl_recipe.data import schema
 from justrl_recipe.planning import model_shape
 
@@ -201,11 +200,6 @@ def test_an_overlong_penalty_without_its_length():
             "actor_rollout_ref.rollout.max_model_len",
             "silently",
         ),
-        (
-            ["actor_rollout_ref.model.override_config.attn_implementation=packed_fa4", "trainer.device=cpu"],
-            "actor_rollout_ref.model.override_config.attn_implementation",
-            "FlashAttention 4 is for GPUs",
-        ),
         (["ray_kwargs.ray_init.num_cpus=8"], "ray_kwargs.ray_init.num_cpus", "hold 33 CPUs, and Ray counts 8"),
     ],
 )
@@ -220,29 +214,6 @@ def test_a_longest_sequence_beyond_the_model_s_context_is_refused():
     composed = load(Request("justrl_deepseek", overrides=(f"{longest}=200000",)))
     [problem] = combinations.of_model(composed, shape)
     assert (problem.check, problem.key) == ("context", longest) and "16384" in problem.fix
-
-
-MODELS = {
-    "justrl_deepseek": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",
-    "justrl_nemotron": "nvidia/OpenMath-Nemotron-1.5B",
-    "justrl_smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
-}
-
-
-@pytest.mark.parametrize("system", sorted(file.stem for file in SYSTEMS.glob("*.yaml") if file.stem != "cpu"))
-@pytest.mark.parametrize("recipe", MODELS)
-def test_the_kernels_of_each_system_take_the_model_of_each_recipe(recipe, system):
-    shape = model_shape.find(MODELS[recipe])
-    problems = combinations.of_model(load(Request(recipe, system)), shape)
-    assert [problem for problem in problems if problem.check == "kernel"] == []
-
-
-def test_flash_attention_4_is_refused_for_heads_of_another_size_than_was_compared():
-    shape = model_shape.find("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")
-    composed = load(Request("justrl_deepseek", "h100x8"))
-    assert combinations.of_model(composed, shape) == []
-    [problem] = combinations.of_model(composed, replace(shape, head_size=64))
-    assert (problem.check, problem.fix) == ("kernel", f"set {OVERRIDES}.attn_implementation=packed")
 
 
 def test_a_sequence_may_be_split_over_gpus_to_fit_the_budget():

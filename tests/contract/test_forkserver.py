@@ -156,7 +156,7 @@ def test_torch_computes_with_as_many_threads_as_ray_says_except_beside_a_gpu(thr
 
 def test_torch_computes_with_as_many_threads_as_the_environment_says(tmp_path, threads_by_default):
     with serving("torch", TMPDIR=str(tmp_path)) as (python, _):
-        for given, expected in (("3", "3"), ("", threads_by_default), ("none", threads_by_default)):
+        for given, expected in (("3", "3"), *((other, threads_by_default) for other in ("", "0", "none"))):
             found = run(python, "-c", THREADS, env={**os.environ, "OMP_NUM_THREADS": given})
             assert found.stdout.strip() == expected, found.stderr
 

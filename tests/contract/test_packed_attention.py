@@ -7,20 +7,22 @@ from hypothesis import strategies as st
 from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
 from justrl_recipe.checks.combinations import PACKED
-from justrl_recipe.verl_hooks.packed_attention import FLASH_ATTENTION_4, NAME, sequences
+from justrl_recipe.verl_hooks import packed_attention
+from justrl_recipe.verl_hooks.packed_attention import BY_TORCH, NAME, sequences
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 KERNELS = [
     pytest.param(NAME, "cpu"),
     pytest.param(NAME, "cuda", marks=GPU),
-    pytest.param(FLASH_ATTENTION_4, "cuda", marks=GPU),
+    pytest.param(BY_TORCH, "cuda", marks=GPU),
 ]
 
 
 def model(kind: str, attention: str, device: str = "cpu"):
     """A small random model with fewer heads for keys than for queries, the same for the same `kind`."""
-    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = AutoConfig.for_model(kind, **sizes, num_key_value_heads=2, vocab_size=50)
+    heads, head_size = 4, 16 if device == "cpu" else packed_attention.HEAD_SIZE
+    sizes = {"hidden_size": heads * head_size, "intermediate_size": 96, "num_hidden_layers": 2}
+    config = AutoConfig.for_model(kind, **sizes, num_attention_heads=heads, num_key_value_heads=2, vocab_size=50)
     torch.manual_seed(0)
     made = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     return made.to(device, torch.bfloat16 if device == "cuda" else torch.float32)
@@ -69,6 +71,31 @@ def test_where_sequences_start(lengths):
     assert offsets.dtype == torch.int32
 
 
+@pytest.mark.parametrize(
+    ("capability", "head_size", "precision", "missing", "says"),
+    [
+        (9, 128, torch.bfloat16, None, "FlashAttention 4"),
+        (9, 64, torch.bfloat16, None, "torch, since heads of 64"),
+        (9, 128, torch.float32, None, "torch, since torch.float32"),
+        (9, 128, torch.bfloat16, "quack", "torch, since no quack"),
+        (8, 128, torch.bfloat16, None, "torch, since A card"),
+        (10, 96, torch.bfloat16, "cutlass", "torch, since A card, heads of 96, no cutlass"),
+    ],
+)
+def test_flash_attention_4_is_taken_where_it_was_compared_and_the_log_says_which(
+    monkeypatch, capsys, capability, head_size, precision, missing, says
+):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")
+    monkeypatch.setattr(packed_attention, "find_spec", lambda module: None if module == missing else module)
+    packed_attention._fastest.cache_clear()
+    kernel = packed_attention._fastest(torch.device("cuda:0"), precision, head_size)
+    assert packed_attention._fastest(torch.device("cuda:0"), precision, head_size) is kernel
+    expected = packed_attention.flash_attention_4 if says == "FlashAttention 4" else packed_attention.torch_kernel
+    assert kernel is expected and capsys.readouterr().err == f"packed attention: {says}\n"
+    packed_attention._fastest.cache_clear()
+
+
 def test_padded_sequences_are_refused():
     ids = torch.zeros(2, 5, dtype=torch.int64)
     with pytest.raises(ValueError, match="use_remove_padding=true"):
@@ -76,7 +103,7 @@ def test_padded_sequences_are_refused():
 
 
 def test_the_checks_know_its_names():
-    assert PACKED == (NAME, FLASH_ATTENTION_4)
+    assert PACKED == (NAME, BY_TORCH)
 
 
 @pytest.mark.parametrize("name", PACKED)

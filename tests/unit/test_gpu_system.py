@@ -3,7 +3,6 @@
 import copy
 import functools
 import runpy
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,13 @@ from justrl_recipe.deviations import is_free
 from justrl_recipe.errors import UserError
 from justrl_recipe.gpus import Gpus
 from justrl_recipe.planning import gpu_system, memory
-from justrl_recipe.planning.model_shape import Shape, find
+from justrl_recipe.planning.model_shape import find
 
 ROOT = Path(__file__).parents[2]
 RTX4090 = "NVIDIA GeForce RTX 4090, 24564, 24100, 8.9"
 CARD = Gpus("A card", 1, 80.0, 79.0, (9, 0))
 SHAPE = find("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B")
-assert SHAPE is not None
-ATTENTION, BACKEND, UTILIZATION = gpu_system.ATTENTION, gpu_system.BACKEND, gpu_system.UTILIZATION
+BACKEND, UTILIZATION = gpu_system.BACKEND, gpu_system.UTILIZATION
 
 
 @functools.cache
@@ -34,8 +32,9 @@ def shared() -> dict:
     return this_machine.on_shared(Request("justrl_deepseek"), CARD)
 
 
-def settings(found: Gpus, flash_attention: bool = False, shape: Shape = SHAPE) -> dict:
-    chosen = gpu_system.settings(found, shared(), shape, flash_attention)
+def settings(found: Gpus, flash_attention: bool = False) -> dict:
+    assert SHAPE is not None
+    chosen = gpu_system.settings(found, shared(), SHAPE, flash_attention)
     return {setting.key: setting.value for setting in chosen}
 
 
@@ -91,13 +90,9 @@ def test_triton_is_taken_where_it_was_measured():
     assert {settings(card(80, capability))[BACKEND] for capability in [(8, 0), (8, 9), (10, 0), (12, 0)]} == {"torch"}
 
 
-def test_flash_attention_4_is_taken_where_its_gradients_were_compared_and_flash_attention_where_it_is_installed():
-    narrow = replace(SHAPE, head_size=64)
-    ampere = card(80, (8, 0))
-    assert settings(CARD, flash_attention=True)[ATTENTION] == settings(CARD)[ATTENTION] == "packed_fa4"
-    for found, shape in ((CARD, narrow), (ampere, SHAPE), (card(180, (10, 0)), SHAPE)):
-        assert ATTENTION not in settings(found, shape=shape)
-        assert settings(found, flash_attention=True, shape=shape)[ATTENTION] == "flash_attention_2"
+def test_flash_attention_is_taken_where_it_is_installed():
+    key = "actor_rollout_ref.model.override_config.attn_implementation"
+    assert key not in settings(CARD) and settings(CARD, flash_attention=True)[key] == "flash_attention_2"
 
 
 def test_memory_that_others_hold_is_not_taken():

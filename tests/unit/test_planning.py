@@ -229,7 +229,6 @@ def test_a_throughput_is_of_the_kind_of_gpu_and_the_size_of_model_that_it_was_me
         "actor_rollout_ref.model.path=HuggingFaceTB/SmolLM2-135M-Instruct",
         "data.max_response_length=4096",
         "actor_rollout_ref.model.fused_kernel_options.impl_backend=torch",
-        "actor_rollout_ref.model.override_config.attn_implementation=packed",
         cwd=tmp_path,
     )
     assert "GPU hours    unknown" in smaller.stdout
@@ -304,7 +303,7 @@ QWEN = {
 def test_a_model_that_is_not_estimated_or_not_run_is_one_line(tmp_path, content, says):
     (tmp_path / "config.json").write_text(json.dumps({**QWEN, **content}))
     model = f"actor_rollout_ref.model.path={tmp_path}"
-    result = plan("justrl_deepseek", "--system", "a800x32", model, cwd=tmp_path)
+    result = plan("justrl_deepseek", "--system", "h200x1", model, cwd=tmp_path)
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert result.returncode == 2 and len(errors) == 1 and says in errors[0]
 
