@@ -113,7 +113,7 @@ def _mistyped(key: str, value: Any, default: Any, annotation: str) -> tuple[str,
 
 def _is_needed(key: str, default: Any, annotation: str) -> bool:
     """Whether null in place of `default` would stop a run."""
-    if isinstance(default, str):
+    if isinstance(default, str) or default == {}:
         return key in TABLE["not_null"] or key.split(".")[0] in OWN_SECTIONS
     is_number = isinstance(default, int | float) and not isinstance(default, bool)
     nullable = key.startswith(tuple(TABLE["nullable"])) or re.search("Optional|None|Any", annotation)

@@ -86,6 +86,8 @@ def data(tmp_path) -> list[str]:
             "log_probs_every=1",
         ),
         (["actor_rollout_ref.model.path=null"], "actor_rollout_ref.model.path", "name it"),
+        (["actor_rollout_ref.model.override_config=null"], "actor_rollout_ref.model.override_config", "such as {}"),
+        (["data.apply_chat_template_kwargs=null"], "data.apply_chat_template_kwargs", "such as {}"),
         (["data.train_files=null"], "data.train_files", "name it"),
         (["~data.train_batch_size"], "data.train_batch_size", "restore it"),
         (["trainer.nnodes=0"], "trainer.nnodes", "above 0"),
