@@ -127,11 +127,8 @@ def before_after() -> Iterator[str]:
             cells = [f"{value:.1f}" for value in (*phases, step - sum(phases), step)]
             cells.insert(1, f"{alone(name):.1f}" if lengths == "drawn" else "")
             cells += [f"{found['predicted_step_s']:.0f}", f"{found['mfu']:.3f}", f"{found['tokens_per_second']:,}"]
-            yield (
-                f"| {responses} | {name} | {' | '.join(cells)} | {faster:.2f} |"
-                if name == "after"
-                else (f"| {responses} | {name} | {' | '.join(cells)} | |")
-            )
+            cells = [responses, name, *cells, f"{faster:.2f}" if name == "after" else ""]
+            yield f"| {' | '.join(cells)} |"
 
 
 def alone(settings: str) -> float:

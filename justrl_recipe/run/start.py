@@ -204,9 +204,8 @@ def environment(
     cache = os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     compiled = {
         "TORCHINDUCTOR_CACHE_DIR": f"{cache}/torchinductor",  # torch's own place is in TMPDIR
-        "TRITON_CACHE_DIR": os.path.expanduser(
-            "~/.triton/cache"
-        ),  # its own, where torch has one for each of vLLM's graphs
+        # Triton's own place, where torch has one for each of vLLM's graphs.
+        "TRITON_CACHE_DIR": os.path.expanduser("~/.triton/cache"),
         "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED": "1",
         "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": f"{cache}/flash_attention_4",  # its own place is in TMPDIR
     }

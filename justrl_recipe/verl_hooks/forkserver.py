@@ -33,7 +33,11 @@ from pathlib import Path
 
 from justrl_recipe.processes import end_with_parent
 from justrl_recipe.quick_imports import quick_imports
-from justrl_recipe.verl_hooks.patches import class_ids_from_the_system
+from justrl_recipe.verl_hooks.patches import (
+    class_ids_from_the_system,
+    take_threads_from_environment,
+    threads_as_ray_says,
+)
 
 CLIENT = Path(__file__).with_name("forkclient.py")
 MAX_FDS = 250
@@ -108,10 +112,11 @@ def main(parent: int, listening: int, executable: str, modules: list[str]) -> No
 
 def _import(modules: list[str]) -> str | None:
     """Import the modules; what keeps this process from being forked then, if anything does."""
-    began, module = time.monotonic(), "ray.actor"  # which the patch below takes
+    began, module = time.monotonic(), "ray.actor"  # which the patches below take
     os.environ.setdefault(COUNT_BY_NVML, "1")
     try:
         with class_ids_from_the_system():
+            threads_as_ray_says()
             for module in modules:
                 importlib.import_module(module)
     except Exception as error:  # what an import may raise: the process that needs the module raises it again
@@ -122,31 +127,6 @@ def _import(modules: list[str]) -> str | None:
         return "an import has had Ray make an id, so that forks would repeat each other's"
     sys.stderr.write(f"fork server: {len(sys.modules)} modules imported in {time.monotonic() - began:.0f} s\n")
     return None
-
-
-def take_threads_from_environment() -> None:
-    """Have torch compute with OMP_NUM_THREADS threads, which it reads when it is imported: the server's own here.
-
-    Ray sets the variable in an actor before its class is loaded: to the CPUs that the actor holds, or 1. A process
-    with a GPU keeps all threads, since an optimizer in the host's memory computes with them.
-    """
-    torch, utils = sys.modules.get("torch"), sys.modules.get("ray._private.utils")
-    if torch is None:
-        return
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    if threads.isdecimal() and int(threads):
-        torch.set_num_threads(int(threads))
-    if utils is None:
-        return
-    given = utils.set_omp_num_threads_if_unset
-
-    def set_omp_num_threads_if_unset() -> bool:
-        has_set = given()
-        if has_set and not any(sys.modules["ray"].get_runtime_context().get_accelerator_ids().values()):
-            torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-        return has_set
-
-    vars(utils)["set_omp_num_threads_if_unset"] = set_omp_num_threads_if_unset
 
 
 def has_started_cuda() -> bool:
