@@ -1,4 +1,4 @@
-"""Every patch of veRL, vLLM, Ray and torch on veRL's side; those of the CPU stand in cpu/.
+"""Every patch of veRL, vLLM, Ray, torch and TransferQueue on veRL's side; those of the CPU stand in cpu/.
 
 Each docstring says what goes wrong without it, why, why the patch is safe, and when to delete it.
 """
@@ -12,7 +12,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -339,3 +339,25 @@ def separate_queues() -> None:
     options = controller.options
     controller.options = lambda **given: options(**{**given, "namespace": None})
     interface.ray = RayOfThisJob()
+
+
+def transfer_with_own_threads() -> None:
+    """Have TransferQueue compute with the threads of its process.
+
+    Symptom: responses that end together come in one after another, on 16 cores 20 ms apart, since the agent loops'
+        threads wait for each other.
+    Cause: TransferQueue 0.1.11 gives torch up to 16 threads while it puts or gets, and then as many as there were
+        when it was imported (`limit_pytorch_auto_parallel_threads` of transfer_queue/utils/common.py). The former
+        takes in what else an agent loop computes meanwhile; the latter are all cores in a fork of the fork server.
+    Safe: the number of threads changes no bit of a copy.
+    Upstream: none filed. Delete when TransferQueue raises no number of threads.
+
+    Raises:
+        RuntimeError: TransferQueue has changed.
+    """
+    name = "limit_pytorch_auto_parallel_threads"
+    for module in ("transfer_queue.client", "transfer_queue.storage.simple_storage"):
+        user = vars(importlib.import_module(module))
+        if name not in user:
+            raise RuntimeError(f"{module} chooses its threads otherwise: see transfer_with_own_threads")
+        user[name] = lambda **_: nullcontext()

@@ -4,7 +4,7 @@ veRL 0.9.1 loads the target while `verl` itself is still being imported (verl/__
 logs a failure at DEBUG only. So this module acts at import, and imports nothing heavy but torch, which veRL has
 imported by then, and TransferQueue with it. It registers the folders of the recipes with Hydra, for veRL's own entry
 point, has torch's stores listen on loopback where their clients come by it, gives each run its own TransferQueue,
-and registers the CPU platform where `VERL_PLATFORM=cpu` says so.
+which computes with its process's threads, and registers the CPU platform where `VERL_PLATFORM=cpu` says so.
 """
 
 import faulthandler
@@ -18,6 +18,7 @@ search_path.register()
 faulthandler.register(signal.SIGUSR2)  # run/watch.py has each process print its stacks when a run hangs
 patches.listen_on_loopback()
 patches.separate_queues()
+patches.transfer_with_own_threads()
 
 if os.environ.get("VERL_PLATFORM") == "cpu":
     from justrl_recipe.cpu import enable

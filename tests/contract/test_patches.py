@@ -82,3 +82,39 @@ def test_a_run_finds_what_vllm_has_compiled_in_another_one(tmp_path):
         assert done.returncode == 0, done.stderr
         factors.append(done.stdout.strip().splitlines()[-1])
     assert factors[0] == factors[1] and "'VLLM_API_KEY': None" in factors[0]
+
+
+TRANSFER = """
+    import asyncio
+    import psutil, torch
+    import verl  # which loads the plug-in
+    from tensordict import TensorDict
+    from transfer_queue.client import AsyncTransferQueueClient
+    from transfer_queue.metadata import BatchMeta
+
+    psutil.cpu_count = lambda logical: 16
+    torch.set_num_threads(1)
+    found = []
+
+    class Storage:
+        async def put_data(self, *args, **named):
+            found.append(torch.get_num_threads())
+
+    class Client(AsyncTransferQueueClient):
+        def __init__(self):
+            self.client_id, self.storage_manager = "client", Storage()
+
+        async def async_set_custom_meta(self, metadata):
+            found.append(torch.get_num_threads())
+
+    data = TensorDict({"responses": torch.zeros(1, 4096)}, batch_size=1)
+    metadata = BatchMeta(global_indexes=[0], partition_ids=["train"])
+    asyncio.run(Client().async_put(data, metadata))
+    print(*found)
+"""
+
+
+def test_a_transfer_leaves_the_number_of_threads():
+    """With more, agent loops whose responses end together kept each other waiting: docs/performance.md."""
+    found = subprocess.run([sys.executable, "-c", textwrap.dedent(TRANSFER)], capture_output=True, text=True)
+    assert found.stdout.splitlines()[-1:] == ["1 1"], found.stdout + found.stderr
