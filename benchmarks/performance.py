@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/performance.py
 
 h200/steps_*.jsonl are metrics.jsonl files of `verl run`, fork_loss.jsonl what engine.py did on a CPU, the others what
-the scripts printed, h200/step_*.jsonl with the seconds that were predicted for each step.
+the scripts printed, h200/step_{before,after}.jsonl with the seconds that were predicted for each step.
 Of whole steps the first is left out: it compiles kernels.
 """
 
@@ -131,6 +131,22 @@ def before_after() -> Iterator[str]:
             yield f"| {' | '.join(cells)} |"
 
 
+def as_shipped() -> Iterator[str]:
+    """Whole steps of 256 responses: as shipped, the first run on a machine, and then with the settings of 0.1.0."""
+    seconds = "generation | log-probs | update | rest | step, s"
+    yield f"| responses | settings | {seconds} | MFU | tokens/s | faster |"
+    yield f"|---|---|{'---:|' * 8}"
+    runs = {(run["lengths"], run["settings"]): run for run in lines("h200/step_as_shipped")}
+    for lengths in ("drawn", "4096"):
+        for name in ("now", "before"):
+            found, faster = runs[lengths, name], runs[lengths, "before"]["step"] / runs[lengths, name]["step"]
+            phases, step = [found[phase] for phase in PHASES[:3]], found["step"]
+            cells = [f"{value:.1f}" for value in (*phases, step - sum(phases), step)]
+            cells += [f"{found['mfu']:.3f}", f"{found['tokens_per_second']:,}"]
+            cells = [STEPS[lengths], name, *cells, f"{faster:.2f}" if name == "now" else ""]
+            yield f"| {' | '.join(cells)} |"
+
+
 def alone(settings: str) -> float:
     """Seconds of generation with fewer than 32 of the drawn responses running."""
     runs = [run for run in lines("h200/response_times") if (run["settings"], run["lengths"]) == (settings, "drawn")]
@@ -178,6 +194,18 @@ ATTENTIONS = {
     "fa4_3072": "FlashAttention 4",
     "fa4_3072_32k": "FlashAttention 4, 32,768 tokens a micro-batch",
 }
+
+
+AGREEMENTS = {"torch_rollout": "torch's", "fa4_rollout": "FlashAttention 4"}
+
+
+def attention_agreement() -> Iterator[str]:
+    """How far trainer and rollout are apart, by the trainer's attention, on one rollout of 32 responses."""
+    yield "| attention | mean difference of probabilities |"
+    yield "|---|---:|"
+    for run in lines("h200/flash_attention_4"):
+        if run["name"] in AGREEMENTS:
+            yield f"| {AGREEMENTS[run['name']]} | {run['rollout_probs_diff']:.5f} |"
 
 
 def attention_gradients() -> Iterator[str]:
@@ -260,7 +288,8 @@ def estimated(system: str) -> float:
 
     Generation scales with memory bandwidth, log-probs and update with bf16 arithmetic, the rest not at all.
     """
-    [found] = [run for run in lines("h200/step_after") if run["lengths"] == "drawn"]
+    runs = lines("h200/step_as_shipped")
+    [found] = [run for run in runs if (run["settings"], run["lengths"]) == ("now", "drawn")]
     (flops, bandwidth), (ours, theirs) = CHIPS["h200x1"], CHIPS[system]
     generation, trained = found["gen"], found["old_log_prob"] + found["update_actor"]
     rest = found["step"] - generation - trained
@@ -331,9 +360,11 @@ TABLES = (
     decoding,
     context,
     before_after,
+    as_shipped,
     decode_kernels,
     decode_attention,
     attention_gradients,
+    attention_agreement,
     update_kernels,
     start,
     full_recipe,
