@@ -33,7 +33,8 @@ class StopRequest:
             raise processes.Stopped(by)
         self.by = by
         self.folder.stop.touch()
-        warn(f"{by}: saving a checkpoint after this step, then stopping (repeat the signal to end at once)")
+        stopping = "stopping with a checkpoint after the step in progress, if one is"
+        warn(f"{by}: {stopping} (repeat the signal to end at once)")
 
     def made(self) -> bool:
         """Whether the run was asked to stop, now that the time is looked at as well."""

@@ -92,7 +92,7 @@ def test_a_run_that_is_stopped_and_killed_ends_as_one_that_was_not(folder, train
     assert process.wait(timeout=120) == 75, said(folder)
     stopped_at = steps(run)[-1]
     assert (run / "checkpoints" / f"global_step_{stopped_at}" / "checkpoint.json").is_file()
-    assert "saving a checkpoint after this step" in said(folder)
+    assert "stopping with a checkpoint after the step in progress" in said(folder)
 
     refused = verl("run", *command, cwd=folder)
     assert refused.returncode == 2 and "add --resume" in refused.stderr
