@@ -123,8 +123,7 @@ def before_after() -> Iterator[str]:
     for lengths, responses in STEPS.items():
         for name, run in runs.items():
             found, faster = run[lengths], runs["before"][lengths]["step"] / run[lengths]["step"]
-            phases, step = [found[phase] for phase in PHASES[:3]], found["step"]
-            cells = [f"{value:.1f}" for value in (*phases, step - sum(phases), step)]
+            cells = seconds_of(found)
             cells.insert(1, f"{alone(name):.1f}" if lengths == "drawn" else "")
             cells += [f"{found['predicted_step_s']:.0f}", f"{found['mfu']:.3f}", f"{found['tokens_per_second']:,}"]
             cells = [responses, name, *cells, f"{faster:.2f}" if name == "after" else ""]
@@ -140,11 +139,15 @@ def as_shipped() -> Iterator[str]:
     for lengths in ("drawn", "4096"):
         for name in ("now", "before"):
             found, faster = runs[lengths, name], runs[lengths, "before"]["step"] / runs[lengths, name]["step"]
-            phases, step = [found[phase] for phase in PHASES[:3]], found["step"]
-            cells = [f"{value:.1f}" for value in (*phases, step - sum(phases), step)]
-            cells += [f"{found['mfu']:.3f}", f"{found['tokens_per_second']:,}"]
+            cells = [*seconds_of(found), f"{found['mfu']:.3f}", f"{found['tokens_per_second']:,}"]
             cells = [STEPS[lengths], name, *cells, f"{faster:.2f}" if name == "now" else ""]
             yield f"| {' | '.join(cells)} |"
+
+
+def seconds_of(step: dict) -> list[str]:
+    """Generation, log-probs and update, the rest, and the whole step."""
+    phases = [step[phase] for phase in PHASES[:3]]
+    return [f"{value:.1f}" for value in (*phases, step["step"] - sum(phases), step["step"])]
 
 
 def alone(settings: str) -> float:
@@ -196,6 +199,16 @@ ATTENTIONS = {
 }
 
 
+def attention_gradients() -> Iterator[str]:
+    """The update's gradient by attention: 16 responses of 3,072 tokens, distance from float32 with padded sdpa."""
+    yield "| attention | loss | gradient norm | gradient error |"
+    yield "|---|---:|---:|---:|"
+    for run in lines("h200/flash_attention_4"):
+        if run["name"] in ATTENTIONS:
+            cells = f"{run['loss']:.6f} | {run['grad_norm']:.4f} | {run['gradient_error']:.4f}"
+            yield f"| {ATTENTIONS[run['name']]} | {cells} |"
+
+
 AGREEMENTS = {"torch_rollout": "torch's", "fa4_rollout": "FlashAttention 4"}
 
 
@@ -206,16 +219,6 @@ def attention_agreement() -> Iterator[str]:
     for run in lines("h200/flash_attention_4"):
         if run["name"] in AGREEMENTS:
             yield f"| {AGREEMENTS[run['name']]} | {run['rollout_probs_diff']:.5f} |"
-
-
-def attention_gradients() -> Iterator[str]:
-    """The update's gradient by attention: 16 responses of 3,072 tokens, distance from float32 with padded sdpa."""
-    yield "| attention | loss | gradient norm | gradient error |"
-    yield "|---|---:|---:|---:|"
-    for run in lines("h200/flash_attention_4"):
-        if run["name"] in ATTENTIONS:
-            cells = f"{run['loss']:.6f} | {run['grad_norm']:.4f} | {run['gradient_error']:.4f}"
-            yield f"| {ATTENTIONS[run['name']]} | {cells} |"
 
 
 def context() -> Iterator[str]:

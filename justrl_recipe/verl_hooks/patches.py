@@ -344,11 +344,11 @@ def separate_queues() -> None:
 def transfer_with_own_threads() -> None:
     """Have TransferQueue compute with the threads of its process.
 
-    Symptom: responses that end together come in one after another, on 16 cores 20 ms apart, since the agent loops'
-        threads wait for each other.
-    Cause: TransferQueue 0.1.11 gives torch up to 16 threads while it puts or gets, and then as many as there were
-        when it was imported (`limit_pytorch_auto_parallel_threads` of transfer_queue/utils/common.py). The former
-        takes in what else an agent loop computes meanwhile; the latter are all cores in a fork of the fork server.
+    Symptom: after its first response an agent loop computes with the threads of all cores again, and the loops wait
+        for each other as in threads_as_ray_says.
+    Cause: TransferQueue 0.1.11 gives torch up to 16 threads for each put and get, and so for all that is computed
+        until it ends. Then it sets the number that torch had at TransferQueue's import, which is all cores in a fork
+        (`limit_pytorch_auto_parallel_threads` of transfer_queue/utils/common.py).
     Safe: the number of threads changes no bit of a copy.
     Upstream: none filed. Delete when TransferQueue raises no number of threads.
 

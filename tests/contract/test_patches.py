@@ -115,6 +115,6 @@ TRANSFER = """
 
 
 def test_a_transfer_leaves_the_number_of_threads():
-    """With more, agent loops whose responses end together kept each other waiting: docs/performance.md."""
+    """With more, the agent loops' threads wait for each other: docs/performance.md."""
     found = subprocess.run([sys.executable, "-c", textwrap.dedent(TRANSFER)], capture_output=True, text=True)
     assert found.stdout.splitlines()[-1:] == ["1 1"], found.stdout + found.stderr
