@@ -10,12 +10,46 @@ import random
 from collections.abc import Iterator
 
 import sympy
-from sympy import E, Expr, I, Integer, Poly, Pow, Rational, Symbol, acos, asin, exp, log, nan, oo, zoo
+from sympy import (
+    E,
+    Expr,
+    I,
+    Integer,
+    Poly,
+    Pow,
+    Rational,
+    Symbol,
+    acos,
+    asin,
+    cos,
+    cosh,
+    cot,
+    csc,
+    exp,
+    log,
+    nan,
+    oo,
+    sec,
+    sin,
+    sinh,
+    tan,
+    tanh,
+    zoo,
+)
 
 from justrl_recipe.reward_fns.mathematics.exact_numbers import is_zero
 
 MAX_EXPANDED_DEGREE = 60  # of what is expanded; beyond, random points decide alone
 UNDECIDABLE = (sympy.Integral, sympy.Limit, sympy.Sum, sympy.Product, sympy.Derivative)
+REWRITTEN = {
+    tan: lambda x: sin(x) / cos(x),
+    cot: lambda x: cos(x) / sin(x),
+    sec: lambda x: 1 / cos(x),
+    csc: lambda x: 1 / sin(x),
+    sinh: lambda x: (exp(x) - exp(-x)) / 2,
+    cosh: lambda x: (exp(x) + exp(-x)) / 2,
+    tanh: lambda x: 1 - 2 / (exp(2 * x) + 1),
+}
 NOT_FINITE = (oo, -oo, zoo, nan)
 
 
@@ -47,12 +81,13 @@ def vanishes(function: Expr) -> bool:
         if not symbols:
             return is_zero(numerator)
         return all(is_zero(coefficient) for coefficient in Poly(numerator, *symbols).coeffs())
+    function = _rewritten(function)
     counts = function.has(*COUNTING)
     found, enough = 0, PIECES if counts or has_pieces(function) else POINTS
     for values in points(function):
         if not _is_real(function, values):
             continue
-        value = function.subs(values, simultaneous=True)
+        value = function.xreplace(values)
         if value.has(*NOT_FINITE):
             if counts and min(values.values()) >= WHOLE[0]:
                 return False  # a factor such as (8 - n)! leaves only points that are known
@@ -70,7 +105,7 @@ def proportional(first: Expr, second: Expr) -> Expr | None:
     if not first.free_symbols or first.free_symbols != second.free_symbols:
         return None
     for values in points(first):
-        above, below = sides = first.subs(values), second.subs(values)
+        above, below = sides = first.xreplace(values), second.xreplace(values)
         if any(side.has(*NOT_FINITE) or not (side.is_number and side.is_finite) for side in sides):
             continue
         zeros = is_zero(above), is_zero(below)
@@ -80,6 +115,17 @@ def proportional(first: Expr, second: Expr) -> Expr | None:
             factor = above / below
             return factor if vanishes(first - factor * second) else None
     return None
+
+
+def _rewritten(function: Expr) -> Expr:
+    """`function` in sines, cosines and powers of e.
+
+    Of these alone does sympy 1.14 evaluate large arguments to the digits that it promises (`evalf_table`). By the
+    sign of others |sec x - tan x| may lose its bars where it is negative.
+    """
+    for kind, rule in REWRITTEN.items():
+        function = function.replace(kind, rule)
+    return function
 
 
 def _degree(function: Expr) -> int:
@@ -104,11 +150,11 @@ def _is_real(function: Expr, values: dict[Symbol, Rational]) -> bool:
     for part in function.atoms(Pow, log, asin, acos):
         if isinstance(part, Pow) and part.base is E:
             continue
-        argument = part.args[0].subs(values, simultaneous=True)
+        argument = part.args[0].xreplace(values)
         if isinstance(part, asin | acos):
             if not abs(argument) <= 1:
                 return False
-        elif isinstance(part, Pow) and part.exp.subs(values, simultaneous=True).is_Integer:
+        elif isinstance(part, Pow) and part.exp.xreplace(values).is_Integer:
             if argument.is_zero:
                 return False
         elif not argument.is_positive:
@@ -134,6 +180,8 @@ CHANCE = random.SystemRandom()  # a policy cannot learn the points
 def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
     """Random exact values for the variables: in each combination of signs, then positive, then whole, even and odd.
 
+    Half of the positive ones are less than 1, for functions such as an arc cosine.
+
     Only whole ones where the function counts something: factorials and binomial coefficients. Where it may have
     pieces, as an absolute value or the root of a square does, first points in each of them and of every magnitude.
     """
@@ -153,8 +201,8 @@ def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
         CHANCE.shuffle(signs)
         for chosen in itertools.islice(itertools.cycle(signs), max(TRIES // 2, len(signs))):
             yield {symbol: one * _fraction(finest) for symbol, one in zip(symbols, chosen, strict=True)}
-        for _ in range(TRIES // 2):
-            yield {symbol: _fraction(finest) for symbol in symbols}
+        for number in range(TRIES):
+            yield {symbol: _fraction(finest) / (1, 6)[number % 2] for symbol in symbols}
     for small in SMALL if function.has(*COUNTING) else ():
         yield {symbol: Integer(CHANCE.choice(SMALL) if number else small) for number, symbol in enumerate(symbols)}
     for _ in range(POINTS):

@@ -32,6 +32,15 @@ def test_a_kind_of_answer_is_judged_right(kind, column, accepted):
     assert [pair for pair, verdict in zip(pairs, found, strict=True) if verdict != expected] == []
 
 
+def test_the_verdict_does_not_depend_on_the_points_that_are_drawn():
+    """They are drawn anew in each call."""
+    for answer, gold in [
+        ("\\ln|\\sec x|", "-\\ln|\\cos x|"),
+        ("\\frac{\\pi}{2}-\\arcsin x", "\\arccos x"),
+    ]:
+        assert all(compute_score("any", f"\\boxed{{{answer}}}", gold)["acc"] for _ in range(8))
+
+
 @pytest.mark.parametrize(
     ("response", "correct"),
     [
