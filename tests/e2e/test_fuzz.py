@@ -56,6 +56,12 @@ def outcome(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.fixture(autouse=True, scope="module")
+def imported():
+    """What the first command of a process imports takes longer than any that follows."""
+    outcome("validate", "justrl_tiny")
+
+
 def validate(recipe: str, overrides: list[str]) -> None:
     started = time.process_time()
     code, output = outcome("validate", recipe, "--", *overrides)
