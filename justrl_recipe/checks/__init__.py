@@ -5,8 +5,7 @@ from pathlib import Path
 
 from justrl_recipe.checks import checkpoints, combinations, ignored, known_keys
 from justrl_recipe.checks.problem import CHECKS, Problem
-from justrl_recipe.config import Config, nearest
-from justrl_recipe.errors import UserError
+from justrl_recipe.config import Config
 
 __all__ = ["CHECKS", "Problem", "kept", "of_config", "of_files", "of_model", "of_prompts", "reward", "usable"]
 
@@ -76,12 +75,5 @@ def reward(error: str | None, changed: Collection[Path]) -> list[Problem]:
 
 
 def kept(problems: Iterable[Problem], skip: Collection[str]) -> list[Problem]:
-    """The problems of the checks that are not skipped.
-
-    Raises:
-        UserError: no check has such a name.
-    """
-    for name in skip:
-        if name not in CHECKS:
-            raise UserError(f"--skip-check: no check {name!r}: {nearest(name, list(CHECKS))}")
+    """The problems of the checks that are not skipped."""
     return [problem for problem in problems if problem.check not in skip]

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from justrl_recipe.config import Request
+from justrl_recipe.checks import CHECKS
+from justrl_recipe.config import Request, nearest
 from justrl_recipe.errors import UserError
 
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe by path or bare name; `verl ls` lists them.")]
@@ -30,9 +31,24 @@ Time = Annotated[
 ]
 TIME = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s?)?")
 
+
+def checks(names: list[str] | None) -> list[str] | None:
+    """The names as they are.
+
+    Raises:
+        UserError: no check has such a name.
+    """
+    for name in names or []:
+        if name not in CHECKS:
+            raise UserError(f"--skip-check: no check {name!r}: {nearest(name, list(CHECKS))}")
+    return names
+
+
 SkipCheck = Annotated[
     list[str] | None,
-    typer.Option("--skip-check", metavar="NAME", help="A check to skip, by the name in brackets; repeatable."),
+    typer.Option(
+        "--skip-check", metavar="NAME", callback=checks, help="A check to skip, by the name in brackets; repeatable."
+    ),
 ]
 
 

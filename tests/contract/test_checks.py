@@ -358,8 +358,9 @@ def test_a_check_can_be_skipped_by_the_name_that_it_shows(data, tmp_path):
     assert verl("validate", "justrl_deepseek", *wrong, *every, cwd=tmp_path).stdout == "no problems\n"
     dry = verl("run", "justrl_deepseek", *wrong, *every, "--dry-run", cwd=tmp_path)
     assert dry.returncode == 0 and "train_batch_size: 100" in dry.stdout
-    unknown = verl("validate", "justrl_deepseek", "--skip-check", "batch-sizes", cwd=tmp_path)
-    assert unknown.returncode == 2 and "did you mean 'batch-size'?" in unknown.stderr
+    for command in (("validate", "justrl_deepseek"), ("run", "--resume", str(tmp_path))):
+        unknown = verl(*command, "--skip-check", "batch-sizes", cwd=tmp_path)
+        assert unknown.returncode == 2 and "did you mean 'batch-size'?" in unknown.stderr
 
 
 def test_validate_says_when_all_is_well_and_when_it_could_not_look(data, tmp_path):
