@@ -172,7 +172,8 @@ MAGNITUDES = range(-3, 10)  # of points, as powers of ten, where functions may c
 SMALL, WHOLE = range(9), (9, 400)
 FINEST = 1 << 21  # the largest denominator of a point
 FINEST_EXPONENT = 1 << 10  # where it becomes an exponent, of which sympy computes the numerator's power
-TRIES = 24  # to find them: a function may be real only on a part of the line
+TRIES = 24  # to find them, of which half are positive
+FURTHER_TRIES = 400  # where these find too few: a function may be real only on a part of the line
 
 CHANCE = random.SystemRandom()  # a policy cannot learn the points
 
@@ -180,7 +181,8 @@ CHANCE = random.SystemRandom()  # a policy cannot learn the points
 def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
     """Random exact values for the variables: in each combination of signs, then positive, then whole, even and odd.
 
-    Half of the positive ones are less than 1, for functions such as an arc cosine.
+    Half of the positive ones are less than 1, for functions such as an arc cosine; further ones are for what is real
+    only between 2 and 3 or from 100 to 200.
 
     Only whole ones where the function counts something: factorials and binomial coefficients. Where it may have
     pieces, as an absolute value or the root of a square does, first points in each of them and of every magnitude.
@@ -203,6 +205,8 @@ def points(function: Expr) -> Iterator[dict[Symbol, Rational]]:
             yield {symbol: one * _fraction(finest) for symbol, one in zip(symbols, chosen, strict=True)}
         for number in range(TRIES):
             yield {symbol: _fraction(finest) / (1, 6)[number % 2] for symbol in symbols}
+        for number in range(FURTHER_TRIES):
+            yield {symbol: _fraction(finest) * (1, -1, 60, -60)[number % 4] for symbol in symbols}
     for small in SMALL if function.has(*COUNTING) else ():
         yield {symbol: Integer(CHANCE.choice(SMALL) if number else small) for number, symbol in enumerate(symbols)}
     for _ in range(POINTS):

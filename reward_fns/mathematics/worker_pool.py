@@ -48,7 +48,7 @@ WARM_UP = [
     ("(n+1)!", r"(n+1)\cdot n!"),
     (r"\sin(\frac{\pi}{12})", r"\frac{\sqrt{6}-\sqrt{2}}{4}"),
     (r"\lfloor \frac{n}{2} \rfloor", r"\log_2 3 + \arctan(2)"),
-    (r"\frac{1}{2}\ln|\frac{x-1}{x+1}|+C", r"\ln|\sec x+\tan x|+C"),
+    (r"\frac{1}{2}\ln|\frac{x-1}{x+1}|+C", r"\ln|x-1|-\frac{1}{3}\ln|\sec x+\tan x|+C"),
     (r"2\sqrt{a^2+b^2}", r"\binom{n}{k}"),
 ]
 
