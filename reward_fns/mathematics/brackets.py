@@ -1,7 +1,8 @@
-"""The brackets of a text: LaTeX in; the content of its boxes, or what stands outside of its brackets, out."""
+"""The brackets and bars of a text: LaTeX in; what is in its boxes, outside of brackets or between bars, out."""
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 from justrl_recipe.reward_fns.rule_based import closing_brace
@@ -59,3 +60,54 @@ def cut(text: str, at: Iterable[re.Match[str]]) -> list[str]:
     """The parts of `text` between matches of a separator."""
     edges = [0, *(edge for match in at for edge in match.span()), len(text)]
     return [text[start:end].strip() for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\S")
+OPERATOR = re.compile(
+    r"[-+*/^_=<>,:;(\[{]|\\(cdot|times|div|pm|mp|le|ge|ne|sqrt|ln|log|exp|(arc)?(sin|cos|tan)h?|cot|sec|csc)"
+)
+LONE_NUMBER = re.compile(r"(?<=[\w)}])\|\s*-?[\d.]+\s*\||\|\s*-?[\d.]+\s*\|(?=[\w({])")
+
+
+def with_bars_enclosed(text: str) -> str | None:
+    """`text` with its absolute values in parentheses, those side by side in one pair: 2((|x|)(|y|)) for 2|x||y|.
+
+    None where bars do not match. All of |2|x|-1| and of |1-2|x|| is an absolute value: no one writes |2| for 2.
+    """
+    pairs = _bar_pairs(text)
+    if pairs is None or any((at.start(), at.end() - 1) in pairs for at in LONE_NUMBER.finditer(text)):
+        inner = with_bars_enclosed(text[1:-1]) if text[:1] == text[-1:] == "|" else None
+        return None if inner is None else f"(|{inner}|)"
+    opens, closes = Counter[int](), Counter[int]()
+    products: dict[int, int] = {}  # where one begins, by where it ends
+    for start, end in pairs:
+        products[end] = products.pop(len(text[:start].rstrip()) - 1, start)
+    for start, end in {*pairs, *((start, end) for end, start in products.items())}:
+        opens[start] += 1
+        closes[end] += 1
+    return "".join("(" * opens[at] + character + ")" * closes[at] for at, character in enumerate(text))
+
+
+def _bar_pairs(text: str) -> list[tuple[int, int]] | None:
+    """Where each absolute value has its bars; None where they do not match.
+
+    A bar ends what the last one begins, unless an operator stands before it.
+    """
+    pairs: list[tuple[int, int]] = []
+    opened: list[int] = []
+    before = "("
+    for found in TOKEN.finditer(text):
+        token = found[0]
+        if token == "|":
+            ends = bool(opened) and text[opened[-1]] == "|" and not OPERATOR.fullmatch(before)
+            if ends:
+                pairs.append((opened.pop(), found.start()))
+            else:
+                opened.append(found.start())
+            token = ")" if ends else "("
+        elif token in "([{":
+            opened.append(found.start())
+        elif token in ")]}" and (not opened or text[opened.pop()] == "|"):
+            return None
+        before = token
+    return None if opened else sorted(pairs)

@@ -14,6 +14,7 @@ from latex2sympy2_extended import latex2sympy2
 from sympy import Basic, Expr, I, Integer, Pow, Rational, UnevaluatedExpr
 from sympy.core.relational import Relational
 
+from justrl_recipe.reward_fns.mathematics.brackets import enclosed, with_bars_enclosed
 from justrl_recipe.reward_fns.mathematics.literals import REPEATING, repeating
 from justrl_recipe.reward_fns.mathematics.words import is_word
 
@@ -22,6 +23,11 @@ NAMES = r"[A-Za-z]|\\(?:pi|theta|alpha|beta|omega)"
 # A unit within, an index of a number, which the parser drops, and two numbers side by side.
 UNREADABLE = re.compile(r"\\unit|\\approx|!\s*!|[\d)}]\s*_|(?<![_^\d.])\d[\d.]*\s+\.?\d")
 MIXED = re.compile(r"(?<![\d.^_])(\d+) ?\\frac ?\{(\d+)\} ?\{(\d+)\}")
+# sympy's own way to write a function, which shows \cos(x)y; of \cos{(x)}y the parser makes the cosine of xy.
+BRACED_ARGUMENT = re.compile(
+    r"(\\(?:ln|log|exp|(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc)(?:\s*[_^]\s*(?:\w|\{[^{}]*\}))*\s*)"
+    r"\{\s*(\((?:[^{}]|\{[^{}]*\})*\))\s*\}"
+)
 CASE_KEPT = latex2sympy2.ConversionConfig(lowercase_symbols=False)
 
 
@@ -84,9 +90,14 @@ def expression(text: str, real: bool) -> Expr:
         or any(is_word(word) for word in re.findall(r"(?<![\\A-Za-z])[A-Za-z]+", text))
     ):
         raise Unreadable(text)
-    prepared = re.sub(rf"(?<![\\A-Za-z_])({NAMES})'", r"\1_{p}", text)  # the parser drops a prime
+    paired = with_bars_enclosed(text) if text.count("|") > 2 else text  # of |x|+2|x| the parser makes |x + 2|x||
+    if paired is None:
+        raise Unreadable(text)
+    prepared = re.sub(rf"(?<![\\A-Za-z_])({NAMES})'", r"\1_{p}", paired)  # the parser drops a prime
     # The grammar reads x^2 as a possible name x_{...}^2, which costs it the fast mode; {x}^2 says the same.
     prepared = re.sub(rf"(?<![\\A-Za-z_])({NAMES})(?=\^)", r"{\1}", prepared)
+    while (unbraced := BRACED_ARGUMENT.sub(_unbraced, prepared)) != prepared:
+        prepared = unbraced
     prepared = MIXED.sub(_mixed, prepared)
     prepared = REPEATING.sub(_repeating, prepared)
     prepared = re.sub(r"\\%", "%", prepared).replace("%", r"\cdot \frac{1}{100}")
@@ -110,6 +121,11 @@ def _mixed(found: re.Match[str]) -> str:
     whole, numerator, denominator = found.groups()
     proper = int(numerator) < int(denominator)
     return f"({whole}+\\frac{{{numerator}}}{{{denominator}}})" if proper else found[0]
+
+
+def _unbraced(found: re.Match[str]) -> str:
+    function, argument = found.groups()
+    return function + argument if enclosed(argument) else found[0]
 
 
 def _repeating(found: re.Match[str]) -> str:
