@@ -62,6 +62,23 @@ def cut(text: str, at: Iterable[re.Match[str]]) -> list[str]:
     return [text[start:end].strip() for start, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
+SIDE = re.compile(r"(\\left\s*(?:\||\\l?vert)|\\lvert(?![a-z]))|(\\right\s*(?:\||\\r?vert)|\\rvert(?![a-z]))|\|")
+
+
+def with_nested_bars_enclosed(text: str) -> str:
+    r"""`text` with parentheses in each `\left|...\right|` that has bars within: spelled, their sides look alike."""
+    begun: list[re.Match[str]] = []
+    inserted: dict[int, str] = {}
+    for side in SIDE.finditer(text):
+        if side[1]:
+            begun.append(side)
+        elif side[2] and begun:
+            opens = begun.pop()
+            if SIDE.search(text, opens.end(), side.start()):
+                inserted |= {opens.end(): "(", side.start(): ")"}
+    return "".join(inserted.get(at, "") + character for at, character in enumerate(text))
+
+
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\S")
 OPERATOR = re.compile(
     r"[-+*/^_=<>,:;(\[{]|\\(cdot|times|div|pm|mp|le|ge|ne|sqrt|ln|log|exp|(arc)?(sin|cos|tan)h?|cot|sec|csc)"

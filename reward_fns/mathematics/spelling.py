@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from justrl_recipe.reward_fns.mathematics import units
-from justrl_recipe.reward_fns.mathematics.brackets import unboxed
+from justrl_recipe.reward_fns.mathematics.brackets import unboxed, with_nested_bars_enclosed
 from justrl_recipe.reward_fns.mathematics.literals import plain_number
 from justrl_recipe.reward_fns.mathematics.words import (
     CLOSE,
@@ -244,7 +244,7 @@ def spelled(answer: str) -> str:
     text = unboxed(text.strip())
     if re.match(r"\$\s*[\d.]", text) and len(re.findall(r"(?<!\\)\$", text)) % 2:
         text = "\\" + text
-    text = without_sentence(_replaced(LAYOUT_RULES, text))
+    text = without_sentence(_replaced(LAYOUT_RULES, with_nested_bars_enclosed(text)))
     if text.startswith(OPEN) and text.endswith(CLOSE) and text.count(OPEN) == 1:
         text = text[1:-1]
     text = _replaced(SEPARATOR_RULES, without_clauses(digits_for_words(text)))
