@@ -32,7 +32,7 @@ Time = Annotated[
 TIME = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,8})m)?(?:(\d{1,9})s?)?")
 
 
-def checks(names: list[str] | None) -> list[str] | None:
+def known_checks(names: list[str] | None) -> list[str] | None:
     """The names as they are.
 
     Raises:
@@ -47,7 +47,10 @@ def checks(names: list[str] | None) -> list[str] | None:
 SkipCheck = Annotated[
     list[str] | None,
     typer.Option(
-        "--skip-check", metavar="NAME", callback=checks, help="A check to skip, by the name in brackets; repeatable."
+        "--skip-check",
+        metavar="NAME",
+        callback=known_checks,
+        help="A check to skip, by the name in brackets; repeatable.",
     ),
 ]
 

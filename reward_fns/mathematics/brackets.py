@@ -76,13 +76,14 @@ def with_nested_bars_enclosed(text: str) -> str:
             opens = begun.pop()
             if SIDE.search(text, opens.end(), side.start()):
                 inserted |= {opens.end(): "(", side.start(): ")"}
+    if not inserted:
+        return text
     return "".join(inserted.get(at, "") + character for at, character in enumerate(text))
 
 
 TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\S")
-OPERATOR = re.compile(
-    r"[-+*/^_=<>,:;(\[{]|\\(cdot|times|div|pm|mp|le|ge|ne|sqrt|ln|log|exp|(arc)?(sin|cos|tan)h?|cot|sec|csc)"
-)
+FUNCTION = r"(?:ln|log|exp|(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc)"  # a command that stands before its argument
+OPERATOR = re.compile(rf"[-+*/^_=<>,:;(\[{{]|\\(?:cdot|times|div|pm|mp|le|ge|ne|sqrt|{FUNCTION})")
 LONE_NUMBER = re.compile(r"(?<=[\w)}])\|\s*-?[\d.]+\s*\||\|\s*-?[\d.]+\s*\|(?=[\w({])")
 
 

@@ -104,7 +104,10 @@ def proportional(first: Expr, second: Expr) -> Expr | None:
     """The constant c, not zero, with first = c * second; None without one, and for numbers."""
     if not first.free_symbols or first.free_symbols != second.free_symbols:
         return None
+    first, second = _rewritten(first), _rewritten(second)
     for values in points(first):
+        if not (_is_real(first, values) and _is_real(second, values)):
+            continue
         above, below = sides = first.xreplace(values), second.xreplace(values)
         if any(side.has(*NOT_FINITE) or not (side.is_number and side.is_finite) for side in sides):
             continue

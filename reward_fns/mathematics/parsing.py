@@ -14,7 +14,7 @@ from latex2sympy2_extended import latex2sympy2
 from sympy import Basic, Expr, I, Integer, Pow, Rational, UnevaluatedExpr
 from sympy.core.relational import Relational
 
-from justrl_recipe.reward_fns.mathematics.brackets import enclosed, with_bars_enclosed
+from justrl_recipe.reward_fns.mathematics.brackets import FUNCTION, enclosed, with_bars_enclosed
 from justrl_recipe.reward_fns.mathematics.literals import REPEATING, repeating
 from justrl_recipe.reward_fns.mathematics.words import is_word
 
@@ -25,7 +25,7 @@ UNREADABLE = re.compile(r"\\unit|\\approx|!\s*!|[\d)}]\s*_|(?<![_^\d.])\d[\d.]*\
 MIXED = re.compile(r"(?<![\d.^_])(\d+) ?\\frac ?\{(\d+)\} ?\{(\d+)\}")
 # sympy's own way to write a function, which shows \cos(x)y; of \cos{(x)}y the parser makes the cosine of xy.
 BRACED_ARGUMENT = re.compile(
-    r"(\\(?:ln|log|exp|(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc)(?:\s*[_^]\s*(?:\w|\{[^{}]*\}))*\s*)"
+    rf"(\\{FUNCTION}(?:\s*[_^]\s*(?:\w|\{{[^{{}}]*\}}))*\s*)"
     r"\{\s*(\((?:[^{}]|\{[^{}]*\})*\))\s*\}"
 )
 CASE_KEPT = latex2sympy2.ConversionConfig(lowercase_symbols=False)
